@@ -1,0 +1,7 @@
+"""`python -m gilscope` is `gilscope`."""
+
+import sys
+
+from gilscope.cli import main
+
+sys.exit(main())

@@ -1,0 +1,200 @@
+/* The event ABI: what the probe writes and what every reader may rely on.
+ *
+ * This header is the specification. It has three parts: the table of events, the 16-byte record,
+ * and the ring file that carries records from traced processes to the recorder. It includes no
+ * Python.h and nothing that is not C11, so that the probe, the readers and the tests share it.
+ *
+ * The ring file (one a recording, usually on tmpfs, shared by all processes of the recording)
+ *
+ *   unit 0          unit 1          unit 2                        unit 18
+ *   +---------------+---------------+-----------------------------+--------------- - -
+ *   | file header   | process page  | thread page, event chunk, … in any order …
+ *   +---------------+---------------+-----------------------------+--------------- - -
+ *
+ *  - A unit is 4096 bytes. Every page or chunk begins on a unit and opens with a gs_chunk_header
+ *    that tells its type and its length in units.
+ *  - Units are given out by one atomic add on gs_file_header.next_unit. The recorder alone makes
+ *    the file longer in memory: units below ready_units are backed by zeroed pages, so a store to
+ *    them can raise neither SIGBUS nor ENOSPC. A writer never touches a unit at or past
+ *    ready_units.
+ *  - One writer per chunk: only the thread that owns it stores records there. There is no lock.
+ *  - A record is written payload first, then (release order) its stamp word. The file is
+ *    zero-filled and no event has kind 0, so "stamp word is zero" means "not written": a reader of
+ *    the file of a killed process needs no commit counter.
+ *  - A chunk header is published by its magic word, stored last. A unit whose magic is zero was
+ *    given out to a writer that died before it could publish (or lies past the end): readers skip
+ *    it one unit at a time, which is right because such a chunk is zero throughout.
+ */
+#ifndef GILSCOPE_EVENT_ABI_H
+#define GILSCOPE_EVENT_ABI_H
+
+#include <assert.h>
+#include <stdint.h>
+
+#define GS_ABI_VERSION 1
+
+/* ---- Part 1: the table of events ------------------------------------------------------------
+ *
+ * X(number, SYMBOL, "name users see", scope, "what its argument is", "when it happens")
+ *
+ * Numbers are for ever: a new event takes a free one. Scope is `gil` for events that belong to one
+ * GIL (they carry its index, its sequence number and the count of waiters) and `thread` for the
+ * rest. docs/events.md is generated from this table; gilscope/trace/schema.py is checked against
+ * it by a test.
+ */
+#define GS_EVENT_TABLE(X)                                                                          \
+    X(1, GIL_WAIT, "gil.wait", gil, "waiters, this one included; kind io or cpu",                  \
+      "a thread starts to wait for the GIL")                                                       \
+    X(2, GIL_ACQUIRE, "gil.acquire", gil, "waiters that remain; waited or not",                    \
+      "the thread has the GIL")                                                                    \
+    X(3, GIL_RELEASE, "gil.release", gil, "waiters",                                               \
+      "the thread gave the GIL up by itself: before it blocks, or at its end")                     \
+    X(4, GIL_YIELD, "gil.yield", gil, "waiters",                                                   \
+      "the thread gave the GIL up because a waiter asked")                                         \
+    X(5, GIL_REQUEST, "gil.request", gil, "waiters", "a waiter asks the holder to yield")          \
+    X(6, GIL_LOST, "gil.lost", gil, "how many records of this GIL are missing here",               \
+      "a gap: records were dropped, so who holds the GIL is unknown until its next event")         \
+    X(16, THREAD_START, "thread.start", thread, "0", "first sight of a thread")                    \
+    X(17, THREAD_END, "thread.end", thread, "0", "the thread is over; what it held is free")       \
+    X(18, PROCESS_START, "process.start", thread, "0", "the probe starts in a process")            \
+    X(19, PROCESS_END, "process.end", thread, "1 when it ended without saying so (killed, _exit)", \
+      "the process is over; everything that was open in it is closed")
+
+enum gs_event_kind {
+    GS_NOT_WRITTEN = 0,
+#define GS_X(number, symbol, name, scope, argument, when) GS_##symbol = number,
+    GS_EVENT_TABLE(GS_X)
+#undef GS_X
+};
+
+/* Flags of GIL events. */
+enum {
+    GS_FLAG_WAITED = 1, /* gil.acquire: the thread had to wait for it */
+    GS_FLAG_CPU = 1,    /* gil.wait: a `cpu` wait (its last release was forced), else an `io` wait */
+};
+
+/* ---- Part 2: the record ---------------------------------------------------------------------
+ *
+ *   word 0   63                                          6 5      0
+ *            | time stamp in ticks, low 58 bits           | kind   |
+ *   word 1, GIL events
+ *            63                    24 23       14 13   12 11      0
+ *            | sequence number, 40    | GIL, 10  | flags | waiters |
+ *   word 1, other events: the argument, 64 bits
+ *
+ * The sequence number counts the events of one GIL from 0 and is taken while that GIL's own mutex
+ * is held, so it orders them exactly even where time stamps of two cores disagree by some cycles.
+ * A gap in it is a lost record, and says how many. `GIL` is the index within the process.
+ */
+struct gs_record {
+    uint64_t stamp_kind;
+    uint64_t payload;
+};
+static_assert(sizeof(struct gs_record) == 16, "a record is 16 bytes");
+
+#define GS_KIND_BITS     6
+#define GS_KIND_MASK     ((UINT64_C(1) << GS_KIND_BITS) - 1)
+#define GS_WAITERS_BITS  12
+#define GS_WAITERS_MAX   ((UINT64_C(1) << GS_WAITERS_BITS) - 1) /* saturates */
+#define GS_FLAGS_SHIFT   12
+#define GS_FLAGS_MASK    UINT64_C(3)
+#define GS_GIL_SHIFT     14
+#define GS_GIL_MASK      UINT64_C(1023)
+#define GS_SEQUENCE_SHIFT 24
+
+/* ---- Part 3: the ring file ------------------------------------------------------------------ */
+
+#define GS_UNIT_BYTES  4096u
+#define GS_FILE_MAGIC  UINT64_C(0x31474e4952534731) /* "1GSRING1" */
+#define GS_MAX_CLOCKS  64
+#define GS_CHUNK_UNITS 16u /* an event chunk: 64 KiB, the span that one page fault maps */
+
+enum gs_chunk_type {
+    GS_PROCESS_PAGE = 0x50534731, /* "1GSP" */
+    GS_THREAD_PAGE = 0x54534731,  /* "1GST" */
+    GS_EVENT_CHUNK = 0x45534731,  /* "1GSE" */
+};
+
+enum gs_clock_source {
+    GS_CLOCK_MONOTONIC = 0, /* ticks are CLOCK_MONOTONIC nanoseconds */
+    GS_CLOCK_TSC = 1,       /* x86-64 invariant time-stamp counter */
+    GS_CLOCK_CNTVCT = 2,    /* aarch64 architectural counter */
+};
+
+/* One instant on all clocks. */
+struct gs_clock_snapshot {
+    uint64_t ticks;
+    int64_t monotonic_ns;
+    int64_t boottime_ns;
+    int64_t realtime_ns;
+};
+
+struct gs_file_header {
+    uint64_t magic;
+    uint32_t abi_version;
+    uint32_t clock_source;
+    uint32_t recorder_pid;
+    uint32_t root_pid; /* with follow == 0 only this process is traced; 0 until it is known */
+    uint32_t follow;
+    uint32_t stop; /* set by the recorder or by a writer that met the limit: write no more */
+    uint64_t created_ns; /* CLOCK_REALTIME */
+    uint64_t limit_units; /* the file's length; also the recording's maximum */
+    _Alignas(64) uint64_t ready_units; /* written by the recorder */
+    _Alignas(64) uint64_t next_unit;   /* writers add to it */
+    uint64_t lost_unattached;          /* events of threads that could not get a page at all */
+    uint64_t lost_processes;           /* processes that could not get a page */
+    _Alignas(64) uint32_t n_clocks;    /* snapshots below, in order of time, written by recorder */
+    _Alignas(64) struct gs_clock_snapshot clocks[GS_MAX_CLOCKS];
+};
+static_assert(sizeof(struct gs_file_header) <= GS_UNIT_BYTES, "the header fits its unit");
+
+struct gs_chunk_header {
+    uint32_t magic;   /* enum gs_chunk_type, stored last */
+    uint32_t units;   /* length of this page or chunk */
+    uint32_t owner;   /* thread page: unit of its process page; event chunk: of its thread page */
+    uint32_t ordinal; /* event chunk: 1, 2, … in the order its thread took them */
+};
+
+/* What the probe found out about the interpreter. */
+enum gs_interpreter_state {
+    GS_NO_PYTHON = 0,     /* no module with a _PyRuntime made a GIL */
+    GS_GIL_FOUND = 1,     /* a GIL is being watched */
+    GS_FREE_THREADED = 2, /* Python built without a GIL, and none is in use */
+};
+
+struct gs_process_page {
+    struct gs_chunk_header header;
+    uint32_t pid;
+    uint32_t parent; /* unit of the process page that forked this one, 0: none */
+    uint32_t interpreter; /* enum gs_interpreter_state */
+    uint32_t n_gils;
+    struct gs_clock_snapshot start;
+    uint64_t end_ticks;     /* 0: did not say */
+    char python[64];        /* "3.13.0" */
+    char feed[16];          /* "interposed" or "built-in" */
+    uint32_t command_bytes; /* arguments, each ended by a NUL, cut at the page's end */
+    char command[GS_UNIT_BYTES - 156];
+};
+static_assert(sizeof(struct gs_process_page) == GS_UNIT_BYTES, "one unit");
+
+#define GS_NAME_BYTES 200
+struct gs_thread_page {
+    struct gs_chunk_header header;
+    uint32_t tid;
+    uint32_t is_main;
+    uint64_t start_ticks;
+    uint64_t end_ticks; /* 0: did not say */
+    uint64_t lost;      /* records that this thread could not write */
+    char name[GS_NAME_BYTES]; /* UTF-8, NUL-terminated, cut at a character */
+    uint64_t pad;
+    struct gs_record records[(GS_UNIT_BYTES - 256) / 16];
+};
+static_assert(sizeof(struct gs_thread_page) == GS_UNIT_BYTES, "one unit");
+
+struct gs_event_chunk {
+    struct gs_chunk_header header;
+    struct gs_record records[(GS_CHUNK_UNITS * GS_UNIT_BYTES - 16) / 16];
+};
+static_assert(sizeof(struct gs_event_chunk) == GS_CHUNK_UNITS * GS_UNIT_BYTES, "sixteen units");
+
+#endif

@@ -1,0 +1,26 @@
+/* The event as everything behind the rings sees it: ordered, on CLOCK_MONOTONIC, with ids that
+ * are unique in the trace. The ring reader makes them, the Perfetto encoder takes them, the
+ * Perfetto decoder makes them again, the story checks them. schema.py holds the numpy twin. */
+#ifndef GILSCOPE_TRACE_EVENT_H
+#define GILSCOPE_TRACE_EVENT_H
+
+#include <assert.h>
+#include <stdint.h>
+
+#include "../probe/event_abi.h"
+
+#define GS_NO_GIL UINT16_C(0xffff)
+
+struct gs_event {
+    int64_t time_ns; /* CLOCK_MONOTONIC */
+    uint64_t arg;    /* GIL events: waiters; gil.lost: missing records; others: see the table */
+    uint32_t thread; /* id: index into the trace's table of threads */
+    uint16_t gil;    /* id: index into the trace's table of GILs, or GS_NO_GIL */
+    uint8_t kind;    /* enum gs_event_kind */
+    uint8_t flags;   /* GS_FLAG_… */
+};
+static_assert(sizeof(struct gs_event) == 24, "an event is 24 bytes");
+
+#define GS_EXPORT __attribute__((visibility("default")))
+
+#endif

@@ -1,0 +1,151 @@
+"""The vocabulary that every part behind the rings shares: events, tables, sources.
+
+The table of events is `gilscope/probe/event_abi.h`; a test holds this file to it. An event source
+(the rings of a recording, or a finished trace) gives `Metadata` first and then batches of events,
+arrays of `EVENT_DTYPE`, in an order in which the events of each GIL are exact and the events of
+each thread ascend in time.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+EVENT_DTYPE = np.dtype(
+    [
+        ("time_ns", "<i8"),  # CLOCK_MONOTONIC
+        ("arg", "<u8"),  # GIL events: waiters; gil.lost: missing records
+        ("thread", "<u4"),  # Thread.id
+        ("gil", "<u2"),  # Gil.id or NO_GIL
+        ("kind", "u1"),  # EventKind
+        ("flags", "u1"),
+    ]
+)
+
+NO_GIL = 0xFFFF
+FLAG_WAITED = 1  # gil.acquire: the thread had to wait
+FLAG_CPU = 1  # gil.wait: the thread's last release was forced
+
+
+class EventKind(enum.IntEnum):
+    """Numbers and names of `GS_EVENT_TABLE`."""
+
+    GIL_WAIT = 1
+    GIL_ACQUIRE = 2
+    GIL_RELEASE = 3
+    GIL_YIELD = 4
+    GIL_REQUEST = 5
+    GIL_LOST = 6
+    THREAD_START = 16
+    THREAD_END = 17
+    PROCESS_START = 18
+    PROCESS_END = 19
+
+    @property
+    def label(self) -> str:
+        """The name users see: `gil.wait`."""
+        return self.name.lower().replace("_", ".", 1)
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process image: a fork and an exec each begin a new one. Times are CLOCK_MONOTONIC ns."""
+
+    id: int
+    pid: int
+    parent: int | None  # Process.id of the process that forked it, where the probe knows it
+    command: tuple[str, ...]
+    python: str | None  # "3.13.0"; None: not (known to be) Python
+    feed: str | None  # "interposed" | "built-in"; None: no GIL was watched
+    interpreter: str  # "gil" | "free-threaded" | "none"
+    start_ns: int
+    end_ns: int
+    lost_events: int
+
+
+@dataclass(frozen=True)
+class Thread:
+    """One thread's life in one process image."""
+
+    id: int
+    process: int  # Process.id
+    tid: int
+    name: str
+    is_main: bool
+    start_ns: int
+    end_ns: int
+    lost_events: int
+
+
+@dataclass(frozen=True)
+class Gil:
+    """One GIL; sub-interpreters may bring more than one a process, a fork makes a new one."""
+
+    id: int
+    process: int  # Process.id
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How the GIL was scheduled while recording; None where the interpreter did not say."""
+
+    name: str = "classic"
+    grace_ns: int | None = None
+    switch_interval_ns: int | None = None
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a recording knows besides its events. Times are CLOCK_MONOTONIC ns."""
+
+    command: tuple[str, ...]
+    start_ns: int
+    end_ns: int
+    realtime_offset_ns: int  # CLOCK_REALTIME - CLOCK_MONOTONIC at the start
+    boottime_offset_ns: int  # CLOCK_BOOTTIME - CLOCK_MONOTONIC at the start
+    clock_source: str  # "tsc" | "cntvct" | "monotonic"
+    lost_events: int
+    stopped: str | None  # why recording stopped before the program did: "max-size", "disk-full"
+    exit_code: int | None  # the command's own, 128+N for a signal; None: not known
+    gilscope: str  # the version that recorded it
+    policy: Policy = field(default_factory=Policy)
+    processes: tuple[Process, ...] = ()
+    threads: tuple[Thread, ...] = ()
+    gils: tuple[Gil, ...] = ()
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Known when all events have been read. `clamped` counts time stamps that had to be raised."""
+
+    events: int
+    clamped: int
+
+
+class EventSource(Protocol):
+    """The rings of a recording or a finished trace: read once, front to back."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in an error: its path."""
+
+    @property
+    def metadata(self) -> Metadata:
+        """Available at once."""
+
+    def batches(self) -> Iterator[NDArray[np.void]]:
+        """Yield arrays of `EVENT_DTYPE`; a batch is valid until the next one is asked for."""
+
+    @property
+    def totals(self) -> Totals:
+        """Available when `batches` has ended."""
+
+    def locate(self, index: int) -> int:
+        """Byte offset in the file of the event with this running number (reads anew: slow)."""
