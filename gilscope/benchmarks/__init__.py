@@ -1,0 +1,1 @@
+"""One file a benchmark; `gilscope bench NAME` runs it."""

@@ -1,0 +1,98 @@
+"""The command line: one file a command, and only the file of the command that was asked for is
+imported, so that `gilscope record` starts the program as soon as it can.
+
+Each command is a module with `HELP`, `add_arguments(parser)` and `run(args) -> exit code`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn, Protocol, cast
+
+from gilscope import __doc__ as description
+from gilscope import __version__
+from gilscope.errors import GilscopeError, UsageError
+
+COMMANDS = ("record", "summary", "view", "dump", "recover", "bench", "doctor")
+
+# What a shell reports for a process that died of the signal.
+EXIT_SIGINT = 130
+EXIT_SIGPIPE = 141
+
+
+class Command(Protocol):
+    """What a module in `gilscope.cli` or `gilscope.benchmarks` gives."""
+
+    HELP: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the command's options."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do it; return the exit code. Raises GilscopeError for what the user must be told."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a mistake as one line, like every other error, instead of usage and a line."""
+
+    def __init__(self, **options: object) -> None:
+        options.setdefault("allow_abbrev", False)
+        super().__init__(**options)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError."""
+        raise UsageError(f"{message} (see `{self.prog} --help`)")
+
+
+def load(package: str, name: str) -> Command:
+    """The module of the command `name`."""
+    return cast(Command, import_module(f"{package}.{name}"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `gilscope ARGV…` and return its exit code; errors become one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that this locale cannot write
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = _run(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+    except GilscopeError as error:
+        print(f"gilscope: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_SIGINT
+    except BrokenPipeError:
+        _abandon_stdout()
+        return EXIT_SIGPIPE
+    return code
+
+
+def _run(argv: Sequence[str]) -> int:
+    if argv and argv[0] in COMMANDS:
+        command = load(__name__, argv[0])
+        parser = Parser(prog=f"gilscope {argv[0]}", description=command.HELP)
+        command.add_arguments(parser)
+        return command.run(parser.parse_args(argv[1:]))
+    _overview().parse_args(argv)
+    raise AssertionError("the overview knows no other way out than help, version or error")
+
+
+def _overview() -> Parser:
+    parser = Parser(prog="gilscope", description=description)
+    parser.add_argument("--version", action="version", version=f"gilscope {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        commands.add_parser(name, help=load(__name__, name).HELP)
+    return parser
+
+
+def _abandon_stdout() -> None:
+    """The reader has gone: let the interpreter's last flush go nowhere instead of complaining."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())

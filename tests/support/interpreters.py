@@ -1,0 +1,74 @@
+"""Finds the interpreters that end-to-end tests record.
+
+The minimum is declared: a missing one fails its tests with a line that says how to get it, since
+a suite that passes without 3.9 says nothing about 3.9. Looked for in this order: the paths in
+GILSCOPE_TEST_PYTHONS (separated by `:`), `python3.X` on PATH, `~/.pyenv/versions/3.X.*`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+DEBIAN = "debian"  # the distribution's own build: static libpython, other compiler flags
+MINIMUM = ("3.9", "3.11", "3.13", DEBIAN)
+_ALL = ("3.9", "3.10", "3.11", "3.12", "3.13", DEBIAN)
+
+_PROBE = "import sys; print('%d.%d' % sys.version_info[:2])"
+
+
+def names() -> list[str]:
+    """What to parametrise over: the minimum, here or not, and the others that are here."""
+    return [name for name in _ALL if name in MINIMUM or name in _found()]
+
+
+def path(name: str) -> Path:
+    """The interpreter's path. Raises LookupError that tells how to get a missing one."""
+    if name in _found():
+        return _found()[name]
+    if name == DEBIAN:
+        raise LookupError("the tests need Debian's /usr/bin/python3: apt-get install python3")
+    raise LookupError(
+        f"the tests need a CPython {name}: put python{name} on PATH, run `pyenv install {name}`,"
+        f" or name its path in GILSCOPE_TEST_PYTHONS"
+    )
+
+
+@cache
+def _found() -> dict[str, Path]:
+    found = {}
+    for name in _ALL:
+        for candidate in _candidates(name):
+            version = _version(candidate)
+            if version == name or (name == DEBIAN and version is not None):
+                found[name] = candidate
+                break
+    return found
+
+
+def _candidates(name: str) -> Iterator[Path]:
+    if name == DEBIAN:
+        yield Path("/usr/bin/python3")
+        return
+    named = os.environ.get("GILSCOPE_TEST_PYTHONS", "")
+    yield from (Path(entry) for entry in named.split(os.pathsep) if entry)
+    on_path = shutil.which(f"python{name}")
+    if on_path is not None:
+        yield Path(on_path)
+    yield from sorted((Path.home() / ".pyenv" / "versions").glob(f"{name}.*/bin/python"))
+
+
+@cache
+def _version(candidate: Path) -> str | None:
+    """What it says itself: a pyenv shim on PATH may exist and yet run nothing."""
+    try:
+        answer = subprocess.run(
+            [candidate, "-c", _PROBE], capture_output=True, text=True, check=True, timeout=60
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
