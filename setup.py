@@ -4,6 +4,7 @@ tag, one build for every interpreter."""
 from __future__ import annotations
 
 import os
+from glob import glob
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
@@ -13,6 +14,8 @@ COMMON = ["-std=c11", "-O2", "-g1", "-fvisibility=hidden", "-Wall", "-Wextra", "
 if os.environ.get("GILSCOPE_BUILD_STRICT"):
     COMMON += ["-Werror"]
 
+HEADERS = glob("gilscope/**/*.h", recursive=True)  # to rebuild when one changes, and for the sdist
+
 PROBE = Extension(
     "gilscope._probe",
     sources=[
@@ -20,8 +23,10 @@ PROBE = Extension(
         "gilscope/probe/clock.c",
         "gilscope/probe/ring.c",
         "gilscope/probe/process.c",
+        "gilscope/probe/python.c",
         "gilscope/probe/interpose.c",
     ],
+    depends=HEADERS,
     extra_compile_args=[*COMMON, "-ftls-model=initial-exec", "-fno-plt"],
     extra_link_args=["-Wl,-z,now", "-Wl,--as-needed"],
 )
@@ -35,6 +40,7 @@ ENGINE = Extension(
         "gilscope/perfetto/decode.c",
         "gilscope/analysis/blame.c",
     ],
+    depends=HEADERS,
     extra_compile_args=[*COMMON, "-O3"],
     extra_link_args=["-Wl,--as-needed"],
 )

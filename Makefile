@@ -1,0 +1,110 @@
+# What a newcomer needs is `make demo` and `make test`; `make help` lists the rest.
+#
+# Everything happens in .venv and build/. A target leaves a stamp, so that the second time is fast.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+JOBS   ?= 2
+DEMO   := gilscope-demo.pftrace
+
+C_FILES := $(wildcard gilscope/*.c gilscope/*/*.[ch])
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
+
+# ---- setup --------------------------------------------------------------------------------------
+
+.PHONY: setup
+setup: $(VENV)/built ## .venv with gilscope (editable) and what its tests need
+
+say_no = { echo "make: $(1)" >&2; exit 1; }
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || $(call say_no,there is no $(PYTHON) here; install Python 3.10 or later or say which: make PYTHON=/path/to/python3)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || $(call say_no,gilscope runs on Python 3.10 or later and $(PYTHON) is $$($(PYTHON) -V 2>&1); say which: make PYTHON=/path/to/python3)
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(call say_no,$(PYTHON) cannot make virtual environments; on Debian: apt-get install python3-venv)
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml | $(BIN)/python
+	@$(BIN)/python -m pip install -qq --upgrade 'pip>=25.1' || $(call say_no,pip could not be brought up to date in $(VENV); is the network or the package index out of reach?)
+	@$(BIN)/python -m pip install -qq --group dev || $(call say_no,the development tools could not be installed in $(VENV) (pip says why above); is the network out of reach?)
+	@touch $@
+
+$(VENV)/built: $(VENV)/installed setup.py $(C_FILES)
+	@$(BIN)/python -c 'import os, shutil, sys, sysconfig; cc = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"; sys.exit(shutil.which(cc.split()[0]) is None)' || $(call say_no,there is no C compiler here; on Debian: apt-get install gcc libc6-dev; elsewhere name it: make CC=clang)
+	@$(BIN)/python -m pip install -qq --no-build-isolation --editable '.[offline]' || $(call say_no,gilscope could not be built or installed (see above))
+	@touch $@
+
+# ---- use ----------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: setup ## record the convoy and show its summary
+	$(BIN)/gilscope record -o $(DEMO) $(BIN)/python examples/echo_server.py
+	@echo
+	@echo "The trace is $(CURDIR)/$(DEMO)"
+	@echo "See it:            $(BIN)/gilscope view $(DEMO)            (ui.perfetto.dev; the trace stays on this machine)"
+	@echo "Without internet:  $(BIN)/gilscope view --offline $(DEMO)"
+
+.PHONY: bench
+bench: setup ## what the probe costs, and how fast traces are written and read
+	$(BIN)/gilscope bench probe
+	$(BIN)/gilscope bench export
+
+# ---- checks -------------------------------------------------------------------------------------
+
+.PHONY: test
+test: lint strict system-tools ## everything: lint, a build with -Werror, all tests
+	$(BIN)/python -m pytest -q -n $(JOBS) -m 'not alone'
+	$(BIN)/python -m pytest -q -m alone
+
+.PHONY: test-cpython
+test-cpython: setup ## CPython's own tests on patched interpreters (when tests/cpython is there)
+	@if test -d tests/cpython; then $(BIN)/python -m pytest -q tests/cpython; \
+	else echo "tests/cpython is not here yet: there is no patched interpreter to test"; fi
+
+.PHONY: lint
+lint: setup ## ruff, mypy --strict, clang-format
+	@# mypy must see the package as it is installed, with viewers/ in it.
+	@mkdir -p build/types/gilscope
+	@ln -sfn $(CURDIR)/gilscope/* $(CURDIR)/viewers build/types/gilscope/
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	find gilscope tests -name '*.[ch]' | xargs $(BIN)/clang-format --dry-run -Werror
+
+# A build of its own: what users build must not fail for a warning of a compiler yet to come.
+.PHONY: strict
+strict: build/strict/built
+
+build/strict/built: $(VENV)/built setup.py $(C_FILES)
+	GILSCOPE_BUILD_STRICT=1 $(BIN)/python setup.py --quiet build_ext --force --build-lib build/strict --build-temp build/strict/objects
+	@touch $@
+
+# Debian's names; each command is looked for first.
+TOOLS := chromium:chromium chromedriver:chromium-driver ab:apache2-utils node:nodejs
+
+.PHONY: system-tools
+system-tools:
+	@missing=; for tool in $(TOOLS); do \
+	    command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool#*:}"; \
+	done; \
+	test -z "$$missing" || { \
+	    if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+	        echo "installing$$missing"; \
+	        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing; \
+	    else echo "make: the tests need$$missing (Debian's names); as root: apt-get install$$missing" >&2; exit 1; fi; }
+
+.PHONY: docs
+docs: setup ## generate docs/events.md from the table of events
+	$(BIN)/python docs/generate_events.py > docs/events.md
+
+.PHONY: clean
+clean: ## remove what the other targets made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis $(DEMO)
+	rm -f gilscope/*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
