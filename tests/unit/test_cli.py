@@ -1,0 +1,134 @@
+"""The command line's own manners: help, version, one line an error, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gilscope import __version__, cli
+from gilscope.errors import GilscopeError, TraceError
+
+
+def command(run: Any) -> Any:
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--number", type=int)
+
+    return SimpleNamespace(HELP="a command", add_arguments=add_arguments, run=run)
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Puts a function in the place of every command's `run`."""
+
+    def install(run: Any) -> None:
+        monkeypatch.setattr(cli, "load", lambda package, name: command(run))
+
+    return install
+
+
+def gilscope(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gilscope", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        **options,
+    )
+
+
+def test_version() -> None:
+    done = gilscope("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"gilscope {__version__}\n", "")
+
+
+def test_help_lists_every_command() -> None:
+    done = gilscope("--help")
+    assert done.returncode == 0
+    listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("    ")]
+    assert listed == list(cli.COMMANDS)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_each_command_has_help(name: str) -> None:
+    done = gilscope(name, "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"usage: gilscope {name}")
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("nonsense",), ("--nonsense",), ("summary",), ("summary", "--nonsense")]
+)
+def test_a_mistake_in_use_is_one_line_and_2(arguments: tuple[str, ...]) -> None:
+    done = gilscope(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("gilscope: ")
+
+
+@pytest.mark.parametrize(("error", "code"), [(GilscopeError, 1), (TraceError, 3)])
+def test_an_error_is_one_line_with_its_exit_code(
+    error: type[GilscopeError], code: int, stand_in: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(args: argparse.Namespace) -> int:
+        raise error("what\nhappened")
+
+    stand_in(run)
+    assert cli.main(["dump"]) == code
+    assert capsys.readouterr() == ("", "gilscope: what happened\n")
+
+
+def test_the_commands_exit_code_and_options_pass_through(stand_in: Any) -> None:
+    stand_in(lambda args: args.number)
+    assert cli.main(["dump", "--number", "77"]) == 77
+
+
+def test_options_are_not_guessed_from_abbreviations(
+    stand_in: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in(lambda args: 0)
+    assert cli.main(["dump", "--num", "77"]) == 2
+    assert "--num" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_quietly(stand_in: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(args: argparse.Namespace) -> int:
+        raise KeyboardInterrupt
+
+    stand_in(run)
+    assert cli.main(["dump"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_reader_that_left_is_no_error(tmp_path: Path) -> None:
+    """As in `gilscope dump … | head -1`, with the pipe closed before the first byte."""
+    program = (
+        "import sys\n"
+        "from types import SimpleNamespace\n"
+        "from gilscope import cli\n"
+        "run = lambda args: [print('line') for _ in range(100_000)] and 0\n"
+        "cli.load = lambda package, name: SimpleNamespace(\n"
+        "    HELP='', add_arguments=lambda parser: None, run=run)\n"
+        "sys.stdin.read()\n"
+        "sys.exit(cli.main(['dump']))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    process.stdin.close()
+    with process.stderr:
+        assert process.stderr.read() == b""
+    assert process.wait(timeout=60) == 141
