@@ -1,0 +1,227 @@
+"""Calls encode.c and decode.c by ctypes.
+
+The two handles own C memory until `close`; arrays are passed by address and never kept.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+from collections.abc import Sequence
+from functools import cache
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gilscope._native import engine
+from gilscope.trace.schema import Metadata
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+
+class EncodeStatus(enum.IntEnum):
+    """`enum status` of encode.c."""
+
+    DONE = 0
+    FULL = 1
+    NEW_SEQUENCE = 2
+    NEW_NAME = 3
+    IMPOSSIBLE = 4
+    OUT_OF_MEMORY = 5
+
+
+class DecodeStatus(enum.IntEnum):
+    """`enum status` of decode.c."""
+
+    NEED_INPUT = 0
+    FULL = 1
+    RARE = 2
+    CORRUPT = 3
+
+
+class EncodeResult(ctypes.Structure):
+    """`struct gs_encode_result` of encode.c."""
+
+    _fields_ = (
+        ("consumed", ctypes.c_uint64),
+        ("written", ctypes.c_uint64),
+        ("packets", ctypes.c_uint64),
+        ("message", ctypes.c_char_p),
+        ("sequence", ctypes.c_uint32),
+        ("role", ctypes.c_uint32),
+        ("thread", ctypes.c_uint32),
+        ("gil", ctypes.c_uint32),
+    )
+
+
+class DecodeResult(ctypes.Structure):
+    """`struct gs_decode_result` of decode.c."""
+
+    _fields_ = (
+        ("consumed", ctypes.c_uint64),
+        ("events", ctypes.c_uint64),
+        ("packets", ctypes.c_uint64),
+        ("packet_offset", ctypes.c_uint64),
+        ("packet_bytes", ctypes.c_uint64),
+        ("needed", ctypes.c_uint64),
+        ("last_event", ctypes.c_uint64),
+        ("message", ctypes.c_char_p),
+    )
+
+
+_TABLES = (ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
+_BUFFERS = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint64)
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    library = engine()
+    for name, result, arguments in (
+        ("gs_encoder_new", ctypes.c_void_p, (ctypes.c_int64, *_TABLES)),
+        ("gs_encoder_free", None, (ctypes.c_void_p,)),
+        ("gs_encode", ctypes.c_int, (ctypes.c_void_p, *_BUFFERS, ctypes.c_void_p)),
+        ("gs_encoder_open_thread", ctypes.c_int64, (ctypes.c_void_p,)),
+        ("gs_decoder_new", ctypes.c_void_p, _TABLES),
+        ("gs_decoder_free", None, (ctypes.c_void_p,)),
+        ("gs_decode", ctypes.c_int, (ctypes.c_void_p, *_BUFFERS, ctypes.c_void_p)),
+        (
+            "gs_decoder_introduce",
+            ctypes.c_char_p,
+            (ctypes.c_void_p, *(4 * (ctypes.c_uint32,)), ctypes.c_int64),
+        ),
+        ("gs_decoder_finish", ctypes.c_char_p, (ctypes.c_void_p,)),
+        ("gs_format_name", ctypes.c_char_p, (ctypes.c_int, ctypes.c_uint32)),
+    ):
+        function = getattr(library, name)
+        function.restype = result
+        function.argtypes = arguments
+    return library
+
+
+def interned_names(category: bool) -> dict[int, str]:
+    """The names that hot packets use: iid to text, of events or of categories."""
+    names: dict[int, str] = {}
+    while (text := _library().gs_format_name(category, len(names) + 1)) is not None:
+        names[len(names) + 1] = text.decode()
+    return names
+
+
+def _text(message: bytes | None) -> str:
+    return (message or b"").decode()
+
+
+class _Handle:
+    """Base of the two: a pointer to C memory, freed once."""
+
+    _free = ""
+
+    def __init__(self, pointer: int | None) -> None:
+        if not pointer:
+            raise MemoryError("no memory for the trace's tables")
+        self._pointer: int | None = pointer
+
+    def close(self) -> None:
+        """Free the C memory; a second call does nothing."""
+        pointer, self._pointer = self._pointer, None
+        if pointer:
+            getattr(_library(), self._free)(pointer)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _tables(metadata: Metadata | None) -> tuple[int, NDArray[np.uint32], int, NDArray[np.uint32]]:
+    def processes(rows: Sequence[int]) -> NDArray[np.uint32]:
+        return np.array(rows, dtype=np.uint32)
+
+    threads = processes([thread.process for thread in metadata.threads] if metadata else [])
+    gils = processes([gil.process for gil in metadata.gils] if metadata else [])
+    return len(threads), threads, len(gils), gils
+
+
+class Encoder(_Handle):
+    """Events to hot packets. Raises MemoryError."""
+
+    _free = "gs_encoder_free"
+
+    def __init__(self, metadata: Metadata) -> None:
+        n_threads, threads, n_gils, gils = _tables(metadata)
+        super().__init__(
+            _library().gs_encoder_new(
+                metadata.start_ns, n_threads, threads.ctypes.data, n_gils, gils.ctypes.data
+            )
+        )
+        self._result = EncodeResult()
+
+    def encode(
+        self, events: NDArray[np.void], out: NDArray[np.uint8]
+    ) -> tuple[EncodeStatus, EncodeResult]:
+        """Encode from the front of `events` (contiguous EVENT_DTYPE) into `out`.
+
+        The result is valid until the next call.
+        """
+        status = _library().gs_encode(
+            self._pointer,
+            events.ctypes.data,
+            len(events),
+            out.ctypes.data,
+            len(out),
+            ctypes.addressof(self._result),
+        )
+        return EncodeStatus(status), self._result
+
+    def open_thread(self) -> int | None:
+        """Return the id of a thread that has an open slice, None when there is none."""
+        thread = _library().gs_encoder_open_thread(self._pointer)
+        return None if thread < 0 else int(thread)
+
+
+class Decoder(_Handle):
+    """Hot packets to events; without metadata every packet is rare. Raises MemoryError."""
+
+    _free = "gs_decoder_free"
+
+    def __init__(self, metadata: Metadata | None = None) -> None:
+        n_threads, threads, n_gils, gils = _tables(metadata)
+        super().__init__(
+            _library().gs_decoder_new(n_threads, threads.ctypes.data, n_gils, gils.ctypes.data)
+        )
+        self._result = DecodeResult()
+
+    def decode(
+        self, data: NDArray[np.uint8], events: NDArray[np.void]
+    ) -> tuple[DecodeStatus, DecodeResult]:
+        """Decode from the front of `data` into `events` (contiguous EVENT_DTYPE).
+
+        The result is valid until the next call.
+        """
+        status = _library().gs_decode(
+            self._pointer,
+            data.ctypes.data,
+            len(data),
+            events.ctypes.data,
+            len(events),
+            ctypes.addressof(self._result),
+        )
+        return DecodeStatus(status), self._result
+
+    def introduce(self, sequence: int, role: int, thread: int, gil: int, time_ns: int) -> str:
+        """Register a packet sequence; returns what is wrong with it, or an empty text."""
+        return _text(
+            _library().gs_decoder_introduce(self._pointer, sequence, role, thread, gil, time_ns)
+        )
+
+    def finish(self) -> str:
+        """Say what is wrong with a trace that ends here, or an empty text."""
+        return _text(_library().gs_decoder_finish(self._pointer))

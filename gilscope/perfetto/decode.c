@@ -1,0 +1,456 @@
+/* Decodes the hot packets of a trace (format.h) back to the events that they were made from.
+ *
+ * The caller (reader.py) feeds pieces of the file, cut anywhere, and gets events. A packet that is
+ * not hot stops the decoder; the caller reads it with protobuf classes, registers the sequence
+ * that it may introduce, and goes on behind it.
+ *
+ * Nothing is skipped unchecked. What an event adds to the file besides its own packet (the end of
+ * the wait before a hold, the owner's track, flows, the ends that thread.end implies) is foreseen
+ * from the packets before, and any other packet there is an error. So a trace that decodes is one
+ * that encode.c wrote, or one that reads exactly like it. The input is hostile: every length is
+ * checked against its frame, every index against its table; memory is the tables' alone.
+ */
+#include <string.h>
+
+#include "sequences.h"
+
+enum status {
+    NEED_INPUT = 0, /* all whole packets are decoded; `needed` bytes from `consumed` would help */
+    FULL = 1,       /* no room left in the output */
+    RARE = 2,       /* a packet for the caller: `packet_offset`, `packet_bytes`; consumed */
+    CORRUPT = 3,    /* `message`, about the packet at `consumed` */
+};
+
+struct gs_decode_result {
+    uint64_t consumed; /* bytes of input */
+    uint64_t events;   /* written to the output */
+    uint64_t packets;  /* hot ones among the consumed bytes */
+    uint64_t packet_offset, packet_bytes;
+    uint64_t needed;
+    uint64_t last_event; /* offset of the packet of the last event written */
+    const char *message;
+};
+
+struct gs_decoder {
+    struct gs_sequences all;
+    uint64_t flows;
+    uint32_t next;    /* the sequence that the next packet must be on, or GS_NONE */
+    uint32_t closing; /* how many slices have an implied END to come */
+};
+
+/* A hot packet's fields. has_… of a varint: whether the field is there. */
+struct packet {
+    uint64_t delta, name, waiters, count, flow, terminating;
+    uint32_t sequence;
+    uint8_t type, category;
+    bool has_waiters;
+};
+
+struct cursor {
+    const uint8_t *p, *end;
+};
+
+static inline bool get_varint(struct cursor *c, uint64_t *value) {
+    uint64_t sum = 0;
+    for (unsigned shift = 0; shift < 64 && c->p < c->end; shift += 7) {
+        uint8_t byte = *c->p++;
+        if (shift == 63 && byte > 1)
+            return false;
+        sum |= (uint64_t)(byte & 127) << shift;
+        if (byte < 128) {
+            *value = sum;
+            return true;
+        }
+    }
+    return false;
+}
+
+static inline bool get_tag(struct cursor *c, uint8_t tag) {
+    if (c->p == c->end || *c->p != tag)
+        return false;
+    c->p++;
+    return true;
+}
+
+/* A flow's two-byte tag and its fixed64; absent is fine and leaves *value 0. */
+static inline bool get_flow(struct cursor *c, uint8_t tag_0, uint8_t tag_1, uint64_t *value) {
+    *value = 0;
+    if (c->end - c->p < 2 || c->p[0] != tag_0 || c->p[1] != tag_1)
+        return true;
+    if (c->end - c->p < 10)
+        return false;
+    for (int i = 0; i < 8; i++)
+        *value |= (uint64_t)c->p[2 + i] << 8 * i;
+    c->p += 10;
+    return *value != 0;
+}
+
+/* The event's annotation `count`; absent is fine and leaves *count 0. */
+static bool get_count(struct cursor *c, uint64_t *count) {
+    *count = 0;
+    if (!get_tag(c, GS_TAG_ANNOTATION))
+        return true;
+    if (c->p == c->end || *c->p > c->end - c->p - 1)
+        return false;
+    struct cursor body = {c->p + 1, c->p + 1 + *c->p};
+    c->p = body.end;
+    return get_tag(&body, GS_TAG_ANNOTATION_NAME) && get_tag(&body, GS_ANNOTATION_COUNT) &&
+           get_tag(&body, GS_TAG_ANNOTATION_UINT) && get_varint(&body, count) &&
+           body.p == body.end && *count != 0;
+}
+
+/* The rest of a hot packet, from its track_event on, in the canonical form of format.h. */
+static inline bool get_body(struct cursor *c, struct packet *packet) {
+    if (!get_tag(c, GS_TAG_TRACK_EVENT) || c->p == c->end || *c->p > c->end - c->p - 1)
+        return false;
+    struct cursor body = {c->p + 1, c->p + 1 + *c->p};
+    c->p = body.end;
+    if (c->end - c->p != 2 || c->p[0] != GS_TAG_FLAGS || c->p[1] != GS_FLAGS_NEEDS_STATE)
+        return false;
+    packet->category = GS_CATEGORY_NONE;
+    packet->name = GS_NAME_NONE;
+    packet->waiters = 0;
+    if (get_tag(&body, GS_TAG_CATEGORY)) {
+        if (body.p == body.end)
+            return false;
+        packet->category = *body.p++;
+    }
+    if (!get_count(&body, &packet->count))
+        return false;
+    if (!get_tag(&body, GS_TAG_TYPE) || body.p == body.end)
+        return false;
+    packet->type = *body.p++;
+    if (get_tag(&body, GS_TAG_NAME) && !get_varint(&body, &packet->name))
+        return false;
+    packet->has_waiters = get_tag(&body, GS_TAG_COUNTER);
+    if (packet->has_waiters &&
+        (!get_varint(&body, &packet->waiters) || packet->waiters > GS_WAITERS_MAX))
+        return false;
+    return get_flow(&body, GS_TAG_FLOW_0, GS_TAG_FLOW_1, &packet->flow) &&
+           get_flow(&body, GS_TAG_TERMINATING_0, GS_TAG_TERMINATING_1, &packet->terminating) &&
+           body.p == body.end;
+}
+
+/* A handle for gs_decode, or NULL: out of memory. */
+GS_EXPORT struct gs_decoder *gs_decoder_new(uint32_t n_threads, const uint32_t *thread_process,
+                                            uint32_t n_gils, const uint32_t *gil_process) {
+    struct gs_decoder *decoder = calloc(1, sizeof *decoder);
+    if (!decoder)
+        return NULL;
+    decoder->next = GS_NONE;
+    if (!gs_sequences_init(&decoder->all, n_threads, thread_process, n_gils, gil_process)) {
+        free(decoder);
+        return NULL;
+    }
+    return decoder;
+}
+
+GS_EXPORT void gs_decoder_free(struct gs_decoder *decoder) {
+    if (decoder)
+        gs_sequences_free(&decoder->all);
+    free(decoder);
+}
+
+/* Registers packet sequence `sequence`, introduced by a rare packet. NULL, or what is wrong. */
+GS_EXPORT const char *gs_decoder_introduce(struct gs_decoder *decoder, uint32_t sequence,
+                                           uint32_t role, uint32_t thread, uint32_t gil,
+                                           int64_t time_ns) {
+    struct gs_sequences *all = &decoder->all;
+    if (sequence != all->n_sequences + GS_FIRST_SEQUENCE)
+        return "a packet sequence out of turn";
+    if (role < GS_ROLE_GIL || role > GS_ROLE_OWNER ||
+        (role != GS_ROLE_OWNER && thread >= all->n_threads) ||
+        (role != GS_ROLE_THREAD && gil >= all->n_gils) || time_ns < 0)
+        return "a packet sequence of no known thread or GIL";
+    if (role == GS_ROLE_GIL && all->threads[thread].process != all->gils[gil].process)
+        return "a packet sequence of a thread on another process's GIL";
+    bool again = role == GS_ROLE_GIL      ? gs_sequences_find(all, thread, (uint16_t)gil) != GS_NONE
+                 : role == GS_ROLE_THREAD ? all->threads[thread].own != GS_NONE
+                                          : all->gils[gil].owner != GS_NONE;
+    if (again)
+        return "a second packet sequence for the same thread and GIL";
+    uint16_t of_gil = role == GS_ROLE_THREAD ? GS_NO_GIL : (uint16_t)gil;
+    if (gs_sequences_add(all, (enum gs_role)role, thread, of_gil, time_ns) == GS_NONE)
+        return "out of memory";
+    return NULL;
+}
+
+static void close_slice(void *context, uint32_t pair) {
+    struct gs_decoder *decoder = context;
+    uint8_t *slice = &decoder->all.sequences[pair].slice;
+    decoder->closing += *slice == GS_SLICE_WAIT || *slice == GS_SLICE_HOLD;
+    if (*slice != GS_SLICE_NONE)
+        *slice = GS_SLICE_CLOSING;
+}
+
+/* After this packet the owner's track of `gil` must get its own. */
+static inline const char *expect_owner(struct gs_decoder *decoder, struct gs_gil_state *gil,
+                                       enum gs_type type, int64_t time_ns) {
+    if (gil->owner == GS_NONE)
+        return "a hold on a GIL without an owner's track";
+    gil->due = (uint8_t)type;
+    gil->due_ns = time_ns;
+    decoder->next = gil->owner;
+    return NULL;
+}
+
+static const char *on_owner(struct gs_decoder *decoder, const struct gs_sequence *owner,
+                            const struct packet *packet, int64_t before_ns) {
+    struct gs_gil_state *gil = &decoder->all.gils[owner->gil];
+    int64_t due_ns = gil->due_ns > before_ns ? gil->due_ns : before_ns;
+    if (packet->type != gil->due || packet->category || packet->count || packet->has_waiters ||
+        packet->flow || packet->terminating || owner->time_ns != due_ns ||
+        packet->name != (gil->due == GS_BEGIN ? (uint64_t)gil->holder + 1 : GS_NAME_NONE))
+        return "a packet on a GIL owner's track that its holds do not explain";
+    gil->due = 0;
+    return NULL;
+}
+
+static const char *on_thread(struct gs_decoder *decoder, const struct packet *packet,
+                             struct gs_event *event) {
+    static const uint8_t kinds[] = {
+        [GS_NAME_THREAD_START] = GS_THREAD_START,   [GS_NAME_THREAD_END] = GS_THREAD_END,
+        [GS_NAME_PROCESS_START] = GS_PROCESS_START, [GS_NAME_PROCESS_END] = GS_PROCESS_END,
+        [GS_NAME_PROCESS_KILLED] = GS_PROCESS_END,
+    };
+    if (packet->type != GS_INSTANT || packet->name >= sizeof kinds || !kinds[packet->name] ||
+        packet->category || packet->count || packet->has_waiters || packet->flow ||
+        packet->terminating)
+        return "an unknown packet on a thread's track";
+    event->kind = kinds[packet->name];
+    event->arg = packet->name == GS_NAME_PROCESS_KILLED;
+    if (event->kind == GS_THREAD_END || event->kind == GS_PROCESS_END)
+        gs_sequences_close(&decoder->all, event, close_slice, decoder);
+    return NULL;
+}
+
+static inline const char *on_begin(struct gs_decoder *decoder, struct gs_sequence *pair,
+                                   const struct packet *packet, struct gs_event *event) {
+    struct gs_gil_state *gil = &decoder->all.gils[pair->gil];
+    if (!packet->has_waiters || packet->flow || packet->count)
+        return "a slice without the number of waiters, or with a field that is not its own";
+    if (packet->name == GS_NAME_WAITS) {
+        if (pair->slice != GS_SLICE_NONE || packet->terminating ||
+            (packet->category != GS_CATEGORY_IO && packet->category != GS_CATEGORY_CPU))
+            return "a wait that cannot begin here";
+        pair->slice = GS_SLICE_WAIT;
+        event->kind = GS_GIL_WAIT;
+        event->flags = packet->category == GS_CATEGORY_CPU ? GS_FLAG_CPU : 0;
+        return NULL;
+    }
+    bool waited = packet->category == GS_CATEGORY_WAITED;
+    if (packet->name != GS_NAME_HOLDS || gil->holder != GS_NONE || (packet->category && !waited) ||
+        packet->terminating != (waited ? gil->flow : 0) ||
+        !(pair->slice == GS_SLICE_NONE ||
+          (pair->slice == GS_SLICE_WAITED && waited && packet->delta == 0)))
+        return "a hold that cannot begin here";
+    gil->flow = 0;
+    gil->holder = pair->thread;
+    pair->slice = GS_SLICE_HOLD;
+    event->kind = GS_GIL_ACQUIRE;
+    event->flags = waited ? GS_FLAG_WAITED : 0;
+    return expect_owner(decoder, gil, GS_BEGIN, pair->time_ns);
+}
+
+static inline const char *on_end(struct gs_decoder *decoder, uint32_t index,
+                                 struct gs_sequence *pair, const struct packet *packet,
+                                 struct gs_event *event) {
+    struct gs_gil_state *gil = &decoder->all.gils[pair->gil];
+    bool release = pair->slice == GS_SLICE_HOLD || pair->slice == GS_SLICE_YIELDED;
+    if (packet->category || packet->name || packet->count || packet->terminating ||
+        packet->has_waiters != release)
+        return "an end of a slice with a field that is not its own";
+    switch (pair->slice) {
+    case GS_SLICE_WAIT:
+        pair->slice = GS_SLICE_WAITED;
+        decoder->next = index;
+        return packet->flow ? "a flow from a wait" : NULL;
+    case GS_SLICE_CLOSING:
+        pair->slice = GS_SLICE_NONE;
+        decoder->closing--;
+        if (packet->flow)
+            return "a flow from a hold that was cut off";
+        if (gil->holder != pair->thread)
+            return NULL;
+        gil->holder = GS_NONE;
+        return expect_owner(decoder, gil, GS_END, pair->time_ns);
+    case GS_SLICE_YIELDED:
+        if (packet->delta)
+            return "a forced yield apart from the end of its hold";
+        break;
+    case GS_SLICE_HOLD:
+        break;
+    default:
+        return "an end of a slice that did not begin";
+    }
+    if (packet->flow != (packet->waiters ? ++decoder->flows : 0))
+        return "a flow out of turn";
+    event->kind = pair->slice == GS_SLICE_YIELDED ? GS_GIL_YIELD : GS_GIL_RELEASE;
+    pair->slice = GS_SLICE_NONE;
+    gil->flow = packet->flow;
+    gil->holder = GS_NONE;
+    return expect_owner(decoder, gil, GS_END, pair->time_ns);
+}
+
+static const char *on_instant(struct gs_decoder *decoder, uint32_t index, struct gs_sequence *pair,
+                              const struct packet *packet, struct gs_event *event) {
+    if (packet->category || packet->flow || packet->terminating ||
+        (packet->count != 0) != (packet->name == GS_NAME_LOST))
+        return "an instant with a field that is not its own";
+    if (pair->slice == GS_SLICE_WAITED || pair->slice == GS_SLICE_YIELDED)
+        return "an instant between two packets that belong together";
+    bool counts = packet->name != GS_NAME_LOST;
+    switch (packet->name) {
+    case GS_NAME_REQUEST:
+        event->kind = GS_GIL_REQUEST;
+        break;
+    case GS_NAME_LOST:
+        event->kind = GS_GIL_LOST;
+        event->arg = packet->count;
+        break;
+    case GS_NAME_YIELD:
+    case GS_NAME_RELEASE:
+        if (pair->slice == GS_SLICE_HOLD && packet->name == GS_NAME_YIELD) {
+            pair->slice = GS_SLICE_YIELDED;
+            decoder->next = index;
+            counts = false;
+        } else if (pair->slice != GS_SLICE_NONE) {
+            return "a release that cannot happen here";
+        } else {
+            event->kind = packet->name == GS_NAME_YIELD ? GS_GIL_YIELD : GS_GIL_RELEASE;
+        }
+        break;
+    default:
+        return "an instant of an unknown name";
+    }
+    if (packet->has_waiters != counts)
+        return "an instant with or without the number of waiters";
+    if (event->kind == GS_GIL_LOST)
+        gs_sequences_close(&decoder->all, event, close_slice, decoder);
+    return NULL;
+}
+
+/* One hot packet; `event->kind` stays 0 when it is not an event by itself. */
+static inline const char *on_packet(struct gs_decoder *decoder, uint32_t index,
+                                    const struct packet *packet, struct gs_event *event) {
+    struct gs_sequence *sequence = &decoder->all.sequences[index];
+    if (decoder->next != GS_NONE && decoder->next != index)
+        return "a packet between two that belong together";
+    decoder->next = GS_NONE;
+    int64_t before_ns = sequence->time_ns;
+    if (packet->delta > (uint64_t)(INT64_MAX - before_ns))
+        return "a time past the end of time";
+    sequence->time_ns = before_ns + (int64_t)packet->delta;
+    if (sequence->role == GS_ROLE_OWNER)
+        return on_owner(decoder, sequence, packet, before_ns);
+    if (decoder->closing && !(sequence->slice == GS_SLICE_CLOSING && packet->type == GS_END))
+        return "a packet before the end of a slice that was cut off";
+    *event = (struct gs_event){.time_ns = sequence->time_ns,
+                               .arg = packet->waiters,
+                               .thread = sequence->thread,
+                               .gil = sequence->gil};
+    if (sequence->role == GS_ROLE_THREAD)
+        return on_thread(decoder, packet, event);
+    switch (packet->type) {
+    case GS_BEGIN:
+        return on_begin(decoder, sequence, packet, event);
+    case GS_END:
+        return on_end(decoder, index, sequence, packet, event);
+    case GS_INSTANT:
+        return on_instant(decoder, index, sequence, packet, event);
+    default:
+        return "a track event of an unknown type";
+    }
+}
+
+/* Decodes until the input ends, `room` events are written or the caller must act; an enum status.
+ * Call again with the input from `consumed` on. After CORRUPT the decoder is of no further use. */
+GS_EXPORT int gs_decode(struct gs_decoder *decoder, const uint8_t *input, uint64_t n_input,
+                        struct gs_event *events, uint64_t room, struct gs_decode_result *result) {
+    struct cursor c = {input, input + n_input};
+    uint64_t n_events = 0, packets = 0;
+    memset(result, 0, sizeof *result);
+    enum status status = NEED_INPUT;
+    const uint8_t *start = c.p;
+    for (;; start = c.p) {
+        uint64_t length;
+        if (c.p == c.end)
+            break;
+        if (*c.p != GS_TAG_PACKET) {
+            result->message = "not a packet";
+            status = CORRUPT;
+            break;
+        }
+        c.p++;
+        if (c.p < c.end && *c.p < 128) {
+            length = *c.p++;
+        } else if (!get_varint(&c, &length)) {
+            if (c.p < c.end || c.end - start > 11) {
+                result->message = "a packet with a broken length";
+                status = CORRUPT;
+            }
+            break;
+        }
+        if (length > GS_PACKET_MAX) {
+            result->message = "a packet longer than any that gilscope writes";
+            status = CORRUPT;
+            break;
+        }
+        if (length > (uint64_t)(c.end - c.p)) {
+            result->needed = (uint64_t)(c.p - start) + length;
+            break;
+        }
+        const uint8_t *body = c.p;
+        struct cursor frame = {body, body + length};
+        struct packet packet;
+        uint64_t sequence;
+        if (!get_tag(&frame, GS_TAG_TIMESTAMP) || !get_varint(&frame, &packet.delta) ||
+            !get_tag(&frame, GS_TAG_SEQUENCE) || !get_varint(&frame, &sequence) ||
+            sequence - GS_FIRST_SEQUENCE >= decoder->all.n_sequences) {
+            if (decoder->next != GS_NONE || decoder->closing) {
+                result->message = "a packet between two that belong together";
+                status = CORRUPT;
+                break;
+            }
+            result->packet_offset = (uint64_t)(body - input);
+            result->packet_bytes = length;
+            start = frame.end;
+            status = RARE;
+            break;
+        }
+        if (n_events == room) {
+            status = FULL;
+            break;
+        }
+        struct gs_event *event = &events[n_events];
+        event->kind = GS_NOT_WRITTEN;
+        result->message =
+            get_body(&frame, &packet)
+                ? on_packet(decoder, (uint32_t)(sequence - GS_FIRST_SEQUENCE), &packet, event)
+                : "a packet in a form that gilscope does not write";
+        if (result->message) {
+            status = CORRUPT;
+            break;
+        }
+        if (event->kind != GS_NOT_WRITTEN) {
+            n_events++;
+            result->last_event = (uint64_t)(start - input);
+        }
+        packets++;
+        c.p = frame.end;
+    }
+    result->consumed = (uint64_t)(start - input);
+    result->events = n_events;
+    result->packets = packets;
+    return status;
+}
+
+/* What is wrong with a trace that ends here; NULL: nothing, all slices are closed. */
+GS_EXPORT const char *gs_decoder_finish(const struct gs_decoder *decoder) {
+    if (decoder->next != GS_NONE || decoder->closing)
+        return "the end between two packets that belong together";
+    for (uint32_t i = 0; i < decoder->all.n_sequences; i++)
+        if (decoder->all.sequences[i].slice != GS_SLICE_NONE)
+            return "a slice without end";
+    return NULL;
+}

@@ -1,0 +1,345 @@
+"""The rare packets of a trace: clocks, tracks, names, metadata. docs/trace-format.md has the why.
+
+The order of a file: the clocks, a track "gilscope", the metadata on it, the descriptors of all
+tracks; then hot packets (format.h), each packet sequence introduced where it is first needed; at
+the end the totals. Everything here is built with the perfetto package's protobuf classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from functools import cache
+from typing import Any
+
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TracePacket, TrackEvent
+
+from gilscope.perfetto.annotations import AnnotationError, build, entries, from_entries
+from gilscope.perfetto.codec import interned_names
+from gilscope.trace.schema import NO_GIL, Metadata, Process, Thread, Totals
+
+FORMAT = 1  # of the file; a reader refuses what it does not know
+
+# Clock ids of Perfetto, and one of our own: deltas to the same sequence's packet before.
+REALTIME, MONOTONIC, BOOTTIME, DELTAS = 1, 3, 6, 64
+
+CLEARED, NEEDS_STATE = 1, 2  # TracePacket.sequence_flags
+MAIN_SEQUENCE = 1  # carries the recording's own packets; format.h numbers the others from 2
+
+# Roles of sequences (enum gs_role of format.h).
+ROLE_GIL, ROLE_THREAD, ROLE_OWNER = 1, 2, 3
+
+RECORDING_TRACK, RECORDING, THE_END = "gilscope", "gilscope recording", "gilscope end"
+
+# Tracks: a uuid is a kind and an id, so that a track tells what it is for.
+RECORDING_UUID = 1
+_PROCESS, _THREAD, _OWNER, _WAITERS = (kind << 32 for kind in (1, 2, 3, 4))
+_KINDS = ~0xFFFFFFFF
+
+REUSE = 1 << 22  # Linux never gives a pid or tid from here on
+_LARGEST = (1 << 31) - 1
+
+
+class LayoutError(ValueError):
+    """A packet that gilscope does not write; the message says what is wrong with it."""
+
+
+def frame(*packets: Any) -> bytes:
+    """Return the bytes of TracePackets as a part of a Trace."""
+    data: bytes = Trace(packet=packets).SerializeToString()
+    return data
+
+
+# ---- The recording ------------------------------------------------------------------------------
+
+
+def head(metadata: Metadata) -> bytes:
+    """Return everything before the first hot packet."""
+    return frame(
+        _clocks(metadata),
+        _recording_track(metadata),
+        _on_recording_track(
+            RECORDING, metadata.start_ns, {"format": FORMAT, **dataclasses.asdict(metadata)}
+        ),
+        *_tracks(metadata),
+    )
+
+
+def end(metadata: Metadata, totals: Totals) -> bytes:
+    """Return the packet that closes a whole trace."""
+    return frame(_on_recording_track(THE_END, metadata.end_ns, dataclasses.asdict(totals)))
+
+
+def _clocks(metadata: Metadata) -> Any:
+    """One instant on all clocks. Both engines need it as the first packet to import slices."""
+    packet = TracePacket(trusted_packet_sequence_id=MAIN_SEQUENCE)
+    start_ns = metadata.start_ns
+    snapshot = packet.clock_snapshot
+    snapshot.primary_trace_clock = MONOTONIC
+    for clock, time_ns in (
+        (MONOTONIC, start_ns),
+        (BOOTTIME, start_ns + metadata.boottime_offset_ns),
+        (REALTIME, start_ns + metadata.realtime_offset_ns),
+    ):
+        snapshot.clocks.add(clock_id=clock, timestamp=max(0, time_ns))
+    return packet
+
+
+def _track(metadata: Metadata, uuid: int) -> Any:
+    packet = TracePacket(
+        timestamp=metadata.start_ns,
+        timestamp_clock_id=MONOTONIC,
+        trusted_packet_sequence_id=MAIN_SEQUENCE,
+    )
+    packet.track_descriptor.uuid = uuid
+    return packet
+
+
+def _recording_track(metadata: Metadata) -> Any:
+    packet = _track(metadata, RECORDING_UUID)
+    packet.track_descriptor.name = RECORDING_TRACK
+    packet.sequence_flags = CLEARED
+    return packet
+
+
+def _on_recording_track(name: str, time_ns: int, values: dict[str, Any]) -> Any:
+    packet = TracePacket(
+        timestamp=time_ns, timestamp_clock_id=MONOTONIC, trusted_packet_sequence_id=MAIN_SEQUENCE
+    )
+    event = packet.track_event
+    event.type, event.track_uuid, event.name = TrackEvent.TYPE_INSTANT, RECORDING_UUID, name
+    event.debug_annotations.extend(entries(values))
+    return packet
+
+
+def _tracks(metadata: Metadata) -> list[Any]:
+    """Describe every process, thread and GIL."""
+    pids, tids = _distinct_numbers(metadata)
+    packets = []
+    for process in metadata.processes:
+        packet = _track(metadata, _PROCESS | process.id)
+        shown = packet.track_descriptor.process
+        shown.pid = pids[process.id]
+        shown.process_name = _process_name(process)
+        shown.cmdline.extend(_printable(word) for word in process.command)
+        packets.append(packet)
+    for thread in metadata.threads:
+        packet = _track(metadata, _THREAD | thread.id)
+        track = packet.track_descriptor
+        track.parent_uuid = _PROCESS | thread.process
+        track.thread.pid, track.thread.tid = pids[thread.process], tids[thread.id]
+        track.thread.thread_name = _thread_name(thread)
+        packets.append(packet)
+    gils_of: dict[int, int] = {}
+    for gil in metadata.gils:
+        number = gils_of[gil.process] = gils_of.get(gil.process, 0) + 1
+        which = "GIL" if number == 1 else f"GIL {number}"
+        for kind, name in ((_OWNER, "owner"), (_WAITERS, "waiters")):
+            packet = _track(metadata, kind | gil.id)
+            track = packet.track_descriptor
+            track.parent_uuid = _PROCESS | gil.process
+            track.name = f"{which} {name}"
+            if kind == _WAITERS:
+                track.counter.unit_name = "threads"
+            packets.append(packet)
+    return packets
+
+
+def _distinct_numbers(metadata: Metadata) -> tuple[list[int], list[int]]:
+    """Return the pid of each process and the tid of each thread as the tracks show them.
+
+    The engine merges threads of equal (pid, tid), so a number that returns is shown as number
+    + n * 2**22; the metadata keeps the true one. A main thread keeps tid = pid, by which the engine
+    knows it.
+    """
+    used: set[int] = set()
+
+    def distinct(number: int) -> int:
+        while number in used and number + REUSE <= _LARGEST:
+            number += REUSE
+        while number in used:  # 512 times the same number: any free one will do
+            number -= 1
+        used.add(number)
+        return number
+
+    pids = [distinct(process.pid) for process in metadata.processes]
+    main_seen: set[int] = set()
+    tids = []
+    for thread in metadata.threads:
+        if thread.tid == metadata.processes[thread.process].pid and (
+            thread.process not in main_seen
+        ):
+            main_seen.add(thread.process)
+            tids.append(pids[thread.process])
+        else:
+            tids.append(distinct(thread.tid))
+    return pids, tids
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _process_name(process: Process) -> str:
+    if not process.command:
+        return f"process {process.pid}"
+    words = [os.path.basename(process.command[0]), *process.command[1:]]
+    name = _printable(" ".join(words)).strip()
+    return (name if len(name) <= 60 else name[:59] + "…") or f"process {process.pid}"
+
+
+def _thread_name(thread: Thread) -> str:
+    return _printable(thread.name) or f"thread {thread.tid}"
+
+
+# ---- Packet sequences ---------------------------------------------------------------------------
+
+
+@cache
+def _interned(category: bool) -> dict[int, str]:
+    return interned_names(category)
+
+
+def _sequence(metadata: Metadata, sequence: int, role: int, thread: int, gil: int) -> Any:
+    """Give a sequence its clock of deltas, its track, its counter and its names."""
+    packet = TracePacket(trusted_packet_sequence_id=sequence, sequence_flags=CLEARED)
+    clocks = packet.clock_snapshot.clocks
+    clocks.add(clock_id=MONOTONIC, timestamp=metadata.start_ns)
+    clocks.add(clock_id=DELTAS, timestamp=metadata.start_ns, is_incremental=True)
+    defaults = packet.trace_packet_defaults
+    defaults.timestamp_clock_id = DELTAS
+    defaults.track_event_defaults.track_uuid = (
+        _OWNER | gil if role == ROLE_OWNER else _THREAD | thread
+    )
+    if role == ROLE_GIL:
+        defaults.track_event_defaults.extra_counter_track_uuids.append(_WAITERS | gil)
+        packet.interned_data.debug_annotation_names.add(iid=1, name="count")
+        for iid, name in _interned(True).items():
+            packet.interned_data.event_categories.add(iid=iid, name=name)
+    if role != ROLE_OWNER:
+        for iid, name in _interned(False).items():
+            packet.interned_data.event_names.add(iid=iid, name=name)
+    return packet
+
+
+def introduce(metadata: Metadata, sequence: int, role: int, thread: int, gil: int) -> bytes:
+    """Return the packet that opens a sequence."""
+    return frame(_sequence(metadata, sequence, role, thread, gil))
+
+
+def name_owner(metadata: Metadata, sequence: int, thread: int) -> bytes:
+    """Return the packet that lets the owner's track of a GIL name slices after `thread`."""
+    packet = TracePacket(trusted_packet_sequence_id=sequence, sequence_flags=NEEDS_STATE)
+    packet.interned_data.event_names.add(
+        iid=thread + 1, name=_thread_name(metadata.threads[thread])
+    )
+    return frame(packet)
+
+
+# ---- Reading ------------------------------------------------------------------------------------
+
+
+def read_clocks(packet: Any) -> None:
+    """Check the first packet of a trace. Raises LayoutError."""
+    if packet.clock_snapshot.primary_trace_clock != MONOTONIC:
+        raise LayoutError("does not begin with gilscope's clocks")
+
+
+def read_recording_track(packet: Any) -> None:
+    """Check the second packet of a trace. Raises LayoutError."""
+    if packet.track_descriptor.name != RECORDING_TRACK:
+        raise LayoutError("has no track named gilscope")
+
+
+def read_metadata(packet: Any) -> Metadata:
+    """Invert `head`'s third packet. Raises LayoutError."""
+    event = packet.track_event
+    if event.name != RECORDING or event.track_uuid != RECORDING_UUID:
+        raise LayoutError("has no metadata of gilscope")
+    try:
+        values = from_entries(event.debug_annotations)
+        version = values.pop("format", None)
+        if version != FORMAT:
+            raise LayoutError(f"has format {version}; this gilscope reads format {FORMAT}")
+        metadata = build(Metadata, values)
+    except AnnotationError as error:
+        raise LayoutError(f"has broken metadata ({error})") from None
+    _check_tables(metadata)
+    return metadata
+
+
+def _check_tables(metadata: Metadata) -> None:
+    tables = (metadata.processes, metadata.threads, metadata.gils)
+    in_order = all(row.id == index for table in tables for index, row in enumerate(table))
+    inside = all(
+        0 <= row.process < len(metadata.processes)
+        for table in (metadata.threads, metadata.gils)
+        for row in table
+    )
+    if not in_order or not inside or len(metadata.gils) > NO_GIL or metadata.start_ns < 0:
+        raise LayoutError("has broken metadata (its tables do not fit together)")
+
+
+def read_end(packet: Any) -> Totals | None:
+    """Return the totals if this is the packet that closes a trace. Raises LayoutError."""
+    if not packet.HasField("track_event") or packet.track_event.name != THE_END:
+        return None
+    try:
+        return build(Totals, from_entries(packet.track_event.debug_annotations))
+    except AnnotationError as error:
+        raise LayoutError(f"broken totals ({error})") from None
+
+
+def read_sequence(metadata: Metadata, packet: Any) -> tuple[int, int, int, int] | None:
+    """Invert `introduce`: sequence, role, thread, GIL; None if this is no such packet.
+
+    Raises LayoutError where it differs from the one that gilscope writes, since the hot packets
+    rest on every field of it.
+    """
+    if not packet.HasField("trace_packet_defaults"):
+        return None
+    defaults = packet.trace_packet_defaults.track_event_defaults
+    kind, number = defaults.track_uuid & _KINDS, defaults.track_uuid & ~_KINDS
+    role, thread, gil = ROLE_THREAD, number, NO_GIL
+    if kind == _OWNER:
+        role, thread, gil = ROLE_OWNER, 0, number
+    elif defaults.extra_counter_track_uuids:
+        role, gil = ROLE_GIL, defaults.extra_counter_track_uuids[0] & ~_KINDS
+    sequence = packet.trusted_packet_sequence_id
+    if packet != _sequence(metadata, sequence, role, thread, gil):
+        raise LayoutError("a packet sequence that gilscope does not write")
+    return sequence, role, thread, gil
+
+
+def check_known(metadata: Metadata, packet: Any) -> None:
+    """Pass the packets that are for Perfetto alone: tracks, and names of owners.
+
+    Raises LayoutError for any other. What they show is not compared, so that a later gilscope may
+    show it better in the same format.
+    """
+    present = {field.name for field, _ in packet.ListFields()}
+    if present == {
+        "timestamp",
+        "timestamp_clock_id",
+        "trusted_packet_sequence_id",
+        "track_descriptor",
+    }:
+        uuid = packet.track_descriptor.uuid
+        table = {
+            _PROCESS: metadata.processes,
+            _THREAD: metadata.threads,
+            _OWNER: metadata.gils,
+            _WAITERS: metadata.gils,
+        }.get(uuid & _KINDS)
+        if table is None or uuid & ~_KINDS >= len(table):
+            raise LayoutError("a track that the metadata does not have")
+    elif present == {"trusted_packet_sequence_id", "sequence_flags", "interned_data"}:
+        names = packet.interned_data.event_names
+        if (
+            packet.sequence_flags != NEEDS_STATE
+            or len(names) != 1
+            or not 0 < names[0].iid <= len(metadata.threads)
+        ):
+            raise LayoutError("a name that gilscope does not write")
+    else:
+        raise LayoutError("a packet that gilscope does not write")

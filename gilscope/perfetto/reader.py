@@ -1,0 +1,258 @@
+"""Reads a trace file back to the events that it was made from: `open_trace`.
+
+Reading is validating. Every byte of the file is either foreseen by what came before or refused with
+its offset (of a .gz: the offset in what it unpacks to). Memory is bounded by the metadata's tables
+and by the largest packet that format.h allows, whatever a file claims.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import stat
+import zlib
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TracePacket
+
+from gilscope.errors import TraceError
+from gilscope.perfetto import layout
+from gilscope.perfetto.codec import Decoder, DecodeStatus
+from gilscope.trace.schema import EVENT_DTYPE, Metadata, Totals
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_CHUNK = 1 << 20
+_BATCH = 1 << 16
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+class TraceFile:
+    """An EventSource over a finished trace. No file stays open between calls."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._totals: Totals | None = None
+        with closing(_Scan(path)) as scan:
+            self._metadata = scan.read_head()
+
+    @property
+    def name(self) -> str:
+        """The path, as given."""
+        return str(self._path)
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the recording knows besides its events."""
+        return self._metadata
+
+    @property
+    def totals(self) -> Totals:
+        """Counts of the whole trace. Raises TraceError before `batches` has ended."""
+        if self._totals is None:
+            raise TraceError(f"{self._path}: its totals are at its end, which has not been read")
+        return self._totals
+
+    def batches(self) -> Iterator[NDArray[np.void]]:
+        """Yield arrays of EVENT_DTYPE, each valid until the next. Raises TraceError."""
+        with closing(_Scan(self._path)) as scan:
+            scan.read_head()
+            yield from scan.batches(np.empty(_BATCH, dtype=EVENT_DTYPE))
+            self._totals = scan.totals
+
+    def locate(self, index: int) -> int:
+        """Return the offset of the packet of event number `index`. Raises TraceError, IndexError.
+
+        Events of several packets (an acquire ends the wait first) are where the last of those lies
+        that they cannot be told without.
+        """
+        room = np.empty(min(index + 1, _BATCH), dtype=EVENT_DTYPE)
+        with closing(_Scan(self._path)) as scan:
+            scan.read_head()
+            before = 0
+            while before <= index:
+                room = room[: index + 1 - before]
+                count = scan.read(room)
+                if count == 0:
+                    raise IndexError(index)
+                before += count
+            return scan.last_event
+
+
+def open_trace(path: str | os.PathLike[str]) -> TraceFile:
+    """Open a .pftrace or .pftrace.gz that gilscope wrote.
+
+    Raises TraceError, in one line with the file's name and offset, for anything else.
+    """
+    return TraceFile(Path(path))
+
+
+class _Scan:
+    """One pass over a file, front to back."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = _open(path)
+        self._buffer = np.empty(_CHUNK, dtype=np.uint8)
+        self._start = self._end = 0  # the part of the buffer that is not decoded yet
+        self._base = 0  # offset in the file of the buffer's first byte
+        self._decoder = Decoder()
+        self._n_rare = 0
+        self._metadata: Metadata | None = None
+        self._count = 0
+        self.last_event = 0  # offset of the packet of the last event that was read
+        self.totals: Totals | None = None
+
+    def close(self) -> None:
+        """Close the file and free the decoder."""
+        self._file.close()
+        self._decoder.close()
+
+    def read_head(self) -> Metadata:
+        """Read up to the metadata."""
+        nothing = np.empty(1, dtype=EVENT_DTYPE)
+        while self._metadata is None:
+            if not self._step(nothing)[0]:
+                if self._offset == 0 and self._end == self._start:
+                    raise TraceError(f"{self._path}: the file is empty")
+                raise self._error("not a gilscope trace, or cut short before its metadata")
+        return self._metadata
+
+    def batches(self, room: NDArray[np.void]) -> Iterator[NDArray[np.void]]:
+        """Yield the front of `room`, filled, until the trace ends."""
+        while count := self.read(room):
+            yield room[:count]
+
+    def read(self, room: NDArray[np.void]) -> int:
+        """Fill `room` with events; fewer than fit only at the end, which is checked."""
+        count = 0
+        more = True
+        while more and count < len(room):
+            more, events = self._step(room[count:])
+            count += events
+        self._count += count
+        if not more:
+            self._finish()
+        return count
+
+    @property
+    def _offset(self) -> int:
+        return self._base + self._start
+
+    def _error(self, message: str, offset: int | None = None) -> TraceError:
+        return TraceError(
+            f"{self._path}: offset {self._offset if offset is None else offset}: {message}"
+        )
+
+    def _step(self, room: NDArray[np.void]) -> tuple[bool, int]:
+        """Decode until something is to be done, and do it; whether the file goes on, and events."""
+        offset = self._offset
+        data = self._buffer[self._start : self._end]
+        status, result = self._decoder.decode(data, room)
+        self._start += result.consumed
+        if result.events:
+            self.last_event = offset + result.last_event
+        if self.totals is not None and (result.consumed or status is DecodeStatus.CORRUPT):
+            raise self._error("data after the end of the trace", offset)
+        if status is DecodeStatus.CORRUPT:
+            if self._metadata is None:
+                raise self._error("not a Perfetto trace")
+            raise self._error((result.message or b"").decode())
+        if status is DecodeStatus.RARE:
+            first = result.packet_offset
+            body = data[first : first + result.packet_bytes].tobytes()
+            try:
+                self._rare(body)
+            except layout.LayoutError as error:
+                raise self._error(str(error), offset + first) from None
+        if status is DecodeStatus.NEED_INPUT:
+            return self._fill(result.needed), result.events
+        return True, result.events
+
+    def _fill(self, needed: int) -> bool:
+        """Read on; False at the end of the file. The buffer grows only as data comes in."""
+        left = self._end - self._start
+        if self._start:
+            self._buffer[:left] = self._buffer[self._start : self._end].copy()
+            self._base += self._start
+            self._start, self._end = 0, left
+        if left == len(self._buffer):
+            size = min(max(2 * left, _CHUNK), max(needed, left + _CHUNK))
+            grown = np.empty(size, dtype=np.uint8)
+            grown[:left] = self._buffer
+            self._buffer = grown
+        try:
+            count = self._file.readinto(memoryview(self._buffer)[left:])  # type: ignore[attr-defined]
+        except EOFError:
+            raise self._error("the compressed file is cut short", self._base + left) from None
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise self._error(f"broken compression ({error})", self._base + left) from None
+        except OSError as error:
+            raise TraceError(f"{self._path}: cannot be read: {error.strerror}") from error
+        self._end += count
+        return bool(count)
+
+    def _rare(self, body: bytes) -> None:
+        """Read a packet that is not hot."""
+        try:
+            packet = TracePacket.FromString(body)
+        except DecodeError:
+            raise layout.LayoutError(
+                "not a Perfetto trace" if self._metadata is None else "a broken packet"
+            ) from None
+        self._n_rare += 1
+        if self._metadata is None:
+            self._head_packet(packet)
+        elif (introduced := layout.read_sequence(self._metadata, packet)) is not None:
+            wrong = self._decoder.introduce(*introduced, self._metadata.start_ns)
+            if wrong:
+                raise layout.LayoutError(wrong)
+        elif (totals := layout.read_end(packet)) is not None:
+            self.totals = totals
+        else:
+            layout.check_known(self._metadata, packet)
+
+    def _head_packet(self, packet: Any) -> None:
+        try:
+            if self._n_rare == 1:
+                layout.read_clocks(packet)
+            elif self._n_rare == 2:
+                layout.read_recording_track(packet)
+            else:
+                self._metadata = layout.read_metadata(packet)
+                self._decoder.close()
+                self._decoder = Decoder(self._metadata)
+        except layout.LayoutError as error:
+            if self._n_rare == 3 and packet.track_event.name == layout.RECORDING:
+                raise
+            raise layout.LayoutError(
+                f"a Perfetto trace, but not one by gilscope: it {error}"
+            ) from None
+
+    def _finish(self) -> None:
+        if self._start != self._end or self.totals is None:
+            raise self._error("the trace is cut short: it has no end", self._base + self._end)
+        wrong = self._decoder.finish()
+        if wrong:
+            raise self._error(wrong)
+        if self.totals.events != self._count:
+            raise self._error(f"{self._count} events, but its end says {self.totals.events}")
+
+
+def _open(path: Path) -> IO[bytes]:
+    """Open a regular file, unpacking it if it is gzip, whatever its name says."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            what = "a directory" if path.is_dir() else "not a regular file"
+            raise TraceError(f"{path}: is {what}")
+        with path.open("rb") as file:
+            packed = file.read(2) == _GZIP_MAGIC
+        return gzip.open(path, "rb") if packed else path.open("rb", buffering=0)  # type: ignore[return-value]
+    except OSError as error:
+        raise TraceError(f"{path}: {error.strerror}") from error
