@@ -1,0 +1,55 @@
+"""The trace as intervals: who held a GIL, who waited for it, who asked for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gilscope.trace import story as _story
+from gilscope.trace.schema import EventSource, Metadata, Totals
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A recording as arrays of intervals, one row each, times in CLOCK_MONOTONIC ns.
+
+    The fields of the rows are in `gilscope.trace.story`: HOLD_DTYPE, WAIT_DTYPE, REQUEST_DTYPE,
+    GAP_DTYPE. Rows are in the order of their begins; the holds of one GIL never overlap. The three
+    tables of counts have one row a thread, a GIL, a process of `metadata`, in its order; they cover
+    every event, and a GIL's `held_ns` is counted apart from its threads'.
+    """
+
+    name: str
+    metadata: Metadata
+    totals: Totals
+    holds: NDArray[np.void]
+    waits: NDArray[np.void]
+    requests: NDArray[np.void]
+    gaps: NDArray[np.void]
+    thread_stats: NDArray[np.void]
+    gil_stats: NDArray[np.void]
+    process_stats: NDArray[np.void]
+
+    @classmethod
+    def from_source(cls, source: EventSource) -> Trace:
+        """Read `source` to its end. Raises TraceError, or ImpossibleStory if it contradicts itself.
+
+        The arrays are views of memory that grows in place while the source is read.
+        """
+        story = _story.tell(source)
+        return cls(
+            name=source.name,
+            metadata=source.metadata,
+            totals=source.totals,
+            holds=story.array(_story.HOLDS),
+            waits=story.array(_story.WAITS),
+            requests=story.array(_story.REQUESTS),
+            gaps=story.array(_story.GAPS),
+            thread_stats=story.array(_story.THREAD_STATS),
+            gil_stats=story.array(_story.GIL_STATS),
+            process_stats=story.array(_story.PROCESS_STATS),
+        )

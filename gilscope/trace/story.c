@@ -1,0 +1,571 @@
+/* The story: checks that a sequence of events could have happened, and builds its intervals.
+ *
+ * Actors: one caller that feeds batches of events in the order of their source, one event at a
+ * time. There is no concurrency here.
+ *
+ * Invariants, per GIL: at most one holder; its holds do not overlap and ascend; a thread is in its
+ * list of waiters exactly while it has an open wait on it. Per thread: it is outside, or it waits
+ * for one GIL, or it holds one. `n_held + free + unknown` time of a GIL has no holes.
+ *
+ * What is not known: a GIL begins unknown, and so do its threads on it; gil.lost makes it unknown
+ * again by opening a new *epoch*. A thread is known on a GIL when its last event there is of the
+ * GIL's present epoch; only then can an event contradict what went before. Of threads with several
+ * GILs only the last one is remembered, so coming back to another counts as not known: a table of
+ * pairs would find little more and cost a look-up an event.
+ *
+ * Memory: intervals are appended to arrays that grow in place (mremap moves pages, not bytes), so
+ * that 10 events never need room for 20. Everything else is proportional to the tables.
+ */
+#define _GNU_SOURCE
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "story.h"
+
+/* Why an event is impossible; story.py has the words. */
+enum gs_rule {
+    GS_POSSIBLE = 0,
+    GS_OUT_OF_MEMORY = 1,
+    GS_NO_SUCH_KIND = 2,
+    GS_NO_SUCH_THREAD = 3,
+    GS_NO_SUCH_GIL = 4,
+    GS_FOREIGN_GIL = 5,
+    GS_THREAD_OVER = 6,
+    GS_PROCESS_OVER = 7,
+    GS_THREAD_BEGAN = 8,
+    GS_PROCESS_BEGAN = 9,
+    GS_TIME_OF_GIL = 10,
+    GS_TIME_OF_THREAD = 11,
+    GS_HELD_BY_OTHER = 12,
+    GS_HOLDS_ALREADY = 13,
+    GS_WAITS_ALREADY = 14,
+    GS_DOES_NOT_WAIT = 15,
+    GS_IS_FREE = 16,
+    GS_IS_OUTSIDE = 17,
+    GS_LEFT_OPEN = 18,
+};
+
+struct gs_story_error {
+    uint32_t rule;
+    uint32_t thread; /* of the event */
+    uint32_t other;  /* the holder or the thread left open */
+    uint32_t gil;    /* that it holds or waits for, or of the event */
+    int64_t before_ns;
+    struct gs_event event;
+};
+
+/* An array that grows in place. */
+struct vector {
+    char *data;
+    uint64_t n;
+    size_t bytes; /* mapped; pages that were not touched cost nothing */
+};
+
+#define FIRST_BYTES ((size_t)1 << 16)
+
+static void *vector_add(struct vector *v, size_t size) {
+    size_t need = (v->n + 1) * size;
+    if (need > v->bytes) {
+        size_t bytes = v->bytes ? v->bytes * 2 : FIRST_BYTES;
+        void *data =
+            v->data ? mremap(v->data, v->bytes, bytes, MREMAP_MAYMOVE)
+                    : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (data == MAP_FAILED)
+            return NULL;
+        v->data = data;
+        v->bytes = bytes;
+    }
+    return v->data + size * v->n++;
+}
+
+enum state { OUTSIDE, WAITING, HOLDING };
+
+struct thread {
+    int64_t time_ns;   /* of its last event */
+    int64_t since_ns;  /* OUTSIDE: unused; else the begin of the open interval */
+    uint64_t interval; /* its index in waits or holds */
+    uint32_t process;
+    uint32_t epoch;          /* of `gil` at its last event there */
+    uint32_t next, previous; /* in the list of waiters of `gil` */
+    uint16_t gil;
+    uint8_t state;
+    uint8_t started, ended;
+};
+
+struct gil {
+    int64_t time_ns;
+    int64_t held_since_ns;
+    int64_t contended_since_ns; /* valid while held and n_waiting > 0 */
+    uint64_t gap;               /* index of the open gap while `unknown` */
+    uint32_t process;
+    uint32_t next; /* of the same process */
+    uint32_t epoch;
+    uint32_t holder; /* GS_NOBODY: free, or unknown */
+    uint32_t last_holder;
+    uint32_t first_waiter;
+    uint32_t n_waiting;
+    bool unknown, requested, seen;
+};
+
+struct gs_story {
+    struct gs_story_error error;
+    bool keep; /* build intervals, not only check */
+    uint32_t n_processes, n_threads, n_gils;
+    struct thread *threads;
+    struct gil *gils;
+    uint32_t *first_gil; /* a process: head of the list of its GILs */
+    struct gs_thread_stats *thread_stats;
+    struct gs_gil_stats *gil_stats;
+    struct gs_process_stats *process_stats;
+    struct vector holds, waits, requests, gaps;
+};
+
+/* ---- Intervals: each returns false when memory is out ------------------------------------- */
+
+static bool begin_gap(struct gs_story *s, uint16_t id, int64_t time_ns, uint64_t missing) {
+    struct gil *g = &s->gils[id];
+    g->unknown = true;
+    g->holder = GS_NOBODY;
+    g->epoch++;
+    if (!s->keep)
+        return true;
+    g->gap = s->gaps.n;
+    struct gs_gap *gap = vector_add(&s->gaps, sizeof *gap);
+    if (!gap)
+        return false;
+    *gap = (struct gs_gap){time_ns, time_ns, missing > UINT32_MAX ? UINT32_MAX : (uint32_t)missing,
+                           id, 0};
+    return true;
+}
+
+static void end_gap(struct gs_story *s, struct gil *g, int64_t time_ns) {
+    if (!g->unknown)
+        return;
+    g->unknown = false;
+    if (s->keep)
+        ((struct gs_gap *)s->gaps.data)[g->gap].end_ns = time_ns;
+}
+
+static bool begin_wait(struct gs_story *s, const struct gs_event *e) {
+    struct gil *g = &s->gils[e->gil];
+    struct thread *t = &s->threads[e->thread];
+    t->state = WAITING;
+    t->since_ns = e->time_ns;
+    t->next = g->first_waiter;
+    t->previous = GS_NOBODY;
+    if (g->first_waiter != GS_NOBODY)
+        s->threads[g->first_waiter].previous = e->thread;
+    g->first_waiter = e->thread;
+    if (g->n_waiting++ == 0)
+        g->contended_since_ns = e->time_ns;
+    s->thread_stats[e->thread].waits++;
+    s->thread_stats[e->thread].io_waits += !(e->flags & GS_FLAG_CPU);
+    if (!s->keep)
+        return true;
+    t->interval = s->waits.n;
+    struct gs_wait *wait = vector_add(&s->waits, sizeof *wait);
+    if (!wait)
+        return false;
+    uint64_t holds = s->gil_stats[e->gil].holds;
+    *wait = (struct gs_wait){
+        .start_ns = e->time_ns,
+        .end_ns = e->time_ns,
+        .hold = (uint32_t)(g->holder == GS_NOBODY ? holds : holds - 1),
+        .gap = g->unknown ? (uint32_t)g->gap : GS_NO_GAP,
+        .thread = e->thread,
+        .gil = e->gil,
+        .cpu = (e->flags & GS_FLAG_CPU) != 0,
+    };
+    return true;
+}
+
+static void end_wait(struct gs_story *s, uint32_t thread, int64_t time_ns, enum gs_ending how) {
+    struct thread *t = &s->threads[thread];
+    struct gil *g = &s->gils[t->gil];
+    if (t->previous == GS_NOBODY)
+        g->first_waiter = t->next;
+    else
+        s->threads[t->previous].next = t->next;
+    if (t->next != GS_NOBODY)
+        s->threads[t->next].previous = t->previous;
+    if (--g->n_waiting == 0 && g->holder != GS_NOBODY)
+        s->gil_stats[t->gil].contended_ns += time_ns - g->contended_since_ns;
+    t->state = OUTSIDE;
+    s->thread_stats[thread].waiting_ns += time_ns - t->since_ns;
+    if (s->keep) {
+        struct gs_wait *wait = (struct gs_wait *)s->waits.data + t->interval;
+        wait->end_ns = time_ns;
+        wait->ending = (uint8_t)how;
+    }
+}
+
+static bool begin_hold(struct gs_story *s, const struct gs_event *e) {
+    struct gil *g = &s->gils[e->gil];
+    struct thread *t = &s->threads[e->thread];
+    struct gs_gil_stats *stats = &s->gil_stats[e->gil];
+    t->state = HOLDING;
+    t->since_ns = e->time_ns;
+    g->holder = e->thread;
+    g->held_since_ns = e->time_ns;
+    g->contended_since_ns = e->time_ns;
+    g->requested = false;
+    stats->holds++;
+    stats->acquires++;
+    stats->switches += g->last_holder != e->thread && g->last_holder != GS_NOBODY;
+    g->last_holder = e->thread;
+    s->thread_stats[e->thread].acquires++;
+    s->thread_stats[e->thread].contended_acquires += e->flags & GS_FLAG_WAITED;
+    s->thread_stats[e->thread].holds++;
+    if (!s->keep)
+        return true;
+    t->interval = s->holds.n;
+    struct gs_hold *hold = vector_add(&s->holds, sizeof *hold);
+    if (!hold)
+        return false;
+    *hold = (struct gs_hold){
+        .start_ns = e->time_ns,
+        .end_ns = e->time_ns,
+        .thread = e->thread,
+        .gil = e->gil,
+        .flags = e->flags & GS_FLAG_WAITED ? GS_HOLD_WAITED : 0,
+    };
+    return true;
+}
+
+static void end_hold(struct gs_story *s, uint32_t thread, int64_t time_ns, enum gs_ending how) {
+    struct thread *t = &s->threads[thread];
+    struct gil *g = &s->gils[t->gil];
+    s->gil_stats[t->gil].held_ns += time_ns - g->held_since_ns;
+    if (g->n_waiting)
+        s->gil_stats[t->gil].contended_ns += time_ns - g->contended_since_ns;
+    g->holder = GS_NOBODY;
+    t->state = OUTSIDE;
+    s->thread_stats[thread].held_ns += time_ns - t->since_ns;
+    if (s->keep) {
+        struct gs_hold *hold = (struct gs_hold *)s->holds.data + t->interval;
+        hold->end_ns = time_ns;
+        hold->ending = (uint8_t)how;
+        if (g->requested)
+            hold->flags |= GS_HOLD_REQUESTED;
+    }
+}
+
+/* Ends what a thread has open. A thread's end may bear a time before the last event of its GIL
+ * (they are ordered apart); the interval ends no earlier than that event. */
+static void close_thread(struct gs_story *s, uint32_t thread, int64_t time_ns, enum gs_ending how) {
+    struct thread *t = &s->threads[thread];
+    if (t->state == OUTSIDE)
+        return;
+    struct gil *g = &s->gils[t->gil];
+    int64_t last_ns = time_ns > g->time_ns ? time_ns : g->time_ns;
+    g->time_ns = last_ns;
+    if (t->state == WAITING)
+        end_wait(s, thread, last_ns, how);
+    else
+        end_hold(s, thread, last_ns, how);
+    struct gs_thread_stats *stats = &s->thread_stats[thread];
+    if (stats->last_ns < last_ns)
+        stats->last_ns = last_ns;
+    struct gs_process_stats *process = &s->process_stats[t->process];
+    if (process->last_ns < last_ns)
+        process->last_ns = last_ns;
+}
+
+static void close_gil(struct gs_story *s, uint16_t id, int64_t time_ns, enum gs_ending how) {
+    struct gil *g = &s->gils[id];
+    if (g->holder != GS_NOBODY)
+        close_thread(s, g->holder, time_ns, how);
+    while (g->first_waiter != GS_NOBODY)
+        close_thread(s, g->first_waiter, time_ns, how);
+    end_gap(s, g, time_ns > g->time_ns ? time_ns : g->time_ns);
+}
+
+/* ---- The rules ---------------------------------------------------------------------------- */
+
+static int refuse(struct gs_story *s, enum gs_rule rule, const struct gs_event *e, uint32_t other,
+                  uint32_t gil, int64_t before_ns) {
+    s->error = (struct gs_story_error){rule, e->thread, other, gil, before_ns, *e};
+    return -1;
+}
+
+#define REFUSE(rule, other, gil) return refuse(s, rule, e, other, gil, 0)
+
+static int take_gil_event(struct gs_story *s, const struct gs_event *e) {
+    if (e->gil >= s->n_gils)
+        REFUSE(GS_NO_SUCH_GIL, GS_NOBODY, e->gil);
+    struct gil *g = &s->gils[e->gil];
+    struct thread *t = &s->threads[e->thread];
+    struct gs_thread_stats *mine = &s->thread_stats[e->thread];
+    if (g->process != t->process)
+        REFUSE(GS_FOREIGN_GIL, GS_NOBODY, e->gil);
+    if (e->time_ns < g->time_ns && g->seen)
+        return refuse(s, GS_TIME_OF_GIL, e, GS_NOBODY, e->gil, g->time_ns);
+    if (!g->seen) {
+        int64_t first_ns = s->process_stats[g->process].first_ns;
+        if (!begin_gap(s, e->gil, first_ns < e->time_ns ? first_ns : e->time_ns, 0))
+            REFUSE(GS_OUT_OF_MEMORY, GS_NOBODY, e->gil);
+        g->seen = true;
+    }
+    g->time_ns = e->time_ns;
+    if (e->kind == GS_GIL_LOST) {
+        close_gil(s, e->gil, e->time_ns, GS_ENDED_LOST);
+        s->gil_stats[e->gil].missing += e->arg;
+        if (!begin_gap(s, e->gil, e->time_ns, e->arg))
+            REFUSE(GS_OUT_OF_MEMORY, GS_NOBODY, e->gil);
+        return 0;
+    }
+
+    bool known = t->gil == e->gil && t->epoch == g->epoch;
+    if (t->state != OUTSIDE && t->gil != e->gil)
+        REFUSE(t->state == HOLDING ? GS_HOLDS_ALREADY : GS_WAITS_ALREADY, GS_NOBODY, t->gil);
+    if (mine->gil == GS_NO_GIL)
+        mine->gil = e->gil;
+    if (e->arg > s->gil_stats[e->gil].max_waiters)
+        s->gil_stats[e->gil].max_waiters = e->arg;
+
+    switch (e->kind) {
+    case GS_GIL_WAIT:
+        if (t->state != OUTSIDE)
+            REFUSE(t->state == HOLDING ? GS_HOLDS_ALREADY : GS_WAITS_ALREADY, GS_NOBODY, e->gil);
+        t->gil = e->gil;
+        if (!begin_wait(s, e))
+            REFUSE(GS_OUT_OF_MEMORY, GS_NOBODY, e->gil);
+        break;
+    case GS_GIL_ACQUIRE:
+        if (t->state == HOLDING)
+            REFUSE(GS_HOLDS_ALREADY, GS_NOBODY, e->gil);
+        if (g->holder != GS_NOBODY)
+            REFUSE(GS_HELD_BY_OTHER, g->holder, e->gil);
+        if (e->flags & GS_FLAG_WAITED ? t->state != WAITING && known : t->state == WAITING)
+            REFUSE(t->state == WAITING ? GS_WAITS_ALREADY : GS_DOES_NOT_WAIT, GS_NOBODY, e->gil);
+        end_gap(s, g, e->time_ns);
+        if (t->state == WAITING)
+            end_wait(s, e->thread, e->time_ns, GS_ACQUIRED);
+        t->gil = e->gil;
+        if (!begin_hold(s, e))
+            REFUSE(GS_OUT_OF_MEMORY, GS_NOBODY, e->gil);
+        break;
+    case GS_GIL_RELEASE:
+    case GS_GIL_YIELD:
+        if (g->holder != GS_NOBODY && g->holder != e->thread)
+            REFUSE(GS_HELD_BY_OTHER, g->holder, e->gil);
+        if (t->state == WAITING)
+            REFUSE(GS_WAITS_ALREADY, GS_NOBODY, e->gil);
+        if (t->state != HOLDING && (known || !g->unknown))
+            REFUSE(known ? GS_IS_OUTSIDE : GS_IS_FREE, GS_NOBODY, e->gil);
+        end_gap(s, g, e->time_ns);
+        if (t->state == HOLDING)
+            end_hold(s, e->thread, e->time_ns,
+                     e->kind == GS_GIL_RELEASE ? GS_RELEASED : GS_YIELDED);
+        else
+            g->last_holder = e->thread;
+        mine->releases += e->kind == GS_GIL_RELEASE;
+        mine->yields += e->kind == GS_GIL_YIELD;
+        s->gil_stats[e->gil].yields += e->kind == GS_GIL_YIELD;
+        break;
+    case GS_GIL_REQUEST:
+        if (t->state == HOLDING)
+            REFUSE(GS_HOLDS_ALREADY, GS_NOBODY, e->gil);
+        if (t->state != WAITING && known)
+            REFUSE(GS_DOES_NOT_WAIT, GS_NOBODY, e->gil);
+        g->requested = true;
+        mine->requests++;
+        if (s->keep) {
+            struct gs_request *request = vector_add(&s->requests, sizeof *request);
+            if (!request)
+                REFUSE(GS_OUT_OF_MEMORY, GS_NOBODY, e->gil);
+            *request = (struct gs_request){e->time_ns, e->thread, g->holder, e->gil, {0}};
+        }
+        return 0; /* tells nothing about where a thread not yet known stands from here on */
+    }
+    t->gil = e->gil;
+    t->epoch = g->epoch;
+    return 0;
+}
+
+static int take_life_event(struct gs_story *s, const struct gs_event *e) {
+    struct thread *t = &s->threads[e->thread];
+    struct gs_process_stats *process = &s->process_stats[t->process];
+    switch (e->kind) {
+    case GS_THREAD_START:
+        if (t->started)
+            REFUSE(GS_THREAD_BEGAN, GS_NOBODY, GS_NO_GIL);
+        break;
+    case GS_THREAD_END:
+        close_thread(s, e->thread, e->time_ns, GS_END);
+        t->ended = true;
+        break;
+    case GS_PROCESS_START:
+        if (process->started)
+            REFUSE(GS_PROCESS_BEGAN, GS_NOBODY, GS_NO_GIL);
+        process->started = 1;
+        break;
+    case GS_PROCESS_END:
+        for (uint32_t id = s->first_gil[t->process]; id != GS_NOBODY; id = s->gils[id].next)
+            close_gil(s, (uint16_t)id, e->time_ns, GS_END);
+        process->ended = 1;
+        process->unclean = e->arg != 0;
+        break;
+    default:
+        REFUSE(GS_NO_SUCH_KIND, GS_NOBODY, GS_NO_GIL);
+    }
+    return 0;
+}
+
+static int take(struct gs_story *s, const struct gs_event *e) {
+    if (e->thread >= s->n_threads)
+        REFUSE(GS_NO_SUCH_THREAD, GS_NOBODY, GS_NO_GIL);
+    struct thread *t = &s->threads[e->thread];
+    struct gs_thread_stats *mine = &s->thread_stats[e->thread];
+    struct gs_process_stats *process = &s->process_stats[t->process];
+    /* A gap is told in the name of a thread that has no part in it, and a process's life in that
+     * of its main thread: neither belongs to the thread's own sequence. */
+    bool own = e->kind != GS_GIL_LOST && e->kind != GS_PROCESS_START && e->kind != GS_PROCESS_END;
+    if (process->ended)
+        REFUSE(GS_PROCESS_OVER, GS_NOBODY, GS_NO_GIL);
+    if (own) {
+        if (t->ended)
+            REFUSE(GS_THREAD_OVER, GS_NOBODY, GS_NO_GIL);
+        if (e->time_ns < t->time_ns && t->started)
+            return refuse(s, GS_TIME_OF_THREAD, e, GS_NOBODY, GS_NO_GIL, t->time_ns);
+    }
+    if (e->time_ns < process->first_ns)
+        process->first_ns = e->time_ns;
+    if (e->time_ns > process->last_ns)
+        process->last_ns = e->time_ns;
+    int refused = e->kind >= GS_GIL_WAIT && e->kind <= GS_GIL_LOST ? take_gil_event(s, e)
+                                                                   : take_life_event(s, e);
+    if (refused || !own)
+        return refused;
+    t->started = true;
+    t->time_ns = e->time_ns;
+    if (e->time_ns < mine->first_ns)
+        mine->first_ns = e->time_ns;
+    if (e->time_ns > mine->last_ns)
+        mine->last_ns = e->time_ns;
+    return 0;
+}
+
+/* ---- The calls ---------------------------------------------------------------------------- */
+
+GS_EXPORT void gs_story_free(struct gs_story *s) {
+    if (!s)
+        return;
+    struct vector *vectors[] = {&s->holds, &s->waits, &s->requests, &s->gaps};
+    for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++)
+        if (vectors[i]->data)
+            munmap(vectors[i]->data, vectors[i]->bytes);
+    free(s->threads);
+    free(s->gils);
+    free(s->first_gil);
+    free(s->thread_stats);
+    free(s->gil_stats);
+    free(s->process_stats);
+    free(s);
+}
+
+/* A story of these tables: the process of each thread and of each GIL. With `keep` it builds
+ * intervals, else it only checks. NULL: out of memory, or a process that is not there. */
+GS_EXPORT struct gs_story *gs_story_new(uint32_t n_processes, uint32_t n_threads,
+                                        const uint32_t *thread_process, uint32_t n_gils,
+                                        const uint32_t *gil_process, int keep) {
+    struct gs_story *s = calloc(1, sizeof *s);
+    if (!s)
+        return NULL;
+    s->keep = keep;
+    s->n_processes = n_processes;
+    s->n_threads = n_threads;
+    s->n_gils = n_gils;
+    s->threads = calloc((size_t)n_threads + 1, sizeof *s->threads);
+    s->gils = calloc((size_t)n_gils + 1, sizeof *s->gils);
+    s->first_gil = calloc((size_t)n_processes + 1, sizeof *s->first_gil);
+    s->thread_stats = calloc((size_t)n_threads + 1, sizeof *s->thread_stats);
+    s->gil_stats = calloc((size_t)n_gils + 1, sizeof *s->gil_stats);
+    s->process_stats = calloc((size_t)n_processes + 1, sizeof *s->process_stats);
+    bool good = s->threads && s->gils && s->first_gil && s->thread_stats && s->gil_stats &&
+                s->process_stats && n_gils <= GS_NO_GIL;
+    for (uint32_t i = 0; good && i < n_processes; i++) {
+        s->first_gil[i] = GS_NOBODY;
+        s->process_stats[i].first_ns = INT64_MAX;
+        s->process_stats[i].last_ns = INT64_MIN;
+    }
+    for (uint32_t i = 0; good && i < n_threads; i++) {
+        s->threads[i].process = thread_process[i];
+        s->threads[i].gil = GS_NO_GIL;
+        s->thread_stats[i].gil = GS_NO_GIL;
+        s->thread_stats[i].first_ns = INT64_MAX;
+        s->thread_stats[i].last_ns = INT64_MIN;
+        good = thread_process[i] < n_processes;
+    }
+    for (uint32_t i = n_gils; good && i-- > 0;) {
+        struct gil *g = &s->gils[i];
+        good = gil_process[i] < n_processes;
+        if (!good)
+            break;
+        g->process = gil_process[i];
+        g->next = s->first_gil[g->process];
+        s->first_gil[g->process] = i;
+        g->holder = g->last_holder = g->first_waiter = GS_NOBODY;
+    }
+    if (!good) {
+        gs_story_free(s);
+        return NULL;
+    }
+    return s;
+}
+
+/* Takes `n` events; returns how many of them were possible. Fewer than `n`: gs_story_error tells
+ * why, and the story takes no more. */
+GS_EXPORT uint64_t gs_story_feed(struct gs_story *s, const struct gs_event *events, uint64_t n) {
+    for (uint64_t i = 0; i < n; i++)
+        if (s->error.rule != GS_POSSIBLE || take(s, &events[i]))
+            return i;
+    return n;
+}
+
+/* To be called behind the last event: 0, or -1 where something was left open. */
+GS_EXPORT int gs_story_finish(struct gs_story *s) {
+    for (uint32_t i = 0; i < s->n_threads && s->error.rule == GS_POSSIBLE; i++)
+        if (s->threads[i].state != OUTSIDE) {
+            s->error.rule = GS_LEFT_OPEN;
+            s->error.thread = s->error.other = i;
+            s->error.gil = s->threads[i].gil;
+            s->error.event.kind = s->threads[i].state == HOLDING ? GS_GIL_ACQUIRE : GS_GIL_WAIT;
+        }
+    for (uint32_t i = 0; i < s->n_gils; i++)
+        end_gap(s, &s->gils[i], s->gils[i].time_ns);
+    return s->error.rule == GS_POSSIBLE ? 0 : -1;
+}
+
+GS_EXPORT const struct gs_story_error *gs_story_error(const struct gs_story *s) {
+    return &s->error;
+}
+
+/* The arrays, by number: 0 holds, 1 waits, 2 requests, 3 gaps, 4 stats of threads, 5 of GILs,
+ * 6 of processes. They stand until gs_story_free. Returns the number of rows; `size` gets theirs
+ * in bytes. */
+GS_EXPORT uint64_t gs_story_rows(const struct gs_story *s, uint32_t which, const void **data,
+                                 uint32_t *size) {
+    const struct vector *vectors[] = {&s->holds, &s->waits, &s->requests, &s->gaps};
+    static const uint32_t sizes[] = {sizeof(struct gs_hold),         sizeof(struct gs_wait),
+                                     sizeof(struct gs_request),      sizeof(struct gs_gap),
+                                     sizeof(struct gs_thread_stats), sizeof(struct gs_gil_stats),
+                                     sizeof(struct gs_process_stats)};
+    *size = which < sizeof sizes / sizeof *sizes ? sizes[which] : 0;
+    switch (which) {
+    case 4:
+        *data = s->thread_stats;
+        return s->n_threads;
+    case 5:
+        *data = s->gil_stats;
+        return s->n_gils;
+    case 6:
+        *data = s->process_stats;
+        return s->n_processes;
+    default:
+        *data = which < 4 ? vectors[which]->data : NULL;
+        return which < 4 ? vectors[which]->n : 0;
+    }
+}
