@@ -93,7 +93,7 @@ _HINTS: dict[type, dict[str, Any]] = {}
 def _hints(cls: type) -> dict[str, Any]:
     if cls not in _HINTS:
         resolved = typing.get_type_hints(cls)
-        _HINTS[cls] = {f.name: resolved[f.name] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        _HINTS[cls] = {f.name: resolved[f.name] for f in dataclasses.fields(cls)}
     return _HINTS[cls]
 
 

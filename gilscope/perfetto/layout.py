@@ -269,7 +269,7 @@ def read_metadata(packet: Any) -> Metadata:
 
 
 def _check_tables(metadata: Metadata) -> None:
-    tables = (metadata.processes, metadata.threads, metadata.gils)
+    tables: tuple[tuple[Any, ...], ...] = (metadata.processes, metadata.threads, metadata.gils)
     in_order = all(row.id == index for table in tables for index, row in enumerate(table))
     inside = all(
         0 <= row.process < len(metadata.processes)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TracePacket
 
 from gilscope.errors import TraceError
@@ -188,7 +188,7 @@ class _Scan:
             grown[:left] = self._buffer
             self._buffer = grown
         try:
-            count = self._file.readinto(memoryview(self._buffer)[left:])  # type: ignore[attr-defined]
+            count = self._file.readinto(self._buffer[left:].data)  # type: ignore[attr-defined]
         except EOFError:
             raise self._error("the compressed file is cut short", self._base + left) from None
         except (gzip.BadGzipFile, zlib.error) as error:

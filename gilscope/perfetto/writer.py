@@ -48,7 +48,7 @@ def _write(source: EventSource, sink: _Sink, progress: Callable[[int], None] | N
     metadata = source.metadata
     sink.write(layout.head(metadata))
     out = np.empty(_BUFFER, dtype=np.uint8)
-    view = memoryview(out)
+    view = out.data
     written = 0
     with Encoder(metadata) as encoder:
         for batch in source.batches():
