@@ -28,9 +28,8 @@ class EncodeStatus(enum.IntEnum):
     DONE = 0
     FULL = 1
     NEW_SEQUENCE = 2
-    NEW_NAME = 3
-    IMPOSSIBLE = 4
-    OUT_OF_MEMORY = 5
+    IMPOSSIBLE = 3
+    OUT_OF_MEMORY = 4
 
 
 class DecodeStatus(enum.IntEnum):

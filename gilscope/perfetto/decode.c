@@ -40,7 +40,7 @@ struct gs_decoder {
 
 /* A hot packet's fields. has_… of a varint: whether the field is there. */
 struct packet {
-    uint64_t delta, name, waiters, count, flow, terminating;
+    uint64_t delta, name, track, waiters, count, flow, terminating;
     uint32_t sequence;
     uint8_t type, category;
     bool has_waiters;
@@ -122,6 +122,9 @@ static inline bool get_body(struct cursor *c, struct packet *packet) {
     packet->type = *body.p++;
     if (get_tag(&body, GS_TAG_NAME) && !get_varint(&body, &packet->name))
         return false;
+    packet->track = 0;
+    if (get_tag(&body, GS_TAG_TRACK) && (!get_varint(&body, &packet->track) || !packet->track))
+        return false;
     packet->has_waiters = get_tag(&body, GS_TAG_COUNTER);
     if (packet->has_waiters &&
         (!get_varint(&body, &packet->waiters) || packet->waiters > GS_WAITERS_MAX))
@@ -158,15 +161,13 @@ GS_EXPORT const char *gs_decoder_introduce(struct gs_decoder *decoder, uint32_t 
     struct gs_sequences *all = &decoder->all;
     if (sequence != all->n_sequences + GS_FIRST_SEQUENCE)
         return "a packet sequence out of turn";
-    if (role < GS_ROLE_GIL || role > GS_ROLE_OWNER ||
-        (role != GS_ROLE_OWNER && thread >= all->n_threads) ||
-        (role != GS_ROLE_THREAD && gil >= all->n_gils) || time_ns < 0)
+    if (role < GS_ROLE_GIL || role > GS_ROLE_THREAD || thread >= all->n_threads ||
+        (role == GS_ROLE_GIL && gil >= all->n_gils) || time_ns < 0)
         return "a packet sequence of no known thread or GIL";
     if (role == GS_ROLE_GIL && all->threads[thread].process != all->gils[gil].process)
         return "a packet sequence of a thread on another process's GIL";
-    bool again = role == GS_ROLE_GIL      ? gs_sequences_find(all, thread, (uint16_t)gil) != GS_NONE
-                 : role == GS_ROLE_THREAD ? all->threads[thread].own != GS_NONE
-                                          : all->gils[gil].owner != GS_NONE;
+    bool again = role == GS_ROLE_GIL ? gs_sequences_find(all, thread, (uint16_t)gil) != GS_NONE
+                                     : all->threads[thread].own != GS_NONE;
     if (again)
         return "a second packet sequence for the same thread and GIL";
     uint16_t of_gil = role == GS_ROLE_THREAD ? GS_NO_GIL : (uint16_t)gil;
@@ -183,26 +184,14 @@ static void close_slice(void *context, uint32_t pair) {
         *slice = GS_SLICE_CLOSING;
 }
 
-/* After this packet the owner's track of `gil` must get its own. */
-static inline const char *expect_owner(struct gs_decoder *decoder, struct gs_gil_state *gil,
-                                       enum gs_type type, int64_t time_ns) {
-    if (gil->owner == GS_NONE)
-        return "a hold on a GIL without an owner's track";
-    gil->due = (uint8_t)type;
-    gil->due_ns = time_ns;
-    decoder->next = gil->owner;
-    return NULL;
-}
-
-static const char *on_owner(struct gs_decoder *decoder, const struct gs_sequence *owner,
-                            const struct packet *packet, int64_t before_ns) {
-    struct gs_gil_state *gil = &decoder->all.gils[owner->gil];
-    int64_t due_ns = gil->due_ns > before_ns ? gil->due_ns : before_ns;
-    if (packet->type != gil->due || packet->category || packet->count || packet->has_waiters ||
-        packet->flow || packet->terminating || owner->time_ns != due_ns ||
-        packet->name != (gil->due == GS_BEGIN ? (uint64_t)gil->holder + 1 : GS_NAME_NONE))
-        return "a packet on a GIL owner's track that its holds do not explain";
-    gil->due = 0;
+/* The hold's begin or end, told once more on the track of its GIL's owner. */
+static inline const char *on_owner(struct gs_sequence *pair, const struct packet *packet) {
+    if (packet->type != pair->due || packet->delta || packet->category || packet->count ||
+        packet->has_waiters || packet->flow || packet->terminating ||
+        packet->track != GS_OWNER_TRACK(pair->gil) ||
+        packet->name != (pair->due == GS_BEGIN ? GS_NAME_OWNER : GS_NAME_NONE))
+        return "a packet on a GIL owner's track that does not fit the hold before";
+    pair->due = 0;
     return NULL;
 }
 
@@ -224,8 +213,9 @@ static const char *on_thread(struct gs_decoder *decoder, const struct packet *pa
     return NULL;
 }
 
-static inline const char *on_begin(struct gs_decoder *decoder, struct gs_sequence *pair,
-                                   const struct packet *packet, struct gs_event *event) {
+static inline const char *on_begin(struct gs_decoder *decoder, uint32_t index,
+                                   struct gs_sequence *pair, const struct packet *packet,
+                                   struct gs_event *event) {
     struct gs_gil_state *gil = &decoder->all.gils[pair->gil];
     if (!packet->has_waiters || packet->flow || packet->count)
         return "a slice without the number of waiters, or with a field that is not its own";
@@ -249,47 +239,53 @@ static inline const char *on_begin(struct gs_decoder *decoder, struct gs_sequenc
     pair->slice = GS_SLICE_HOLD;
     event->kind = GS_GIL_ACQUIRE;
     event->flags = waited ? GS_FLAG_WAITED : 0;
-    return expect_owner(decoder, gil, GS_BEGIN, pair->time_ns);
+    pair->due = GS_BEGIN;
+    decoder->next = index;
+    return NULL;
+}
+
+/* The end that thread.end, process.end or gil.lost implied. */
+static const char *on_closing(struct gs_decoder *decoder, uint32_t index, struct gs_sequence *pair,
+                              const struct packet *packet) {
+    struct gs_gil_state *gil = &decoder->all.gils[pair->gil];
+    if (packet->flow || packet->has_waiters)
+        return "a flow or a number of waiters from a slice that was cut off";
+    decoder->closing--;
+    pair->slice = GS_SLICE_NONE;
+    if (gil->holder == pair->thread) {
+        gil->holder = GS_NONE;
+        pair->due = GS_END;
+        decoder->next = index;
+    }
+    return NULL;
 }
 
 static inline const char *on_end(struct gs_decoder *decoder, uint32_t index,
                                  struct gs_sequence *pair, const struct packet *packet,
                                  struct gs_event *event) {
-    struct gs_gil_state *gil = &decoder->all.gils[pair->gil];
-    bool release = pair->slice == GS_SLICE_HOLD || pair->slice == GS_SLICE_YIELDED;
-    if (packet->category || packet->name || packet->count || packet->terminating ||
-        packet->has_waiters != release)
+    if (packet->category || packet->name || packet->count || packet->terminating)
         return "an end of a slice with a field that is not its own";
-    switch (pair->slice) {
-    case GS_SLICE_WAIT:
+    if (pair->slice == GS_SLICE_CLOSING)
+        return on_closing(decoder, index, pair, packet);
+    decoder->next = index;
+    if (pair->slice == GS_SLICE_WAIT) {
         pair->slice = GS_SLICE_WAITED;
-        decoder->next = index;
-        return packet->flow ? "a flow from a wait" : NULL;
-    case GS_SLICE_CLOSING:
-        pair->slice = GS_SLICE_NONE;
-        decoder->closing--;
-        if (packet->flow)
-            return "a flow from a hold that was cut off";
-        if (gil->holder != pair->thread)
-            return NULL;
-        gil->holder = GS_NONE;
-        return expect_owner(decoder, gil, GS_END, pair->time_ns);
-    case GS_SLICE_YIELDED:
-        if (packet->delta)
-            return "a forced yield apart from the end of its hold";
-        break;
-    case GS_SLICE_HOLD:
-        break;
-    default:
-        return "an end of a slice that did not begin";
+        return packet->flow || packet->has_waiters ? "a flow or a number of waiters from a wait"
+                                                   : NULL;
     }
+    bool yielded = pair->slice == GS_SLICE_YIELDED;
+    if (pair->slice != GS_SLICE_HOLD && !yielded)
+        return "an end of a slice that did not begin";
+    if (!packet->has_waiters || (yielded && packet->delta))
+        return "an end of a hold that its forced yield or its waiters do not explain";
     if (packet->flow != (packet->waiters ? ++decoder->flows : 0))
         return "a flow out of turn";
-    event->kind = pair->slice == GS_SLICE_YIELDED ? GS_GIL_YIELD : GS_GIL_RELEASE;
+    event->kind = yielded ? GS_GIL_YIELD : GS_GIL_RELEASE;
     pair->slice = GS_SLICE_NONE;
-    gil->flow = packet->flow;
-    gil->holder = GS_NONE;
-    return expect_owner(decoder, gil, GS_END, pair->time_ns);
+    pair->due = GS_END;
+    decoder->all.gils[pair->gil].flow = packet->flow;
+    decoder->all.gils[pair->gil].holder = GS_NONE;
+    return NULL;
 }
 
 static const char *on_instant(struct gs_decoder *decoder, uint32_t index, struct gs_sequence *pair,
@@ -337,12 +333,13 @@ static inline const char *on_packet(struct gs_decoder *decoder, uint32_t index,
     if (decoder->next != GS_NONE && decoder->next != index)
         return "a packet between two that belong together";
     decoder->next = GS_NONE;
-    int64_t before_ns = sequence->time_ns;
-    if (packet->delta > (uint64_t)(INT64_MAX - before_ns))
+    if (sequence->due)
+        return on_owner(sequence, packet);
+    if (packet->delta > (uint64_t)(INT64_MAX - sequence->time_ns))
         return "a time past the end of time";
-    sequence->time_ns = before_ns + (int64_t)packet->delta;
-    if (sequence->role == GS_ROLE_OWNER)
-        return on_owner(decoder, sequence, packet, before_ns);
+    sequence->time_ns += (int64_t)packet->delta;
+    if (packet->track)
+        return "a packet on another track than its sequence's";
     if (decoder->closing && !(sequence->slice == GS_SLICE_CLOSING && packet->type == GS_END))
         return "a packet before the end of a slice that was cut off";
     *event = (struct gs_event){.time_ns = sequence->time_ns,
@@ -353,7 +350,7 @@ static inline const char *on_packet(struct gs_decoder *decoder, uint32_t index,
         return on_thread(decoder, packet, event);
     switch (packet->type) {
     case GS_BEGIN:
-        return on_begin(decoder, sequence, packet, event);
+        return on_begin(decoder, index, sequence, packet, event);
     case GS_END:
         return on_end(decoder, index, sequence, packet, event);
     case GS_INSTANT:

@@ -1,8 +1,8 @@
 /* Encodes ordered events to the hot packets of a trace (format.h).
  *
- * The caller (writer.py) feeds batches and gets bytes. When a packet sequence or an owner's name
- * is first needed the encoder stops before that event and says so; the caller writes the rare
- * packet that introduces it behind the bytes so far, and calls again with the rest of the batch.
+ * The caller (writer.py) feeds batches and gets bytes. When a packet sequence is first needed the
+ * encoder stops before that event and says so; the caller writes the rare packet that introduces
+ * it behind the bytes so far, and calls again with the rest of the batch.
  *
  * It refuses what the layout cannot express (two holders of a GIL, a release during a wait, time
  * that runs backwards); whether the story is possible beyond that is story.c's question.
@@ -15,9 +15,8 @@ enum status {
     DONE = 0,         /* the batch is encoded */
     FULL = 1,         /* no room left in the output */
     NEW_SEQUENCE = 2, /* write the packet that introduces `sequence`, then go on */
-    NEW_NAME = 3,     /* write the packet that names `thread` on the owner's `sequence` */
-    IMPOSSIBLE = 4,   /* the event at `consumed` cannot be encoded: `message` */
-    OUT_OF_MEMORY = 5,
+    IMPOSSIBLE = 3,   /* the event at `consumed` cannot be encoded: `message` */
+    OUT_OF_MEMORY = 4,
 };
 
 struct gs_encode_result {
@@ -46,6 +45,7 @@ struct packet {
     int64_t waiters; /* -1: none */
     uint64_t count;  /* of gil.lost; 0: none */
     uint64_t flow, terminating;
+    uint64_t track; /* 0: the sequence's own */
 };
 
 static inline uint8_t *put_varint(uint8_t *p, uint64_t value) {
@@ -94,6 +94,10 @@ put_packet(uint8_t *p, struct gs_sequence *sequence, int64_t time_ns, const stru
         *p++ = GS_TAG_NAME;
         p = put_varint(p, packet.name);
     }
+    if (packet.track) {
+        *p++ = GS_TAG_TRACK;
+        p = put_varint(p, packet.track);
+    }
     if (packet.waiters >= 0) {
         *p++ = GS_TAG_COUNTER;
         p = put_varint(p, (uint64_t)packet.waiters);
@@ -115,14 +119,13 @@ put_packet(uint8_t *p, struct gs_sequence *sequence, int64_t time_ns, const stru
     return p;
 }
 
-/* The owner's track follows its GIL's; `max` because a hold that thread.end or process.end closed
- * may have ended later than the next one begins (no order is promised between them). */
-static inline uint8_t *put_owner(uint8_t *p, struct gs_sequence *owner, int64_t time_ns,
-                                 enum gs_type type, uint32_t name) {
-    if (time_ns < owner->time_ns)
-        time_ns = owner->time_ns;
-    return put_packet(p, owner, time_ns,
-                      (struct packet){.type = type, .name = name, .waiters = -1});
+/* The hold's begin or end once more, for the track of its GIL's owner. */
+static inline uint8_t *put_owner(uint8_t *p, struct gs_sequence *pair, enum gs_type type) {
+    return put_packet(p, pair, pair->time_ns,
+                      (struct packet){.type = type,
+                                      .name = type == GS_BEGIN ? GS_NAME_OWNER : GS_NAME_NONE,
+                                      .track = GS_OWNER_TRACK(pair->gil),
+                                      .waiters = -1});
 }
 
 /* A handle for gs_encode, or NULL: out of memory. Events before `start_ns` are refused. */
@@ -181,7 +184,7 @@ static uint8_t *put_closing(struct gs_encoder *encoder, uint8_t *p, uint64_t *pa
     p = put_packet(p, pair, time_ns, (struct packet){.type = GS_END, .waiters = -1});
     ++*packets;
     if (gil->holder == pair->thread) {
-        p = put_owner(p, &encoder->all.sequences[gil->owner], time_ns, GS_END, GS_NAME_NONE);
+        p = put_owner(p, pair, GS_END);
         ++*packets;
         gil->holder = GS_NONE;
     }
@@ -297,17 +300,6 @@ static uint8_t *put_gil_event(struct gs_encoder *encoder, uint8_t *p, const stru
         result->packets++;
         return p;
     case GS_GIL_ACQUIRE: {
-        if (gil->owner == GS_NONE) {
-            *status = introduce(encoder, GS_ROLE_OWNER, 0, event->gil, result);
-            return NULL;
-        }
-        if (!pair->named) {
-            pair->named = 1;
-            result->sequence = gil->owner + GS_FIRST_SEQUENCE;
-            result->thread = event->thread;
-            *status = NEW_NAME;
-            return NULL;
-        }
         if (pair->slice == GS_SLICE_WAIT) {
             p = put_packet(p, pair, now, (struct packet){.type = GS_END, .waiters = -1});
             result->packets++;
@@ -323,7 +315,7 @@ static uint8_t *put_gil_event(struct gs_encoder *encoder, uint8_t *p, const stru
         gil->holder = event->thread;
         pair->slice = GS_SLICE_HOLD;
         result->packets += 2;
-        return put_owner(p, &all->sequences[gil->owner], now, GS_BEGIN, event->thread + 1);
+        return put_owner(p, pair, GS_BEGIN);
     }
     case GS_GIL_RELEASE:
     case GS_GIL_YIELD:
@@ -344,7 +336,7 @@ static uint8_t *put_gil_event(struct gs_encoder *encoder, uint8_t *p, const stru
         gil->holder = GS_NONE;
         pair->slice = GS_SLICE_NONE;
         result->packets += 2;
-        return put_owner(p, &all->sequences[gil->owner], now, GS_END, GS_NAME_NONE);
+        return put_owner(p, pair, GS_END);
     case GS_GIL_REQUEST:
         p = put_packet(
             p, pair, now,
@@ -364,7 +356,7 @@ static uint8_t *put_gil_event(struct gs_encoder *encoder, uint8_t *p, const stru
 }
 
 /* Encodes from `events` until the batch ends, `room` bytes are used or the caller must act; an
- * enum status. With NEW_SEQUENCE, NEW_NAME and FULL call again with the events not consumed. */
+ * enum status. With NEW_SEQUENCE and FULL call again with the events not consumed. */
 GS_EXPORT int gs_encode(struct gs_encoder *encoder, const struct gs_event *events,
                         uint64_t n_events, uint8_t *out, uint64_t room,
                         struct gs_encode_result *result) {

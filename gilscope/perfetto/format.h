@@ -13,6 +13,7 @@
  *       22 LEN 08 01 18 COUNT     debug_annotations     gil.lost: how many records are missing
  *       48 TYPE                   type                  begin, end, instant
  *       50 NAME                   name_iid              begin and instant
+ *       58 TRACK                  track_uuid            only on packets for the owner's track
  *       60 WAITERS                extra_counter_values  the GIL's waiters
  *       f9 02 FLOW                flow_ids              end of a hold that had waiters
  *       81 03 FLOW                terminating_flow_ids  begin of the hold that follows
@@ -23,8 +24,8 @@
 
 #include <stdint.h>
 
-/* Interned names, the same on every sequence: X(iid, SYMBOL, "text"). On the sequence of a GIL
- * owner's track the iids are thread ids + 1 instead. */
+/* Interned names, the same on every sequence: X(iid, SYMBOL, "text"). GS_NAME_OWNER is the thread's
+ * own name: a hold is told twice, on the thread's track and on that of its GIL's owner. */
 #define GS_NAME_TABLE(X)                                                                           \
     X(1, HOLDS, "holds GIL")                                                                       \
     X(2, WAITS, "waiting for GIL")                                                                 \
@@ -48,6 +49,7 @@ enum gs_name {
 #define GS_X(iid, symbol, text) GS_NAME_##symbol = iid,
     GS_NAME_TABLE(GS_X)
 #undef GS_X
+        GS_NAME_OWNER,
 };
 
 enum gs_category {
@@ -61,12 +63,14 @@ enum gs_category {
 enum gs_role {
     GS_ROLE_GIL = 1,    /* one thread on one GIL: its holds and waits, on the thread's track */
     GS_ROLE_THREAD = 2, /* a thread's events without GIL, on the thread's track */
-    GS_ROLE_OWNER = 3,  /* who holds one GIL, on the GIL's owner track */
 };
 
 /* Sequence 1 carries the recording's own packets; hot sequences are numbered from 2 in the order
  * in which the file introduces them. */
 #define GS_FIRST_SEQUENCE 2u
+
+/* The uuid of a GIL owner's track: small, because a third of all hot packets carry it. */
+#define GS_OWNER_TRACK(gil) (UINT64_C(2) + (gil))
 
 enum gs_type { GS_BEGIN = 1, GS_END = 2, GS_INSTANT = 3 };
 
@@ -84,6 +88,7 @@ enum {
     GS_ANNOTATION_COUNT = 1, /* iid of the annotation's name, "count" */
     GS_TAG_TYPE = 0x48,
     GS_TAG_NAME = 0x50,
+    GS_TAG_TRACK = 0x58,
     GS_TAG_COUNTER = 0x60,
     GS_TAG_FLOW_0 = 0xf9,
     GS_TAG_FLOW_1 = 0x02,
@@ -91,7 +96,7 @@ enum {
     GS_TAG_TERMINATING_1 = 0x03,
 };
 
-/* No hot packet is longer: 2 + 11 + 6 + 2 + (2 + 15 + 2 + 6 + 11 + 10 + 10) + 2 bytes. */
+/* No hot packet is longer: 2 + 11 + 6 + 2 + (2 + 15 + 2 + 2 + 4 + 11 + 10 + 10) + 2 bytes. */
 #define GS_PACKET_ROOM 80
 
 /* Longer packets are refused: the largest that gilscope writes is its metadata, some 200 bytes a

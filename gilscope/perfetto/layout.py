@@ -27,13 +27,15 @@ CLEARED, NEEDS_STATE = 1, 2  # TracePacket.sequence_flags
 MAIN_SEQUENCE = 1  # carries the recording's own packets; format.h numbers the others from 2
 
 # Roles of sequences (enum gs_role of format.h).
-ROLE_GIL, ROLE_THREAD, ROLE_OWNER = 1, 2, 3
+ROLE_GIL, ROLE_THREAD = 1, 2
 
 RECORDING_TRACK, RECORDING, THE_END = "gilscope", "gilscope recording", "gilscope end"
 
-# Tracks: a uuid is a kind and an id, so that a track tells what it is for.
+# Tracks: a uuid is a kind and an id, so that a track tells what it is for. Those of GIL owners are
+# small (GS_OWNER_TRACK of format.h), because hot packets carry them.
 RECORDING_UUID = 1
-_PROCESS, _THREAD, _OWNER, _WAITERS = (kind << 32 for kind in (1, 2, 3, 4))
+_FIRST_OWNER = 2
+_PROCESS, _THREAD, _WAITERS = (kind << 32 for kind in (1, 2, 3))
 _KINDS = ~0xFFFFFFFF
 
 REUSE = 1 << 22  # Linux never gives a pid or tid from here on
@@ -134,13 +136,12 @@ def _tracks(metadata: Metadata) -> list[Any]:
     for gil in metadata.gils:
         number = gils_of[gil.process] = gils_of.get(gil.process, 0) + 1
         which = "GIL" if number == 1 else f"GIL {number}"
-        for kind, name in ((_OWNER, "owner"), (_WAITERS, "waiters")):
-            packet = _track(metadata, kind | gil.id)
-            track = packet.track_descriptor
-            track.parent_uuid = _PROCESS | gil.process
-            track.name = f"{which} {name}"
-            if kind == _WAITERS:
-                track.counter.unit_name = "threads"
+        owner = _track(metadata, _FIRST_OWNER + gil.id)
+        waiters = _track(metadata, _WAITERS | gil.id)
+        waiters.track_descriptor.counter.unit_name = "threads"
+        for packet, name in ((owner, f"{which} owner"), (waiters, f"{which} waiters")):
+            packet.track_descriptor.parent_uuid = _PROCESS | gil.process
+            packet.track_descriptor.name = name
             packets.append(packet)
     return packets
 
@@ -208,32 +209,22 @@ def _sequence(metadata: Metadata, sequence: int, role: int, thread: int, gil: in
     clocks.add(clock_id=DELTAS, timestamp=metadata.start_ns, is_incremental=True)
     defaults = packet.trace_packet_defaults
     defaults.timestamp_clock_id = DELTAS
-    defaults.track_event_defaults.track_uuid = (
-        _OWNER | gil if role == ROLE_OWNER else _THREAD | thread
-    )
+    defaults.track_event_defaults.track_uuid = _THREAD | thread
+    names = packet.interned_data.event_names
+    for iid, name in _interned(False).items():
+        names.add(iid=iid, name=name)
     if role == ROLE_GIL:
         defaults.track_event_defaults.extra_counter_track_uuids.append(_WAITERS | gil)
         packet.interned_data.debug_annotation_names.add(iid=1, name="count")
         for iid, name in _interned(True).items():
             packet.interned_data.event_categories.add(iid=iid, name=name)
-    if role != ROLE_OWNER:
-        for iid, name in _interned(False).items():
-            packet.interned_data.event_names.add(iid=iid, name=name)
+        names.add(iid=len(names) + 1, name=_thread_name(metadata.threads[thread]))
     return packet
 
 
 def introduce(metadata: Metadata, sequence: int, role: int, thread: int, gil: int) -> bytes:
     """Return the packet that opens a sequence."""
     return frame(_sequence(metadata, sequence, role, thread, gil))
-
-
-def name_owner(metadata: Metadata, sequence: int, thread: int) -> bytes:
-    """Return the packet that lets the owner's track of a GIL name slices after `thread`."""
-    packet = TracePacket(trusted_packet_sequence_id=sequence, sequence_flags=NEEDS_STATE)
-    packet.interned_data.event_names.add(
-        iid=thread + 1, name=_thread_name(metadata.threads[thread])
-    )
-    return frame(packet)
 
 
 # ---- Reading ------------------------------------------------------------------------------------
@@ -294,52 +285,49 @@ def read_sequence(metadata: Metadata, packet: Any) -> tuple[int, int, int, int] 
     """Invert `introduce`: sequence, role, thread, GIL; None if this is no such packet.
 
     Raises LayoutError where it differs from the one that gilscope writes, since the hot packets
-    rest on every field of it.
+    rest on its fields. (The owner's name is for people: it is not compared.)
     """
     if not packet.HasField("trace_packet_defaults"):
         return None
     defaults = packet.trace_packet_defaults.track_event_defaults
-    kind, number = defaults.track_uuid & _KINDS, defaults.track_uuid & ~_KINDS
-    role, thread, gil = ROLE_THREAD, number, NO_GIL
-    if kind == _OWNER:
-        role, thread, gil = ROLE_OWNER, 0, number
-    elif defaults.extra_counter_track_uuids:
+    thread, role, gil = defaults.track_uuid & ~_KINDS, ROLE_THREAD, NO_GIL
+    if defaults.extra_counter_track_uuids:
         role, gil = ROLE_GIL, defaults.extra_counter_track_uuids[0] & ~_KINDS
     sequence = packet.trusted_packet_sequence_id
-    if packet != _sequence(metadata, sequence, role, thread, gil):
-        raise LayoutError("a packet sequence that gilscope does not write")
-    return sequence, role, thread, gil
+    if thread < len(metadata.threads):
+        expected = _sequence(metadata, sequence, role, thread, gil)
+        if role == ROLE_GIL and packet.interned_data.event_names:
+            expected.interned_data.event_names[-1].name = packet.interned_data.event_names[-1].name
+        if packet == expected:
+            return sequence, role, thread, gil
+    raise LayoutError("a packet sequence that gilscope does not write")
 
 
-def check_known(metadata: Metadata, packet: Any) -> None:
-    """Pass the packets that are for Perfetto alone: tracks, and names of owners.
+def check_track(metadata: Metadata, packet: Any) -> None:
+    """Pass a track's descriptor; any other packet raises LayoutError.
 
-    Raises LayoutError for any other. What they show is not compared, so that a later gilscope may
-    show it better in the same format.
+    Tracks are for Perfetto alone. What they show is not compared, so that a later gilscope may show
+    it better in the same format.
     """
-    present = {field.name for field, _ in packet.ListFields()}
-    if present == {
-        "timestamp",
-        "timestamp_clock_id",
-        "trusted_packet_sequence_id",
-        "track_descriptor",
-    }:
-        uuid = packet.track_descriptor.uuid
-        table = {
-            _PROCESS: metadata.processes,
-            _THREAD: metadata.threads,
-            _OWNER: metadata.gils,
-            _WAITERS: metadata.gils,
-        }.get(uuid & _KINDS)
-        if table is None or uuid & ~_KINDS >= len(table):
-            raise LayoutError("a track that the metadata does not have")
-    elif present == {"trusted_packet_sequence_id", "sequence_flags", "interned_data"}:
-        names = packet.interned_data.event_names
-        if (
-            packet.sequence_flags != NEEDS_STATE
-            or len(names) != 1
-            or not 0 < names[0].iid <= len(metadata.threads)
-        ):
-            raise LayoutError("a name that gilscope does not write")
-    else:
+    fields = {field.name for field, _ in packet.ListFields()}
+    if fields != _TRACK_FIELDS:
         raise LayoutError("a packet that gilscope does not write")
+    uuid = packet.track_descriptor.uuid
+    kind, number = uuid & _KINDS, uuid & ~_KINDS
+    if kind == 0:
+        kind, number = _WAITERS, number - _FIRST_OWNER
+    table: tuple[Any, ...] = {
+        _PROCESS: metadata.processes,
+        _THREAD: metadata.threads,
+        _WAITERS: metadata.gils,
+    }.get(kind, ())
+    if not 0 <= number < len(table):
+        raise LayoutError("a track that the metadata does not have")
+
+
+_TRACK_FIELDS = {
+    "timestamp",
+    "timestamp_clock_id",
+    "trusted_packet_sequence_id",
+    "track_descriptor",
+}

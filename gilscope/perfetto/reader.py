@@ -216,7 +216,7 @@ class _Scan:
         elif (totals := layout.read_end(packet)) is not None:
             self.totals = totals
         else:
-            layout.check_known(self._metadata, packet)
+            layout.check_track(self._metadata, packet)
 
     def _head_packet(self, packet: Any) -> None:
         try:

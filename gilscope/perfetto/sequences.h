@@ -33,7 +33,7 @@ struct gs_sequence {
     uint16_t gil;
     uint8_t role;
     uint8_t slice; /* enum gs_slice */
-    uint8_t named; /* encoder: the owner's track knows this thread's name */
+    uint8_t due;   /* decoder: GS_BEGIN or GS_END, which the owner's track must get next */
     uint8_t tag_bytes;
     uint8_t tag[6]; /* encoder: the field trusted_packet_sequence_id, ready to copy */
 };
@@ -47,11 +47,8 @@ struct gs_thread_state {
 struct gs_gil_state {
     uint64_t flow; /* opened by the last release, for the next hold that waited; 0: none */
     uint32_t process;
-    uint32_t owner;  /* its sequence of role OWNER */
     uint32_t pairs;  /* first of its sequences of role GIL */
     uint32_t holder; /* thread, GS_NONE: free or unknown */
-    int64_t due_ns;  /* decoder: when the packet that is due happens */
-    uint8_t due;     /* decoder: GS_BEGIN or GS_END, which the owner track must get next */
 };
 
 struct gs_sequences {
@@ -81,8 +78,8 @@ static inline bool gs_sequences_init(struct gs_sequences *s, uint32_t n_threads,
     for (uint32_t i = 0; i < n_threads; i++)
         s->threads[i] = (struct gs_thread_state){GS_NONE, GS_NONE, thread_process[i]};
     for (uint32_t i = 0; i < n_gils; i++)
-        s->gils[i] = (struct gs_gil_state){
-            .process = gil_process[i], .owner = GS_NONE, .pairs = GS_NONE, .holder = GS_NONE};
+        s->gils[i] =
+            (struct gs_gil_state){.process = gil_process[i], .pairs = GS_NONE, .holder = GS_NONE};
     return true;
 }
 
@@ -104,8 +101,6 @@ static inline uint32_t gs_sequences_add(struct gs_sequences *s, enum gs_role rol
         .time_ns = time_ns, .thread = thread, .gil = gil, .role = (uint8_t)role};
     if (role == GS_ROLE_THREAD) {
         s->threads[thread].own = index;
-    } else if (role == GS_ROLE_OWNER) {
-        s->gils[gil].owner = index;
     } else {
         added->next_of_thread = s->threads[thread].pairs;
         s->threads[thread].pairs = index;

@@ -20,7 +20,7 @@ from gilscope.trace.schema import EventKind, EventSource, Totals
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-GZIP_LEVEL = 1  # see docs/trace-format.md: 6 makes files a tenth smaller and takes six times longer
+GZIP_LEVEL = 3  # docs/trace-format.md has the sizes and rates of the levels
 _BUFFER = 1 << 20
 
 
@@ -65,8 +65,6 @@ def _write(source: EventSource, sink: _Sink, progress: Callable[[int], None] | N
                             metadata, result.sequence, result.role, result.thread, result.gil
                         )
                     )
-                elif status is EncodeStatus.NEW_NAME:
-                    sink.write(layout.name_owner(metadata, result.sequence, result.thread))
                 elif status is EncodeStatus.IMPOSSIBLE:
                     raise ImpossibleStory(
                         _describe(source, written, events[0], (result.message or b"").decode())
