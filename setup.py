@@ -39,6 +39,8 @@ ENGINE = Extension(
         "gilscope/perfetto/encode.c",
         "gilscope/perfetto/decode.c",
         "gilscope/analysis/blame.c",
+        "gilscope/analysis/distribution.c",
+        "gilscope/analysis/stretches.c",
     ],
     depends=HEADERS,
     extra_compile_args=[*COMMON, "-O3"],

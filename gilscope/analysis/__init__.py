@@ -1,0 +1,1 @@
+"""From intervals to findings: distributions, classes of threads, blame, the summary."""

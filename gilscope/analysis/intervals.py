@@ -1,0 +1,201 @@
+"""Folds the intervals of a `Trace` in C: distributions, blame, stretches. One row a thread.
+
+Nothing here holds more than the trace itself and 8 bytes an interval; see docs/analysis.md for the
+definitions.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gilscope import _native
+from gilscope.trace.story import NOBODY
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gilscope.trace.model import Trace
+
+DISTRIBUTION_DTYPE = np.dtype(
+    [
+        ("count", "<u8"),
+        ("sum", "<i8"),
+        ("p50", "<i8"),  # nearest rank: values that occurred
+        ("p90", "<i8"),
+        ("p99", "<i8"),
+        ("max", "<i8"),
+    ]
+)
+BLAME_DTYPE = np.dtype(
+    [
+        ("waiter", "<u4"),
+        ("holder", "<u4"),  # NOBODY: the GIL was free, or nobody saw who held it
+        ("wait_ns", "<i8"),
+        ("waits", "<u8"),  # how many waits have a part in it
+        ("reason", "<u4"),  # index into REASONS
+        ("pad", "<u4"),
+    ]
+)
+REASONS = ("held", "wakeup", "idle")
+STRETCHES_DTYPE = np.dtype(
+    [  # each a pair: while its GIL had known no other holder, and since
+        ("held_ns", "<i8", 2),
+        ("long_ns", "<i8", 2),
+        ("holds", "<u8", 2),
+        ("count", "<u8", 2),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What the intervals of each thread add up to; `blame` is sorted by waiter, then by time."""
+
+    hold_ns: NDArray[np.void]
+    wait_ns: NDArray[np.void]
+    io_wait_ns: NDArray[np.void]
+    cpu_wait_ns: NDArray[np.void]
+    wakeup_ns: NDArray[np.void]
+    blame: NDArray[np.void]
+    stretches: NDArray[np.void]
+
+
+def distribution_of(values: NDArray[np.int64]) -> NDArray[np.void]:
+    """The DISTRIBUTION_DTYPE row of `values`, which are reordered."""
+    out = np.zeros(1, DISTRIBUTION_DTYPE)
+    _library().gs_distribution_of(values.ctypes.data, len(values), out.ctypes.data)
+    row: NDArray[np.void] = out[0]
+    return row
+
+
+def fold(trace: Trace, *, long_ns: int, prompt_ns: int) -> Folded:
+    """Fold all intervals of `trace`. For the thresholds see `gilscope.analysis.classification`."""
+    library = _library()
+    n_threads = len(trace.thread_stats)
+    holds, waits, threads = trace.holds, trace.waits, trace.thread_stats
+    hold_ns, wait_ns, io_wait_ns, cpu_wait_ns, wakeup_ns = (
+        np.zeros(n_threads, DISTRIBUTION_DTYPE) for _ in range(5)
+    )
+    _check(
+        library.gs_hold_distributions(
+            holds.ctypes.data, len(holds), threads.ctypes.data, n_threads, hold_ns.ctypes.data
+        )
+    )
+    _check(
+        library.gs_wait_distributions(
+            waits.ctypes.data,
+            len(waits),
+            threads.ctypes.data,
+            n_threads,
+            wait_ns.ctypes.data,
+            io_wait_ns.ctypes.data,
+            cpu_wait_ns.ctypes.data,
+        )
+    )
+    first = np.empty(n_threads + 1, np.uint32)
+    order = np.empty(len(waits), np.uint32)
+    library.gs_group_waits(
+        waits.ctypes.data,
+        len(waits),
+        threads.ctypes.data,
+        n_threads,
+        first.ctypes.data,
+        order.ctypes.data,
+    )
+    stretches = np.zeros(n_threads, STRETCHES_DTYPE)
+    _check(
+        library.gs_stretches_of(
+            holds.ctypes.data,
+            len(holds),
+            waits.ctypes.data,
+            first.ctypes.data,
+            order.ctypes.data,
+            n_threads,
+            len(trace.gil_stats),
+            long_ns,
+            prompt_ns,
+            stretches.ctypes.data,
+        )
+    )
+    blame = _blame(trace, first, order, wakeup_ns)
+    return Folded(hold_ns, wait_ns, io_wait_ns, cpu_wait_ns, wakeup_ns, blame, stretches)
+
+
+def _blame(
+    trace: Trace, first: NDArray[np.uint32], order: NDArray[np.uint32], wakeup_ns: NDArray[np.void]
+) -> NDArray[np.void]:
+    library = _library()
+    gils = trace.gil_stats
+    hold_first = np.zeros(len(gils) + 1, np.uint32)
+    np.cumsum(gils["holds"], out=hold_first[1:], dtype=np.uint32)
+    hold_order = None
+    if np.count_nonzero(gils["holds"]) > 1:  # else they stand in the order of their GIL already
+        hold_order = np.empty(len(trace.holds), np.uint32)
+        library.gs_group_holds(
+            trace.holds.ctypes.data,
+            len(trace.holds),
+            gils.ctypes.data,
+            len(gils),
+            hold_first.ctypes.data,
+            hold_order.ctypes.data,
+        )
+    rows = ctypes.c_void_p()
+    n = library.gs_blame_rows(
+        trace.holds.ctypes.data,
+        hold_first.ctypes.data,
+        None if hold_order is None else hold_order.ctypes.data,
+        trace.waits.ctypes.data,
+        first.ctypes.data,
+        order.ctypes.data,
+        trace.gaps.ctypes.data,
+        len(trace.gaps),
+        len(trace.thread_stats),
+        wakeup_ns.ctypes.data,
+        ctypes.byref(rows),
+    )
+    _check(min(n, 0))
+    if not n:
+        return np.zeros(0, BLAME_DTYPE)
+    memory = (ctypes.c_char * (n * BLAME_DTYPE.itemsize)).from_address(rows.value or 0)
+    blame: NDArray[np.void] = np.frombuffer(memory, BLAME_DTYPE).copy()
+    library.gs_blame_free(rows)
+    return blame
+
+
+def holder_of(row_holder: int) -> int | None:
+    """The thread's id, or None."""
+    return None if row_holder == NOBODY else row_holder
+
+
+def _check(result: int) -> None:
+    if result:
+        raise MemoryError("no memory to fold the intervals of the trace")
+
+
+def _library() -> ctypes.CDLL:
+    library = _native.engine()
+    pointer, u32, u64, i64 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int64
+    library.gs_distribution_of.argtypes = (pointer, u64, pointer)
+    library.gs_distribution_of.restype = None
+    library.gs_hold_distributions.argtypes = (pointer, u64, pointer, u32, pointer)
+    library.gs_wait_distributions.argtypes = (pointer, u64, pointer, u32, *[pointer] * 3)
+    library.gs_group_waits.argtypes = (pointer, u32, pointer, u32, pointer, pointer)
+    library.gs_group_waits.restype = None
+    library.gs_group_holds.argtypes = library.gs_group_waits.argtypes
+    library.gs_group_holds.restype = None
+    library.gs_stretches_of.argtypes = (
+        *(pointer, u64, pointer, pointer, pointer),
+        *(u32, u32, i64, i64, pointer),
+    )
+    library.gs_blame_rows.argtypes = (
+        *([pointer] * 7),
+        *(u64, u32, pointer, ctypes.POINTER(pointer)),
+    )
+    library.gs_blame_rows.restype = i64
+    library.gs_blame_free.argtypes = (pointer,)
+    library.gs_blame_free.restype = None
+    return library

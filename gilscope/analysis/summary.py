@@ -1,0 +1,209 @@
+"""The summary of a trace: the dictionary that `gilscope summary --json` prints.
+
+Times are integer nanoseconds; None stands for what the feed cannot know. docs/analysis.md defines
+every field.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gilscope.analysis import classification as rules
+from gilscope.analysis.findings import findings
+from gilscope.analysis.intervals import REASONS, Folded, fold, holder_of
+from gilscope.trace.schema import NO_GIL, Process, Thread
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gilscope.trace.model import Trace
+
+SCHEMA = 1
+
+Summary = dict[str, Any]
+Row = dict[str, Any]
+
+
+def summarise(trace: Trace) -> Summary:
+    """The summary of `trace`, ready for `json.dumps`."""
+    metadata = trace.metadata
+    folded = fold(trace, long_ns=rules.LONG_STRETCH_NS, prompt_ns=rules.PROMPT_NS)
+    threads = _by_process(metadata.threads, _threads(trace, folded))
+    gils = _by_process(metadata.gils, _gils(trace))
+    blame = _blame(trace, folded)
+    lives = _lives(metadata.processes, trace.process_stats)
+    processes = []
+    for process, life_ns, stats in zip(
+        metadata.processes, lives, _rows(trace.process_stats), strict=True
+    ):
+        for gil in gils[process.id]:
+            gil["idle_ns"] = life_ns - gil["held_ns"]
+        processes.append(
+            {
+                "id": process.id,
+                "pid": process.pid,
+                "command": list(process.command),
+                "python": process.python,
+                "feed": process.feed,
+                "interpreter": process.interpreter,
+                "life_ns": life_ns,
+                "lost_events": process.lost_events,
+                "unclean_end": bool(stats["unclean"]),
+                "inferred": _inferred(process),
+                "gils": gils[process.id],
+                "threads": threads[process.id],
+                "blame": blame[process.id],
+                # What these feeds cannot see: objects of the interpreter.
+                "conditions": None,
+                "locks": None,
+                "atomic": None,
+            }
+        )
+    summary: Summary = {
+        "schema": SCHEMA,
+        "command": list(metadata.command),
+        "duration_ns": metadata.end_ns - metadata.start_ns,
+        "events": trace.totals.events,
+        "lost_events": metadata.lost_events,
+        "stopped": metadata.stopped,
+        "exit_code": metadata.exit_code,
+        "clock": {"source": metadata.clock_source, "clamped": trace.totals.clamped},
+        "policy": {
+            "name": metadata.policy.name,
+            "grace_ns": metadata.policy.grace_ns,
+            "switch_interval_ns": metadata.policy.switch_interval_ns,
+        },
+        "processes": processes,
+    }
+    summary["findings"] = findings(summary)
+    return summary
+
+
+def _lives(table: Sequence[Process | Thread], stats: NDArray[np.void]) -> list[int]:
+    """Length of each life, from the table, widened to hold its events (stamps may be clamped)."""
+    return [
+        max(row.end_ns, last) - min(row.start_ns, first)
+        for row, first, last in zip(
+            table, stats["first_ns"].tolist(), stats["last_ns"].tolist(), strict=True
+        )
+    ]
+
+
+def _threads(trace: Trace, folded: Folded) -> list[Row]:
+    table = trace.metadata.threads
+    lives = _lives(table, trace.thread_stats)
+    distributions = {
+        name: _distributions(getattr(folded, name))
+        for name in ("wait_ns", "io_wait_ns", "cpu_wait_ns", "hold_ns", "wakeup_ns")
+    }
+    rows = []
+    for thread, life_ns, stats, stretches in zip(
+        table, lives, _rows(trace.thread_stats), _rows(folded.stretches), strict=True
+    ):
+        rows.append(
+            {
+                "id": thread.id,
+                "tid": thread.tid,
+                "name": thread.name,
+                "gil": None if stats["gil"] == NO_GIL else stats["gil"],
+                "class": rules.classify(_usage(life_ns, stats, stretches)),
+                "life_ns": life_ns,
+                "held_ns": stats["held_ns"],
+                "waiting_ns": stats["waiting_ns"],
+                "outside_ns": life_ns - stats["held_ns"] - stats["waiting_ns"],
+                "acquires": stats["acquires"],
+                "contended_acquires": stats["contended_acquires"],
+                "voluntary_releases": stats["releases"],
+                "forced_yields": stats["yields"],
+                "requests_made": stats["requests"],
+                **{name: rows_of[thread.id] for name, rows_of in distributions.items()},
+            }
+        )
+    return rows
+
+
+def _usage(life_ns: int, stats: Row, stretches: Row) -> rules.Usage:
+    """Counts since another thread used the same GIL, or all of them if none ever did."""
+    alone, shared = 0, 1
+    phases = (shared,) if stretches["holds"][shared] else (alone, shared)
+    return rules.Usage(
+        life_ns=life_ns,
+        held_ns=sum(stretches["held_ns"][phase] for phase in phases),
+        waiting_ns=stats["waiting_ns"],
+        asks=sum(stretches["holds"][phase] for phase in phases),
+        long_ns=sum(stretches["long_ns"][phase] for phase in phases),
+        stretches=sum(stretches["count"][phase] for phase in phases),
+        voluntary=stats["releases"],
+        forced=stats["yields"],
+    )
+
+
+def _gils(trace: Trace) -> list[Row]:
+    return [
+        {
+            "id": gil.id,
+            "held_ns": stats["held_ns"],
+            "idle_ns": 0,
+            "contended_ns": stats["contended_ns"],
+            "switches": stats["switches"],
+            "forced_yields": stats["yields"],
+            "max_waiters": stats["max_waiters"],
+        }
+        for gil, stats in zip(trace.metadata.gils, _rows(trace.gil_stats), strict=True)
+    ]
+
+
+def _blame(trace: Trace, folded: Folded) -> dict[int, list[Row]]:
+    """Rows by process, the longest first."""
+    by_process = defaultdict(list)
+    threads = trace.metadata.threads
+    order = np.argsort(-folded.blame["wait_ns"], kind="stable")
+    for row in _rows(folded.blame[order]):
+        by_process[threads[row["waiter"]].process].append(
+            {
+                "waiter": row["waiter"],
+                "holder": holder_of(row["holder"]),
+                "reason": REASONS[row["reason"]],
+                "wait_ns": row["wait_ns"],
+                "waits": row["waits"],
+                "waiter_site": None,
+                "holder_site": None,
+            }
+        )
+    return by_process
+
+
+def _distributions(table: NDArray[np.void]) -> list[Row]:
+    rows = _rows(table)
+    for row in rows:
+        count = row["count"]
+        row["mean"] = row["sum"] // count if count else None
+        if not count:
+            row.update(sum=None, p50=None, p90=None, p99=None, max=None)
+    return [
+        {key: row[key] for key in ("count", "sum", "mean", "p50", "p90", "p99", "max")}
+        for row in rows
+    ]
+
+
+def _inferred(process: Process) -> list[str]:
+    """Fields that the feed concludes from what it sees, without being told."""
+    return ["voluntary_releases", "forced_yields"] if process.feed == "interposed" else []
+
+
+def _by_process(table: tuple[Any, ...], rows: list[Row]) -> dict[int, list[Row]]:
+    by_process = defaultdict(list)
+    for entry, row in zip(table, rows, strict=True):
+        by_process[entry.process].append(row)
+    return by_process
+
+
+def _rows(table: NDArray[np.void]) -> list[Row]:
+    """A structured array as dictionaries of plain numbers."""
+    names = table.dtype.names or ()
+    columns = [table[name].tolist() for name in names]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]

@@ -1,0 +1,94 @@
+"""The text form of an event source: its tables, one event a line, its totals.
+
+The rings of a recording and the trace made of them have the same text, so it names no file. Times
+of events are seconds after the recording's start, to the nanosecond; other times are
+CLOCK_MONOTONIC ns. Names are quoted as JSON strings, so that a line stays a line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import fields
+
+import numpy as np
+
+from gilscope.trace.schema import (
+    FLAG_CPU,
+    FLAG_WAITED,
+    NO_GIL,
+    EventKind,
+    EventSource,
+    Metadata,
+)
+from gilscope.trace.story import checked
+
+TEXT_VERSION = 1
+
+_SLICE = 4096
+_LOST, _WAIT, _ACQUIRE = map(int, (EventKind.GIL_LOST, EventKind.GIL_WAIT, EventKind.GIL_ACQUIRE))
+_LABELS = {int(kind): kind.label for kind in EventKind}
+_TABLES = ("processes", "threads", "gils")
+
+
+def lines(source: EventSource) -> Iterator[str]:
+    """Yield the text of `source`, some lines at a time, each ended by a newline.
+
+    Raises TraceError, and ImpossibleStory behind the last event that was possible.
+    """
+    metadata = source.metadata
+    yield header(metadata)
+    names = [f"{t.id}:{_quoted_if_odd(t.name)}" for t in metadata.threads]
+    width = min(max(map(len, names), default=0), 24)
+    names = [name.ljust(width) for name in names]
+    for batch in checked(source):
+        for first in range(0, len(batch), _SLICE):
+            part = batch[first : first + _SLICE]
+            times = part["time_ns"] - np.int64(metadata.start_ns)
+            who = [names[thread] for thread in part["thread"].tolist()]
+            rest = (part[field].tolist() for field in ("arg", "gil", "kind", "flags"))
+            yield "".join(map(_line, who, times.tolist(), *rest))
+    totals = source.totals
+    yield f"totals events={totals.events} clamped={totals.clamped}\n"
+
+
+def header(metadata: Metadata) -> str:
+    """The lines before the first event: the recording and its tables."""
+    flat = [f.name for f in fields(metadata) if f.name not in (*_TABLES, "policy")]
+    rows = [
+        f"gilscope text {TEXT_VERSION}",
+        "recording " + _pairs(metadata, flat),
+        "policy " + _pairs(metadata.policy, [f.name for f in fields(metadata.policy)]),
+    ]
+    for label, table in zip(("process", "thread", "gil"), _TABLES, strict=True):
+        for row in getattr(metadata, table):
+            names = [f.name for f in fields(row) if f.name != "id"]
+            rows.append(f"{label} {row.id} {_pairs(row, names)}")
+    return "\n".join(rows) + "\n"
+
+
+def _pairs(row: object, names: list[str]) -> str:
+    values = ((name, getattr(row, name)) for name in names)
+    return " ".join(f"{name}={json.dumps(value, separators=(',', ':'))}" for name, value in values)
+
+
+def _quoted_if_odd(name: str) -> str:
+    plain = name.isprintable() and name and not any(c.isspace() or c in '"\\' for c in name)
+    return name if plain else json.dumps(name)
+
+
+def _line(name: str, time_ns: int, arg: int, gil: int, kind: int, flags: int) -> str:  # noqa: PLR0917 - mapped over columns
+    sign = "-" if time_ns < 0 else ""
+    seconds, rest = divmod(abs(time_ns), 1_000_000_000)
+    text = f"{sign}{seconds}.{rest:09d} {name} {_LABELS[kind]}"
+    if kind == _LOST:
+        return f"{text} gil={gil} missing={arg}\n"
+    if gil != NO_GIL:
+        text += f" gil={gil} waiters={arg}"
+    elif arg:
+        text += f" arg={arg}"
+    if kind == _WAIT:
+        text += " cpu" if flags & FLAG_CPU else " io"
+    elif kind == _ACQUIRE and flags & FLAG_WAITED:
+        text += " waited"
+    return text + "\n"
