@@ -70,7 +70,7 @@ enum gs_event_kind {
 /* Flags of GIL events. */
 enum {
     GS_FLAG_WAITED = 1, /* gil.acquire: the thread had to wait for it */
-    GS_FLAG_CPU = 1,    /* gil.wait: a `cpu` wait (its last release was forced), else an `io` wait */
+    GS_FLAG_CPU = 1, /* gil.wait: a `cpu` wait (its last release was forced), else an `io` wait */
 };
 
 /* ---- Part 2: the record ---------------------------------------------------------------------
@@ -92,14 +92,14 @@ struct gs_record {
 };
 static_assert(sizeof(struct gs_record) == 16, "a record is 16 bytes");
 
-#define GS_KIND_BITS     6
-#define GS_KIND_MASK     ((UINT64_C(1) << GS_KIND_BITS) - 1)
-#define GS_WAITERS_BITS  12
-#define GS_WAITERS_MAX   ((UINT64_C(1) << GS_WAITERS_BITS) - 1) /* saturates */
-#define GS_FLAGS_SHIFT   12
-#define GS_FLAGS_MASK    UINT64_C(3)
-#define GS_GIL_SHIFT     14
-#define GS_GIL_MASK      UINT64_C(1023)
+#define GS_KIND_BITS      6
+#define GS_KIND_MASK      ((UINT64_C(1) << GS_KIND_BITS) - 1)
+#define GS_WAITERS_BITS   12
+#define GS_WAITERS_MAX    ((UINT64_C(1) << GS_WAITERS_BITS) - 1) /* saturates */
+#define GS_FLAGS_SHIFT    12
+#define GS_FLAGS_MASK     UINT64_C(3)
+#define GS_GIL_SHIFT      14
+#define GS_GIL_MASK       UINT64_C(1023)
 #define GS_SEQUENCE_SHIFT 24
 
 /* ---- Part 3: the ring file ------------------------------------------------------------------ */
@@ -136,8 +136,8 @@ struct gs_file_header {
     uint32_t recorder_pid;
     uint32_t root_pid; /* with follow == 0 only this process is traced; 0 until it is known */
     uint32_t follow;
-    uint32_t stop; /* set by the recorder or by a writer that met the limit: write no more */
-    uint64_t created_ns; /* CLOCK_REALTIME */
+    uint32_t stop;        /* set by the recorder or by a writer that met the limit: write no more */
+    uint64_t created_ns;  /* CLOCK_REALTIME */
     uint64_t limit_units; /* the file's length; also the recording's maximum */
     _Alignas(64) uint64_t ready_units; /* written by the recorder */
     _Alignas(64) uint64_t next_unit;   /* writers add to it */
@@ -165,7 +165,7 @@ enum gs_interpreter_state {
 struct gs_process_page {
     struct gs_chunk_header header;
     uint32_t pid;
-    uint32_t parent; /* unit of the process page that forked this one, 0: none */
+    uint32_t parent;      /* unit of the process page that forked this one, 0: none */
     uint32_t interpreter; /* enum gs_interpreter_state */
     uint32_t n_gils;
     struct gs_clock_snapshot start;
@@ -183,8 +183,8 @@ struct gs_thread_page {
     uint32_t tid;
     uint32_t is_main;
     uint64_t start_ticks;
-    uint64_t end_ticks; /* 0: did not say */
-    uint64_t lost;      /* records that this thread could not write */
+    uint64_t end_ticks;       /* 0: did not say */
+    uint64_t lost;            /* records that this thread could not write */
     char name[GS_NAME_BYTES]; /* UTF-8, NUL-terminated, cut at a character */
     uint64_t pad;
     struct gs_record records[(GS_UNIT_BYTES - 256) / 16];

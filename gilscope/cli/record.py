@@ -1,0 +1,116 @@
+"""`gilscope record`: run and trace a command, then print the summary."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gilscope.errors import GilscopeError, RecordingError, UsageError
+
+if TYPE_CHECKING:
+    from gilscope.recorder.session import Session
+
+HELP = "run a command and trace its GIL; then print the summary"
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def size(text: str) -> int:
+    """Bytes of `500M`, `1.5GiB`, `4096`. Raises ArgumentTypeError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
+    if not match or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"not a size: {text} (try 500M or 2G)")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `gilscope record`."""
+    parser.usage = "gilscope record [-o FILE] [options] [--] COMMAND…"
+    parser.add_argument(
+        "-o", dest="output", metavar="FILE", type=Path, help=".pftrace or .pftrace.gz"
+    )
+    parser.add_argument(
+        "--max-size",
+        metavar="SIZE",
+        type=size,
+        help="stop recording (never the program) past this many bytes (default: 1G at the most)",
+    )
+    parser.add_argument("--no-summary", action="store_true", help="do not print the summary")
+    parser.add_argument(
+        "--no-follow", action="store_true", help="record the command's own process alone"
+    )
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND…")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Returns the command's own exit code."""
+    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    if not command:
+        raise UsageError("record what? for example: gilscope record python app.py")
+    check_output(args.output)
+    from gilscope.recorder.record import record, say  # noqa: PLC0415
+
+    recorded = record(command, args.max_size, not args.no_follow)
+    trace = args.output or recorded.trace_name
+    directory = recorded.session.directory
+    try:
+        events = _finish(directory, trace)
+    except (GilscopeError, KeyboardInterrupt) as error:
+        raise RecordingError(
+            f"{str(error) or 'interrupted'}; the recording is kept: "
+            f"gilscope recover {directory} -o FILE"
+        ) from error
+    recorded.session.discard()
+    if events and not args.no_summary:
+        _print_summary(trace)
+    if recorded.notes.stopped:
+        say(_stop_reason(recorded.session, recorded.notes.stopped))
+    say(f"{events:,} events in {trace}; see it with: gilscope view {trace}")
+    assert recorded.notes.exit_code is not None
+    return recorded.notes.exit_code
+
+
+def check_output(output: Path | None) -> None:
+    """Fail before the program runs, not after. Raises UsageError."""
+    if output is not None and output.is_dir():
+        raise UsageError(f"{output} is a directory; -o names a file")
+    folder = output.parent if output else Path()
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such directory for the trace")
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"{folder.resolve()}: not writable; name another place with -o FILE")
+
+
+def _finish(directory: Path, trace: Path) -> int:
+    """Turn the rings in a directory into a trace; returns its number of events."""
+    from gilscope.perfetto.writer import write_trace  # noqa: PLC0415 - after the program's end
+    from gilscope.recorder.diagnose import nothing_recorded  # noqa: PLC0415
+    from gilscope.recorder.record import say  # noqa: PLC0415
+    from gilscope.trace.rings import open_rings  # noqa: PLC0415
+
+    with open_rings(directory) as rings:
+        if reason := nothing_recorded(rings.metadata.command, rings.metadata.processes):
+            say(reason)
+        return write_trace(rings, trace).events
+
+
+def _stop_reason(session: Session, stopped: str) -> str:
+    if stopped == "disk-full":
+        return f"recording stopped: {session.directory.parent} is full; the program went on"
+    size = session.limit_bytes / (1 << 20)
+    return f"recording stopped at {size:,.0f} MiB (--max-size); the program went on"
+
+
+def _print_summary(trace: Path) -> None:
+    """On standard error: standard output is the program's."""
+    from rich.console import Console  # noqa: PLC0415
+
+    import gilscope  # noqa: PLC0415
+    from gilscope.analysis.summary import summarise  # noqa: PLC0415
+    from gilscope.viewers.terminal import render  # noqa: PLC0415
+
+    render(summarise(gilscope.read(trace)), Console(file=sys.stderr), top=10)

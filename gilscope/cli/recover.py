@@ -1,0 +1,29 @@
+"""`gilscope recover`: the rings of a recording that was cut short, as a trace."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from gilscope.cli.record import check_output
+
+HELP = "turn the rings of a crashed recording into a trace"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `gilscope recover`."""
+    parser.add_argument("directory", metavar="DIR", type=Path)
+    parser.add_argument("-o", dest="output", metavar="FILE", type=Path, required=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the trace and leaves the rings where they are."""
+    from gilscope.perfetto.writer import write_trace  # noqa: PLC0415
+    from gilscope.recorder.record import say  # noqa: PLC0415
+    from gilscope.trace.rings import open_rings  # noqa: PLC0415
+
+    check_output(args.output)
+    with open_rings(args.directory) as rings:
+        totals = write_trace(rings, args.output)
+    say(f"{totals.events:,} events in {args.output}; {args.directory} can be removed now")
+    return 0

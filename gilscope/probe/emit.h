@@ -1,0 +1,137 @@
+/* The only way into a ring. Both feeds call the gs_on_… functions below.
+ *
+ * Actors: every thread that touches a GIL. A thread writes through its own `gs_writer` (static
+ * thread-local storage) into pages that it alone owns.
+ * Invariants: gs_on_wait, _acquire, _release and _request run while the GIL's own mutex is held by
+ * the calling thread, so gs_gil needs no lock of its own and its sequence numbers are in the order
+ * in which things happened. gs_on_yield runs without it and touches only the thread's own record.
+ * The hot path takes no lock, makes no system call and allocates nothing; it takes a page fault
+ * when it enters a chunk (twice in 64 KiB). errno is kept. */
+#ifndef GILSCOPE_EMIT_H
+#define GILSCOPE_EMIT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "clock.h"
+#include "event_abi.h"
+#include "ring.h"
+
+/* One GIL as a feed sees it. */
+struct gs_gil {
+    uint64_t sequence; /* of the next event */
+    uint64_t switches; /* acquisitions so far */
+    uint32_t waiters;  /* atomic: a thread may leave from inside its wait without the mutex */
+    uint16_t index;    /* in its process */
+    bool held;
+};
+
+/* A thread's way into its pages. Small: it lives in the static thread-local block. */
+struct gs_writer {
+    struct gs_record *cursor, *end; /* both NULL: not attached */
+    struct gs_thread_page *page;
+    struct gs_record *last_release; /* the record that gs_on_yield corrects */
+    struct gs_gil *waiting;         /* the GIL that this thread waits for */
+    uint32_t ordinal;               /* chunks taken */
+    bool last_forced;               /* its last release was a yield */
+};
+static_assert(sizeof(struct gs_writer) <= 64, "static thread-local space is scarce");
+
+/* One a process. `alive` points into a page that a fork wipes, so a child that no fork handler
+ * announced (a raw clone) cannot write into its parent's chunk. */
+struct gs_process {
+    uint32_t *alive;
+    struct gs_ring ring;
+    enum gs_clock_source clock;
+    struct gs_process_page *page;
+    uint32_t unit; /* of `page` */
+    uint32_t pid;
+};
+
+extern __thread struct gs_writer gs_writer;
+extern struct gs_process gs_process;
+
+/* Slow paths, in process.c. gs_attach gives the calling thread a page; gs_refill its next chunk.
+ * Both return whether there is room for a record, and count the loss where there is none. */
+bool gs_attach(const char *name);
+bool gs_refill(void);
+
+/* Whether events are wanted at all. */
+static inline bool gs_recording(void) {
+    return gs_process.alive && *gs_process.alive &&
+           !__atomic_load_n(&gs_process.ring.header->stop, __ATOMIC_RELAXED);
+}
+
+/* Writes one record; returns it, or NULL where it was dropped (and counted). */
+static inline struct gs_record *gs_emit(enum gs_event_kind kind, uint64_t payload) {
+    struct gs_writer *writer = &gs_writer;
+    if (__builtin_expect(writer->cursor == writer->end, 0) && !gs_refill())
+        return NULL;
+    struct gs_record *record = writer->cursor++;
+    record->payload = payload;
+    /* Release: a reader that sees the stamp sees the payload. */
+    __atomic_store_n(&record->stamp_kind,
+                     gs_clock_now(gs_process.clock) << GS_KIND_BITS | (uint64_t)kind,
+                     __ATOMIC_RELEASE);
+    return record;
+}
+
+static inline struct gs_record *gs_emit_gil(struct gs_gil *gil, enum gs_event_kind kind,
+                                            uint64_t flags) {
+    uint64_t waiters = __atomic_load_n(&gil->waiters, __ATOMIC_RELAXED);
+    if (__builtin_expect(waiters > GS_WAITERS_MAX, 0))
+        waiters = GS_WAITERS_MAX;
+    return gs_emit(kind, gil->sequence++ << GS_SEQUENCE_SHIFT |
+                             (uint64_t)gil->index << GS_GIL_SHIFT | flags << GS_FLAGS_SHIFT |
+                             waiters);
+}
+
+/* A thread is about to wait for the GIL. Called again every switch interval of the same wait. */
+static inline void gs_on_wait(struct gs_gil *gil) {
+    if (gs_writer.waiting || !gs_recording())
+        return;
+    gs_writer.waiting = gil;
+    __atomic_fetch_add(&gil->waiters, 1, __ATOMIC_RELAXED);
+    gs_emit_gil(gil, GS_GIL_WAIT, gs_writer.last_forced ? GS_FLAG_CPU : 0);
+}
+
+/* The calling thread has the GIL. */
+static inline void gs_on_acquire(struct gs_gil *gil) {
+    gil->held = true;
+    gil->switches++;
+    uint64_t waited = 0;
+    if (gs_writer.waiting) {
+        __atomic_fetch_sub(&gs_writer.waiting->waiters, 1, __ATOMIC_RELAXED);
+        gs_writer.waiting = NULL;
+        waited = GS_FLAG_WAITED;
+    }
+    if (gs_recording())
+        gs_emit_gil(gil, GS_GIL_ACQUIRE, waited);
+}
+
+/* The calling thread lets the GIL go; whether by itself gs_on_yield will tell. */
+static inline void gs_on_release(struct gs_gil *gil) {
+    gil->held = false;
+    gs_writer.last_forced = false;
+    if (gs_recording())
+        gs_writer.last_release = gs_emit_gil(gil, GS_GIL_RELEASE, 0);
+}
+
+/* The release just made was forced: corrects the kind of its record in place. */
+static inline void gs_on_yield(void) {
+    struct gs_record *record = gs_writer.last_release;
+    gs_writer.last_forced = true;
+    gs_writer.last_release = NULL;
+    if (!record)
+        return;
+    uint64_t stamp = record->stamp_kind & ~GS_KIND_MASK;
+    __atomic_store_n(&record->stamp_kind, stamp | GS_GIL_YIELD, __ATOMIC_RELAXED);
+}
+
+/* The calling thread, which waits, has asked the holder to yield. */
+static inline void gs_on_request(struct gs_gil *gil) {
+    if (gs_recording())
+        gs_emit_gil(gil, GS_GIL_REQUEST, 0);
+}
+
+#endif

@@ -1,0 +1,257 @@
+/* The feed for stock CPython: wrapped pthread calls.
+ *
+ * CPython's GIL is a mutex, a flag and two condition variables. From 3.9 to 3.15 its code makes
+ * these calls in this order:
+ *   take:  lock(mutex), while locked: timedwait(cond, interval); locked = 1; signal(switch_cond);
+ *          unlock(mutex)
+ *   drop:  lock(mutex), locked = 0, signal(cond), unlock(mutex); if a waiter asked and nobody else
+ *          took it yet: wait(switch_cond)
+ * So each call tells one thing: timedwait on cond, a wait begins; ETIMEDOUT from it while the same
+ * holder still holds, a request; signal on switch_cond, acquired; signal on cond, released; wait on
+ * switch_cond, the release was forced.
+ *
+ * Which condition variables are the GIL's is found by watching too: CPython initialises `cond` and
+ * then `switch_cond`, both inside _PyRuntime for the main interpreter, at the same distance on the
+ * heap for an interpreter with a GIL of its own.
+ *
+ * Actors: every thread of the host. All wrappers but those for init, destroy and create are on the
+ * host's hot path: one or two compares when the call is not the GIL's. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "emit.h"
+#include "process.h"
+#include "python.h"
+
+#define INTERPOSE   __attribute__((visibility("default")))
+#define LIKELY(x)   __builtin_expect(!!(x), 1)
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+/* Weak: only glibc has it, and only x86-64 needs it, where the unversioned look-up may find the
+ * condition variables of before glibc 2.3.2. */
+extern void *dlvsym(void *handle, const char *name, const char *version) __attribute__((weak));
+
+static struct {
+    int (*init)(pthread_cond_t *, const pthread_condattr_t *);
+    int (*destroy)(pthread_cond_t *);
+    int (*signal)(pthread_cond_t *);
+    int (*wait)(pthread_cond_t *, pthread_mutex_t *);
+    int (*timedwait)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
+    int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+} real;
+
+static void *next_version(const char *name) {
+#if defined(__x86_64__) && defined(__GLIBC__)
+    if (dlvsym) {
+        void *symbol = dlvsym(RTLD_NEXT, name, "GLIBC_2.3.2");
+        if (symbol)
+            return symbol;
+    }
+#endif
+    return dlsym(RTLD_NEXT, name);
+}
+
+/* Idempotent; other libraries' constructors may call the wrappers before ours has run. */
+static void resolve(void) {
+    *(void **)&real.init = next_version("pthread_cond_init");
+    *(void **)&real.destroy = next_version("pthread_cond_destroy");
+    *(void **)&real.signal = next_version("pthread_cond_signal");
+    *(void **)&real.wait = next_version("pthread_cond_wait");
+    *(void **)&real.create = dlsym(RTLD_NEXT, "pthread_create");
+    /* Last: it is the one whose presence is tested. */
+    __atomic_store_n((void **)&real.timedwait, next_version("pthread_cond_timedwait"),
+                     __ATOMIC_RELEASE);
+}
+
+static inline void ensure_resolved(void) {
+    if (UNLIKELY(!real.timedwait))
+        resolve();
+}
+
+/* ---- finding GILs -----------------------------------------------------------------------------
+ */
+
+struct watched {
+    _Atomic(pthread_cond_t *) cond; /* NULL: free slot; stored last */
+    pthread_cond_t *switch_cond;
+    struct gs_gil gil;
+};
+
+static struct watched gils[256];
+static _Atomic unsigned n_slots; /* slots below may be in use */
+
+/* A first condition variable that waits for its second; CPython initialises them back to back. */
+static __thread pthread_cond_t *first_of_pair;
+static ptrdiff_t pair_distance;
+
+static void forget(pthread_cond_t *cond) {
+    for (unsigned i = 0; i < n_slots; i++)
+        if (gils[i].cond == cond)
+            gils[i].cond = NULL;
+}
+
+static void watch(pthread_cond_t *cond, pthread_cond_t *switch_cond) {
+    forget(cond); /* an interpreter that starts again, or a fork's child that makes its GIL anew */
+    for (unsigned i = 0; i < sizeof gils / sizeof *gils; i++) {
+        pthread_cond_t *expected = NULL;
+        /* Reserve with the address of the slot itself, which no caller can pass. */
+        if (!__atomic_compare_exchange_n((pthread_cond_t **)&gils[i].cond, &expected,
+                                         (pthread_cond_t *)&gils[i], false, __ATOMIC_ACQUIRE,
+                                         __ATOMIC_RELAXED))
+            continue;
+        gils[i].switch_cond = switch_cond;
+        gils[i].gil = (struct gs_gil){.index = gs_next_gil_index()};
+        gils[i].cond = cond;
+        unsigned slots = n_slots;
+        while (slots < i + 1 &&
+               !__atomic_compare_exchange_n((unsigned *)&n_slots, &slots, i + 1, false,
+                                            __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+            ;
+        return;
+    }
+}
+
+static void describe_interpreter(void) {
+    struct gs_process_page *page = gs_process.page;
+    if (!page || page->interpreter)
+        return;
+    if (gs_python.get_version) {
+        const char *version = gs_python.get_version();
+        size_t n = strcspn(version, " ");
+        if (n > sizeof page->python - 1)
+            n = sizeof page->python - 1;
+        memcpy(page->python, version, n);
+    }
+    strcpy(page->feed, "interposed");
+    page->interpreter = gs_python.free_threaded ? GS_FREE_THREADED : GS_GIL_FOUND;
+}
+
+static void cond_initialised(pthread_cond_t *cond, const void *caller) {
+    forget(cond);
+    gs_process_revive();
+    if (!gs_recording() || !gs_python_owns(caller))
+        return;
+    uintptr_t at = (uintptr_t)cond;
+    bool in_runtime = at >= gs_python.runtime && at < gs_python.runtime_end;
+    pthread_cond_t *first = first_of_pair;
+    ptrdiff_t distance = first ? (char *)cond - (char *)first : 0;
+    first_of_pair = NULL;
+    if (in_runtime ? first && (!pair_distance || distance == pair_distance)
+                   : pair_distance && distance == pair_distance) {
+        pair_distance = distance;
+        describe_interpreter();
+        watch(first, cond);
+    } else if (in_runtime || pair_distance) {
+        first_of_pair = cond;
+    }
+}
+
+static inline struct gs_gil *gil_of_cond(pthread_cond_t *cond) {
+    unsigned n = n_slots;
+    for (unsigned i = 0; i < n; i++)
+        if (gils[i].cond == cond)
+            return &gils[i].gil;
+    return NULL;
+}
+
+static inline struct gs_gil *gil_of_switch_cond(pthread_cond_t *cond) {
+    unsigned n = n_slots;
+    for (unsigned i = 0; i < n; i++)
+        if (gils[i].switch_cond == cond && gils[i].cond)
+            return &gils[i].gil;
+    return NULL;
+}
+
+/* ---- the wrapped calls ------------------------------------------------------------------------
+ */
+
+INTERPOSE int pthread_cond_init(pthread_cond_t *cond, const pthread_condattr_t *attributes) {
+    ensure_resolved();
+    int result = real.init(cond, attributes);
+    int saved_errno = errno;
+    cond_initialised(cond, __builtin_return_address(0));
+    errno = saved_errno;
+    return result;
+}
+
+INTERPOSE int pthread_cond_destroy(pthread_cond_t *cond) {
+    ensure_resolved();
+    struct gs_gil *gil = gil_of_cond(cond);
+    if (gil) {
+        /* Up to 3.11 an interpreter ends while its last thread holds the GIL. */
+        if (gil->held && gs_process.alive && *gs_process.alive)
+            gs_on_release(gil);
+        forget(cond);
+    }
+    return real.destroy(cond);
+}
+
+INTERPOSE int pthread_cond_signal(pthread_cond_t *cond) {
+    struct gs_gil *gil;
+    ensure_resolved();
+    if ((gil = gil_of_cond(cond)))
+        gs_on_release(gil);
+    else if ((gil = gil_of_switch_cond(cond)))
+        gs_on_acquire(gil);
+    return real.signal(cond);
+}
+
+INTERPOSE int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex) {
+    ensure_resolved();
+    if (gil_of_switch_cond(cond))
+        gs_on_yield();
+    return real.wait(cond, mutex);
+}
+
+INTERPOSE int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
+                                     const struct timespec *until) {
+    ensure_resolved();
+    struct gs_gil *gil = gil_of_cond(cond);
+    if (!gil)
+        return real.timedwait(cond, mutex, until);
+    gs_on_wait(gil);
+    uint64_t switches = gil->switches;
+    int result = real.timedwait(cond, mutex, until);
+    if (result == ETIMEDOUT && gil->held && gil->switches == switches)
+        gs_on_request(gil);
+    return result;
+}
+
+INTERPOSE int pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                             void *(*start)(void *), void *argument) {
+    ensure_resolved();
+    int saved_errno = errno;
+    bool ours = gs_recording() && gs_python.base && gs_python_owns(__builtin_return_address(0));
+    char name[GS_NAME_BYTES] = "";
+    if (ours)
+        gs_python_thread_name(argument, name, sizeof name);
+    errno = saved_errno;
+    return ours ? gs_thread_create(thread, attributes, start, argument, name, real.create)
+                : real.create(thread, attributes, start, argument);
+}
+
+/* ---- loading ----------------------------------------------------------------------------------
+ */
+
+/* A child's GILs are its own: their events count from 0 and have new ids. CPython makes its GIL
+ * anew right after; a child that was forked behind CPython's back goes on with what it inherited.
+ */
+static void child_of_fork(void) {
+    for (unsigned i = 0; i < n_slots; i++)
+        if (gils[i].cond)
+            gils[i].gil = (struct gs_gil){.index = gs_next_gil_index(), .held = gils[i].gil.held};
+    first_of_pair = NULL;
+}
+
+__attribute__((constructor)) static void load(void) {
+    resolve();
+    gs_after_fork_in_child = child_of_fork;
+    gs_process_start();
+}
+
+__attribute__((destructor)) static void unload(void) {
+    gs_process_end();
+}

@@ -1,0 +1,272 @@
+#define _GNU_SOURCE
+#include "process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18 /* Linux 4.14 */
+#endif
+
+/* Weak: another C library (musl) has no such function, and must still load this library. */
+extern int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void),
+                             void *object) __attribute__((weak));
+
+__thread struct gs_writer gs_writer;
+struct gs_process gs_process;
+void (*gs_after_fork_in_child)(void);
+
+static pthread_key_t end_key; /* its destructor stamps a thread's end */
+static bool end_key_made;
+
+static uint32_t thread_id(void) {
+    return (uint32_t)syscall(SYS_gettid);
+}
+
+/* Copies a UTF-8 string and cuts it at a whole character. */
+static void copy_name(char *out, size_t size, const char *name) {
+    size_t n = strnlen(name, size);
+    if (n == size) {
+        n--;
+        while (n > 0 && ((unsigned char)name[n] & 0xc0) == 0x80)
+            n--;
+    }
+    memcpy(out, name, n);
+    out[n] = 0;
+}
+
+/* ---- threads ----------------------------------------------------------------------------------
+ */
+
+static void thread_ends(void *unused) {
+    (void)unused;
+    struct gs_writer *writer = &gs_writer;
+    if (!writer->page || !gs_recording())
+        return;
+    if (writer->waiting) { /* left from inside its wait, as daemon threads do at shutdown */
+        __atomic_fetch_sub(&writer->waiting->waiters, 1, __ATOMIC_RELAXED);
+        writer->waiting = NULL;
+    }
+    if (gs_emit(GS_THREAD_END, 0))
+        writer->page->end_ticks = gs_clock_now(gs_process.clock);
+}
+
+static void count_loss(void) {
+    if (__atomic_load_n(&gs_process.ring.header->stop, __ATOMIC_RELAXED))
+        return; /* past the limit events are not recorded; nothing is missing before it */
+    if (gs_writer.page)
+        __atomic_store_n(&gs_writer.page->lost, gs_writer.page->lost + 1, __ATOMIC_RELAXED);
+    else
+        __atomic_fetch_add(&gs_process.ring.header->lost_unattached, 1, __ATOMIC_RELAXED);
+}
+
+bool gs_attach(const char *name) {
+    struct gs_writer *writer = &gs_writer;
+    int saved_errno = errno;
+    uint64_t unit = gs_ring_take(&gs_process.ring, 1);
+    if (unit == 0)
+        return false;
+    struct gs_thread_page *page = gs_ring_at(&gs_process.ring, unit, 1);
+    uint32_t tid = thread_id();
+    page->header.units = 1;
+    page->header.owner = gs_process.unit;
+    page->tid = tid;
+    page->is_main = tid == (uint32_t)getpid();
+    if (name) {
+        copy_name(page->name, sizeof page->name, name);
+    } else if (!page->is_main) {
+        /* A thread that Python did not make: the kernel's name for it. */
+        char comm[16] = "";
+        prctl(PR_GET_NAME, comm);
+        copy_name(page->name, sizeof comm, comm);
+    }
+    page->start_ticks = gs_clock_now(gs_process.clock);
+    gs_ring_publish(&page->header, GS_THREAD_PAGE);
+    *writer = (struct gs_writer){
+        .cursor = page->records,
+        .end = page->records + sizeof page->records / sizeof *page->records,
+        .page = page,
+        .waiting = writer->waiting,
+        .last_forced = writer->last_forced,
+    };
+    if (end_key_made)
+        pthread_setspecific(end_key, page);
+    gs_emit(GS_THREAD_START, 0);
+    errno = saved_errno;
+    return true;
+}
+
+bool gs_refill(void) {
+    struct gs_writer *writer = &gs_writer;
+    if (!writer->page) {
+        if (gs_attach(NULL))
+            return true;
+        count_loss();
+        return false;
+    }
+    uint64_t unit = gs_ring_take(&gs_process.ring, GS_CHUNK_UNITS);
+    if (unit == 0) {
+        count_loss();
+        return false;
+    }
+    struct gs_event_chunk *chunk = gs_ring_at(&gs_process.ring, unit, GS_CHUNK_UNITS);
+    chunk->header.units = GS_CHUNK_UNITS;
+    chunk->header.owner =
+        (uint32_t)(((char *)writer->page - (char *)gs_process.ring.header) / GS_UNIT_BYTES);
+    chunk->header.ordinal = ++writer->ordinal;
+    gs_ring_publish(&chunk->header, GS_EVENT_CHUNK);
+    writer->cursor = chunk->records;
+    writer->end = chunk->records + sizeof chunk->records / sizeof *chunk->records;
+    return true;
+}
+
+struct thread_start {
+    void *(*start)(void *);
+    void *argument;
+    char name[GS_NAME_BYTES];
+};
+
+static void *thread_begins(void *box) {
+    struct thread_start begin = *(struct thread_start *)box;
+    free(box);
+    if (gs_recording())
+        gs_attach(begin.name[0] ? begin.name : NULL);
+    return begin.start(begin.argument);
+}
+
+int gs_thread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
+                     void *argument, const char *name,
+                     int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *),
+                                   void *)) {
+    struct thread_start *box = malloc(sizeof *box);
+    if (!box)
+        return create(thread, attributes, start, argument);
+    box->start = start;
+    box->argument = argument;
+    copy_name(box->name, sizeof box->name, name ? name : "");
+    int error = create(thread, attributes, thread_begins, box);
+    if (error)
+        free(box);
+    return error;
+}
+
+/* ---- processes --------------------------------------------------------------------------------
+ */
+
+static void read_command(struct gs_process_page *page) {
+    int fd = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    ssize_t n;
+    while (page->command_bytes < sizeof page->command &&
+           (n = read(fd, page->command + page->command_bytes,
+                     sizeof page->command - page->command_bytes)) > 0)
+        page->command_bytes += (uint32_t)n;
+    close(fd);
+}
+
+/* Takes and publishes this process's page; `parent` is the one it was forked from. */
+static bool open_page(const struct gs_process_page *parent, uint32_t parent_unit) {
+    struct gs_ring *ring = &gs_process.ring;
+    uint64_t unit = gs_ring_take(ring, 1);
+    if (unit == 0) {
+        __atomic_fetch_add(&ring->header->lost_processes, 1, __ATOMIC_RELAXED);
+        return false;
+    }
+    struct gs_process_page *page = gs_ring_at(ring, unit, 1);
+    page->header.units = 1;
+    page->pid = (uint32_t)getpid();
+    page->parent = parent_unit;
+    gs_clock_snapshot(gs_process.clock, &page->start);
+    if (parent) {
+        memcpy(page->python, parent->python, sizeof page->python);
+        memcpy(page->feed, parent->feed, sizeof page->feed);
+        page->interpreter = parent->interpreter;
+        memcpy(page->command, parent->command, sizeof page->command);
+        page->command_bytes = parent->command_bytes;
+    } else {
+        read_command(page);
+    }
+    gs_ring_publish(&page->header, GS_PROCESS_PAGE);
+    gs_process.page = page;
+    gs_process.unit = (uint32_t)unit;
+    gs_process.pid = page->pid;
+    *gs_process.alive = 1;
+    return true;
+}
+
+static void forked_child(void) {
+    if (!gs_process.page)
+        return;
+    int saved_errno = errno;
+    struct gs_process_page *parent = gs_process.page;
+    uint32_t parent_unit = gs_process.unit;
+    struct gs_thread_page *forker = gs_writer.page;
+    gs_writer = (struct gs_writer){0};
+    *gs_process.alive = 0; /* where the kernel knows no MADV_WIPEONFORK */
+    if (gs_process.ring.header->follow && open_page(parent, parent_unit)) {
+        if (gs_after_fork_in_child)
+            gs_after_fork_in_child();
+        if (forker && gs_recording())
+            gs_attach(forker->name[0] ? forker->name : NULL);
+    }
+    errno = saved_errno;
+}
+
+void gs_process_revive(void) {
+    if (gs_process.alive && !*gs_process.alive && gs_process.page &&
+        gs_process.pid != (uint32_t)getpid())
+        forked_child();
+}
+
+static bool wanted_here(const struct gs_file_header *header) {
+    if (header->follow)
+        return true;
+    return header->root_pid == (uint32_t)getpid();
+}
+
+void gs_process_start(void) {
+    const char *path = getenv(GS_RINGS_VARIABLE);
+    if (!path || !*path || gs_process.alive)
+        return;
+    int saved_errno = errno;
+    struct gs_ring ring = {0};
+    if (gs_ring_map(&ring, path) == 0) {
+        void *life = wanted_here(ring.header) ? mmap(NULL, GS_UNIT_BYTES, PROT_READ | PROT_WRITE,
+                                                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+                                              : MAP_FAILED;
+        if (life == MAP_FAILED) {
+            munmap(ring.header, ring.mapped_units * GS_UNIT_BYTES);
+        } else {
+            madvise(life, GS_UNIT_BYTES, MADV_WIPEONFORK);
+            gs_process.ring = ring;
+            gs_process.clock = (enum gs_clock_source)ring.header->clock_source;
+            gs_process.alive = life;
+            end_key_made = pthread_key_create(&end_key, thread_ends) == 0;
+            if (__register_atfork)
+                __register_atfork(NULL, NULL, forked_child, NULL);
+            open_page(NULL, 0);
+        }
+    }
+    errno = saved_errno;
+}
+
+void gs_process_end(void) {
+    if (gs_process.alive && *gs_process.alive)
+        gs_process.page->end_ticks = gs_clock_now(gs_process.clock);
+}
+
+uint16_t gs_next_gil_index(void) {
+    if (!gs_process.page)
+        return 0;
+    uint32_t index = __atomic_fetch_add(&gs_process.page->n_gils, 1, __ATOMIC_RELAXED);
+    /* More GILs in one process's life than the record can name share the last index. */
+    return (uint16_t)(index < GS_GIL_MASK ? index : GS_GIL_MASK);
+}

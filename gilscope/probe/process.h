@@ -1,0 +1,34 @@
+/* The probe's life in a process: start, threads, forks, end. */
+#ifndef GILSCOPE_PROCESS_H
+#define GILSCOPE_PROCESS_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "emit.h"
+
+/* Environment: the ring file of the recording that this process belongs to. */
+#define GS_RINGS_VARIABLE "GILSCOPE_RINGS"
+
+/* Maps the rings that the environment names and writes this process's page. Silent when there is
+ * nothing to do or nothing that can be done: the host must not notice. */
+void gs_process_start(void);
+
+/* Stamps the end. Events may still follow (daemon threads); readers take the later of the two. */
+void gs_process_end(void);
+
+/* In a child made by a fork that ran no fork handler: does what the handler would have done. */
+void gs_process_revive(void);
+
+/* pthread_create with a page and a name for the new thread from its very first moment. */
+int gs_thread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
+                     void *argument, const char *name,
+                     int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *));
+
+/* A new GIL's index in this process; writes its number into the process page. */
+uint16_t gs_next_gil_index(void);
+
+/* Called in the child of a fork, before any other thread can exist there. */
+extern void (*gs_after_fork_in_child)(void);
+
+#endif

@@ -1,0 +1,138 @@
+#define _GNU_SOURCE
+#include "python.h"
+
+#include <dlfcn.h>
+#include <link.h>
+#include <string.h>
+
+/* Weak: only glibc has it. */
+extern int dladdr1(const void *address, Dl_info *info, void **extra, int flags)
+    __attribute__((weak));
+
+struct gs_python gs_python;
+
+/* Modules that called us and are not Python, so that a C++ program full of condition variables
+ * does not search the loader's tables for each. Races lose an entry, no more. */
+static const void *not_python[8];
+static unsigned n_not_python;
+
+static bool known_not_python(const void *base) {
+    for (unsigned i = 0; i < sizeof not_python / sizeof *not_python; i++)
+        if (__atomic_load_n(&not_python[i], __ATOMIC_RELAXED) == base)
+            return true;
+    return false;
+}
+
+/* The opening of _PyRuntime from 3.13 on, published by CPython for tools like this one. */
+struct debug_offsets {
+    char cookie[8]; /* "xdebugpy" */
+    uint64_t version;
+    uint64_t free_threaded;
+};
+
+static void *module_symbol(void *handle, const void *base, const char *name) {
+    Dl_info info;
+    void *symbol = dlsym(handle, name);
+    return symbol && dladdr(symbol, &info) && info.dli_fbase == base ? symbol : NULL;
+}
+
+static bool inspect(const void *base, void *handle) {
+    struct gs_python found = {.base = base};
+    char *runtime = module_symbol(handle, base, "_PyRuntime");
+    if (!runtime)
+        return false;
+    size_t size = 1 << 20; /* used only where the loader cannot tell the symbol's size */
+    Dl_info info;
+    ElfW(Sym) *symbol = NULL;
+    if (dladdr1 && dladdr1(runtime, &info, (void **)&symbol, RTLD_DL_SYMENT) && symbol &&
+        symbol->st_size)
+        size = symbol->st_size;
+    found.runtime = (uintptr_t)runtime;
+    found.runtime_end = found.runtime + size;
+    struct debug_offsets offsets;
+    if (size >= sizeof offsets) {
+        memcpy(&offsets, runtime, sizeof offsets);
+        found.free_threaded =
+            memcmp(offsets.cookie, "xdebugpy", 8) == 0 && offsets.free_threaded == 1;
+    }
+#define LOOK_UP(field, name) *(void **)&found.field = module_symbol(handle, base, name)
+    LOOK_UP(get_version, "Py_GetVersion");
+    LOOK_UP(gil_state_check, "PyGILState_Check");
+    LOOK_UP(method_self, "PyMethod_Self");
+    LOOK_UP(string, "PyUnicode_FromString");
+    LOOK_UP(utf8, "PyUnicode_AsUTF8AndSize");
+    LOOK_UP(generic_getattr, "PyObject_GenericGetAttr");
+    LOOK_UP(decref, "Py_DecRef");
+    LOOK_UP(err_clear, "PyErr_Clear");
+    LOOK_UP(method_type, "PyMethod_Type");
+#undef LOOK_UP
+    gs_python = found;
+    return true;
+}
+
+bool gs_python_owns(const void *code) {
+    Dl_info info;
+    if (!dladdr(code, &info) || !info.dli_fbase)
+        return false;
+    if (gs_python.base)
+        return info.dli_fbase == gs_python.base;
+    if (known_not_python(info.dli_fbase))
+        return false;
+    if (inspect(info.dli_fbase, RTLD_DEFAULT))
+        return true;
+    /* A libpython opened with RTLD_LOCAL is not in the global scope: ask the module itself. */
+    void *handle = dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
+    if (handle && inspect(info.dli_fbase, handle))
+        return true; /* keeps the handle: the module must stay while we watch it */
+    if (handle)
+        dlclose(handle);
+    unsigned at = __atomic_fetch_add(&n_not_python, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&not_python[at % (sizeof not_python / sizeof *not_python)], info.dli_fbase,
+                     __ATOMIC_RELAXED);
+    return false;
+}
+
+/* What CPython gives to pthread_create (pythread_callback), the same from 3.9 to 3.15 … */
+struct callback {
+    void (*function)(void *);
+    void **boot; /* … and the beginning of its argument for threads of the _thread module: */
+};
+enum { BOOT_FUNCTION = 1 }; /* {interpreter or thread state, the callable, …} */
+
+struct object { /* of a build with a GIL */
+    intptr_t references;
+    void *type;
+};
+
+bool gs_python_thread_name(void *argument, char *out, size_t size) {
+    struct gs_python *py = &gs_python;
+    struct callback *callback = argument;
+    if (!py->string || !py->utf8 || !py->generic_getattr || !py->method_self || !py->method_type ||
+        !py->decref || !py->err_clear || !py->gil_state_check || py->free_threaded)
+        return false;
+    /* Threads that an extension starts through CPython's C API have any argument they like. */
+    if (!callback->boot || !gs_python_owns((const void *)callback->function))
+        return false;
+    struct object *function = callback->boot[BOOT_FUNCTION];
+    if (!function || (uintptr_t)function % sizeof(void *) || function->type != py->method_type ||
+        !py->gil_state_check())
+        return false;
+    bool found = false;
+    /* Generic look-up: runs no code of the user's, even in a subclass with __getattribute__. */
+    void *attribute = py->string("_name");
+    void *name = attribute ? py->generic_getattr(py->method_self(function), attribute) : NULL;
+    ptrdiff_t length = 0;
+    const char *text = name ? py->utf8(name, &length) : NULL;
+    if (text && length > 0) {
+        size_t n = (size_t)length < size - 1 ? (size_t)length : size - 1;
+        memcpy(out, text, n);
+        out[n] = 0;
+        found = true;
+    }
+    if (name)
+        py->decref(name);
+    if (attribute)
+        py->decref(attribute);
+    py->err_clear();
+    return found;
+}

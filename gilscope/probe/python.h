@@ -1,0 +1,37 @@
+/* What the probe needs to know of the interpreter in its process: the module (executable or
+ * libpython) that owns _PyRuntime, found by address, and a few of its exported calls. No
+ * Python.h, no offsets: everything is looked up by name in the running process. */
+#ifndef GILSCOPE_PYTHON_H
+#define GILSCOPE_PYTHON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct gs_python {
+    const void *base; /* where the module is loaded; NULL: not found yet */
+    uintptr_t runtime, runtime_end;
+    bool free_threaded;
+    const char *(*get_version)(void);
+    int (*gil_state_check)(void);
+    void *(*method_self)(void *method);
+    void *(*string)(const char *utf8);
+    const char *(*utf8)(void *string, ptrdiff_t *size);
+    void *(*generic_getattr)(void *object, void *name);
+    void (*decref)(void *object);
+    void (*err_clear)(void);
+    void *method_type;
+};
+
+extern struct gs_python gs_python;
+
+/* Whether `code` lies in the module that owns _PyRuntime; finds that module the first time that
+ * one of its functions calls. Not for the hot path: it may ask the dynamic loader. */
+bool gs_python_owns(const void *code);
+
+/* The name of the threading.Thread whose bound method is about to run in a new thread, given what
+ * CPython hands to pthread_create. The caller is CPython itself, in the middle of starting a
+ * thread, with the GIL held. False where there is no such name. */
+bool gs_python_thread_name(void *callback, char *out, size_t size);
+
+#endif

@@ -1,0 +1,49 @@
+"""Why a recording holds nothing, in one line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gilscope.trace.schema import Process
+
+
+def nothing_recorded(command: Sequence[str], processes: Sequence[Process]) -> str | None:
+    """One line that says what and why, when no GIL was seen; None when there is one."""
+    if any(p.interpreter == "gil" for p in processes):
+        return None
+    if any(p.interpreter == "free-threaded" for p in processes):
+        return (
+            "nothing recorded: this Python is a free-threaded build and has no GIL "
+            "(PYTHON_GIL=1 turns it on)"
+        )
+    program = shutil.which(command[0]) or command[0]
+    if not processes:
+        return f"nothing recorded: {why_not_loaded(program)}"
+    return f"nothing recorded: no Python interpreter ran in {command[0]}"
+
+
+def why_not_loaded(program: str) -> str:
+    """Why the probe was not loaded into a program."""
+    try:
+        with open(program, "rb") as file:
+            head = file.read(4096)
+        mode = os.stat(program).st_mode
+    except OSError:
+        return f"{program} did not load the probe"
+    if mode & 0o6000:
+        return f"{program} is setuid or setgid, and such programs ignore what is preloaded"
+    if head[:4] == b"\x7fELF":
+        if head[4] == 1:
+            return f"{program} is a 32-bit program"
+        # An ELF program without an interpreter of its own (PT_INTERP) loads nothing.
+        offset, size, count = (
+            int.from_bytes(head[a:b], "little") for a, b in ((32, 40), (54, 56), (56, 58))
+        )
+        kinds = {head[offset + i * size : offset + i * size + 4] for i in range(count)}
+        if b"\x03\0\0\0" not in kinds:
+            return f"{program} is statically linked, so nothing can be preloaded into it"
+    return f"{program} did not load the probe"

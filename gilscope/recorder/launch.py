@@ -1,0 +1,120 @@
+"""Runs a command as if gilscope were not there: same terminal, same signals, same exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from gilscope.errors import UsageError
+
+# What a user or a supervisor sends to a command. Blocked here while the command runs and taken one
+# by one, so that none is lost between two waits.
+_WATCHED = {
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGCHLD,
+}
+_SENT_BY_KERNEL = 0x80  # si_code of what the terminal sends to the whole foreground group
+_TICK_S = 0.02
+
+
+def spawn(
+    command: Sequence[str], environment: Mapping[str, str], ready: Callable[[int], None]
+) -> int:
+    """Start the command and return its pid; `ready` gets the pid before the program begins.
+
+    Call it with the signals of `signals_held` blocked. Raises UsageError when the command cannot
+    be run.
+    """
+    go_read, go_write = os.pipe()
+    error_read, error_write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(go_write)
+        os.close(error_read)
+        _become(command, environment, go_read, error_write)
+    os.close(go_read)
+    os.close(error_write)
+    try:
+        ready(pid)
+    finally:
+        os.close(go_write)
+    with os.fdopen(error_read, "rb") as pipe:
+        failure = pipe.read()
+    if failure:
+        os.waitpid(pid, 0)
+        raise UsageError(_explain(command[0], int(failure)))
+    return pid
+
+
+def _become(
+    command: Sequence[str], environment: Mapping[str, str], go: int, error_pipe: int
+) -> None:
+    """In the child: wait for the go, undo what Python did to signals, and exec."""
+    try:
+        while os.read(go, 1):
+            pass
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, _original_mask)
+        os.execvpe(command[0], list(command), environment)
+    except OSError as error:
+        os.write(error_pipe, str(error.errno).encode())
+    finally:
+        os._exit(127)
+
+
+def _explain(program: str, number: int) -> str:
+    reason = os.strerror(number)
+    if program.endswith(".py") and os.path.exists(program):
+        return f"cannot run {program}: {reason}; did you mean `gilscope record python {program}`?"
+    return f"cannot run {program}: {reason}"
+
+
+_original_mask: set[signal.Signals] = set()
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Hold the signals that `wait` passes on."""
+    global _original_mask  # noqa: PLW0603 - the child of the fork restores it
+    _original_mask = {*signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)}  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _original_mask)
+
+
+def wait(pid: int, tick: Callable[[], None]) -> int:
+    """Wait for the command's end and return its exit code, 128+N for signal N.
+
+    Calls `tick` every few milliseconds. Signals sent to gilscope alone go to the command; those
+    that the terminal sends reach it by themselves.
+    """
+    while True:
+        tick()
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+        received = signal.sigtimedwait(_WATCHED, _TICK_S)
+        if received is None or received.si_signo == signal.SIGCHLD:
+            continue
+        if received.si_code != _SENT_BY_KERNEL:
+            os.kill(pid, received.si_signo)
+
+
+def poll(until: Callable[[], bool], tick: Callable[[], None]) -> bool:
+    """Call `tick` every few milliseconds until `until` holds; False when a signal came first."""
+    while not until():
+        tick()
+        received = signal.sigtimedwait(_WATCHED, _TICK_S)
+        if received is not None and received.si_signo != signal.SIGCHLD:
+            return False
+    return True

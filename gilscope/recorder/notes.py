@@ -1,0 +1,40 @@
+"""What the recorder knows and the rings do not: `recording.json` beside them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gilscope.errors import TraceError
+
+RINGS = "rings"
+NOTES = "recording.json"
+
+
+@dataclass(frozen=True)
+class Notes:
+    """Written when a recording begins and again, with more, when it ends."""
+
+    command: tuple[str, ...]
+    gilscope: str  # the version that records
+    root_pid: int | None = None
+    root_end_ns: int | None = None  # CLOCK_MONOTONIC: the recorder saw the command's process end
+    exit_code: int | None = None
+    stopped: str | None = None  # "max-size" | "disk-full"
+    policy: dict[str, Any] = field(default_factory=dict)  # the fields of schema.Policy
+
+    def write(self, directory: Path) -> None:
+        """Write the notes into a recording's directory. Raises OSError."""
+        (directory / NOTES).write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def read(cls, directory: Path) -> Notes:
+        """Read them back. Raises TraceError."""
+        try:
+            fields: dict[str, Any] = json.loads((directory / NOTES).read_text(encoding="utf-8"))
+            fields["command"] = tuple(fields["command"])
+            return cls(**fields)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise TraceError(f"{directory / NOTES}: cannot be read ({error})") from error

@@ -1,0 +1,107 @@
+"""Record one command into rings."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gilscope import __version__, _native
+from gilscope.errors import UsageError
+from gilscope.recorder import launch
+from gilscope.recorder.notes import Notes
+from gilscope.recorder.session import Session
+
+PRELOAD = "LD_PRELOAD"
+RINGS = "GILSCOPE_RINGS"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What came of it. The rings are the caller's to read and to discard."""
+
+    session: Session
+    notes: Notes
+
+    @property
+    def trace_name(self) -> Path:
+        """The trace's name where the user gave none: gilscope-<program>-<pid>.pftrace."""
+        return Path(f"gilscope-{program_name(self.notes.command)}-{self.notes.root_pid}.pftrace")
+
+
+def say(line: str) -> None:
+    """One line for the user; the program's own output is left alone."""
+    print(f"gilscope: {line}", file=sys.stderr, flush=True)
+
+
+def record(command: Sequence[str], max_bytes: int | None = None, follow: bool = True) -> Recorded:
+    """Run the command, with the probe in it and in what it starts, until all of it has ended.
+
+    `max_bytes` limits the rings. Raises UsageError for a command that cannot be run and
+    RecordingError where there is no room to record.
+    """
+    session = Session(max_bytes, follow)
+    notes = Notes(command=tuple(command), gilscope=__version__)
+    try:
+        notes.write(session.directory)
+        with launch.signals_held():
+            pid = launch.spawn(command, environment(session), session.begin)
+            exit_code = launch.wait(pid, session.tick)
+            ended_ns = time.monotonic_ns()
+            wait_for_the_rest(session, pid)
+            stopped = session.stopped
+            session.stop()
+    except UsageError:
+        session.discard()
+        raise
+    notes = replace(notes, root_pid=pid, root_end_ns=ended_ns, exit_code=exit_code, stopped=stopped)
+    notes.write(session.directory)
+    return Recorded(session, notes)
+
+
+def environment(session: Session) -> dict[str, str]:
+    """The program's environment: its own, the probe first among what is preloaded."""
+    variables = dict(os.environ)
+    before = variables.get(PRELOAD)
+    variables[PRELOAD] = f"{_native.probe_path()}:{before}" if before else str(_native.probe_path())
+    variables[RINGS] = str(session.path)
+    return variables
+
+
+def program_name(command: Sequence[str]) -> str:
+    """`app` for `python app.py`, `pytest` for `python -m pytest`, else the command's own name."""
+    words = list(command)
+    name = os.path.basename(words[0])
+    if name.startswith("python"):
+        for index, word in enumerate(words[1:], 1):
+            if word == "-m" and index + 1 < len(words):
+                name = words[index + 1]
+                break
+            if word == "-c":
+                break
+            if not word.startswith("-"):
+                name = os.path.basename(word)
+                break
+    return Path(name).stem or "program"
+
+
+def wait_for_the_rest(session: Session, root: int) -> None:
+    """Wait for recorded processes that outlive the command, as a daemon's do."""
+    first = time.monotonic()
+    told = False
+
+    def all_ended() -> bool:
+        nonlocal told
+        left = [pid for pid in session.living_processes() if pid != root]
+        if left and not told and time.monotonic() - first > 1:
+            told = True
+            names = ", ".join(map(str, left[:5]))
+            say(
+                f"{len(left)} recorded processes still run ({names}); Ctrl-C ends the recording, not them"
+            )
+        return not left
+
+    launch.poll(all_ended, session.tick)

@@ -1,0 +1,170 @@
+"""One recording's directory: the ring file, kept ahead of its writers, and notes beside it.
+
+Imports nothing heavy: it stands between the user's command and the program's start.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import shutil
+import struct
+import tempfile
+import time
+from pathlib import Path
+
+from gilscope import _native
+from gilscope.errors import RecordingError
+from gilscope.recorder.notes import RINGS
+
+UNIT = 4096
+AHEAD_UNITS = 32 * 1024 * 1024 // UNIT  # kept ready: 2 M events, seconds of any real program
+FIRST_UNITS = 2 * 1024 * 1024 // UNIT  # ready before the program starts
+LEAST_BYTES = 1024 * 1024
+MOST_BYTES = 1024 * 1024 * 1024  # the default of --max-size: 64 M events
+CLOCK_PERIOD_S = 1.0
+
+# Of struct gs_file_header; a test compares them.
+_ROOT_PID_OFFSET = 20
+_STOP_OFFSET = 28
+_NEXT_UNIT_OFFSET = 128
+_PROCESS_PAGE = 0x50534731
+
+
+def choose_directory() -> Path:
+    """Where rings live: memory-backed if possible, private to the user.
+
+    `GILSCOPE_DIR` decides, else the first of /dev/shm, $XDG_RUNTIME_DIR and the temporary
+    directory that can be written to and has room. Raises RecordingError.
+    """
+    asked = os.environ.get("GILSCOPE_DIR")
+    places = (
+        [asked] if asked else ["/dev/shm", os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir()]
+    )
+    problems = []
+    for place in places:
+        if not place:
+            continue
+        try:
+            if shutil.disk_usage(place).free < 2 * LEAST_BYTES:
+                problems.append(f"{place}: full")
+                continue
+            return Path(tempfile.mkdtemp(prefix="gilscope-", dir=place))
+        except OSError as error:
+            problems.append(f"{place}: {error.strerror}")
+    raise RecordingError(
+        f"no place for the recording's rings ({'; '.join(problems)}); set GILSCOPE_DIR to a directory with room"
+    )
+
+
+class Session:
+    """The rings of one recording while it runs.
+
+    `max_bytes` limits them; by default to 1 GiB or half of what their file system has free.
+    """
+
+    def __init__(self, max_bytes: int | None = None, follow: bool = True) -> None:
+        """Make the directory and the ring file. Raises RecordingError."""
+        self.directory = choose_directory()
+        self.path = self.directory / RINGS
+        self.disk_full = False
+        try:
+            free = shutil.disk_usage(self.directory).free
+            limit = max_bytes or min(MOST_BYTES, free // 2)
+            self.limit_bytes = max(limit, LEAST_BYTES) // UNIT * UNIT
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._fd = os.open(self.path, flags, 0o600)
+            os.truncate(self._fd, self.limit_bytes)
+            os.posix_fallocate(self._fd, 0, UNIT)  # the header: a store without it is SIGBUS
+            self._map = mmap.mmap(self._fd, self.limit_bytes)
+        except OSError as error:
+            self.discard()
+            raise RecordingError(
+                f"cannot make the rings in {self.directory}: {error.strerror}"
+            ) from error
+        self._pointer = ctypes.c_char.from_buffer(self._map)
+        self._header = ctypes.addressof(self._pointer)
+        self._probe = _native.probe()
+        self._probe.gilscope_ring_keep_ahead.argtypes = [
+            ctypes.c_void_p,
+            ctypes.c_int,
+            ctypes.c_uint64,
+        ]
+        self._probe.gilscope_ring_create.argtypes = [
+            ctypes.c_void_p,
+            ctypes.c_uint64,
+            ctypes.c_uint32,
+        ]
+        self._probe.gilscope_ring_stop.argtypes = [ctypes.c_void_p]
+        self._probe.gilscope_ring_clock.argtypes = [ctypes.c_void_p]
+        self._probe.gilscope_ring_create(self._header, self.limit_bytes // UNIT, int(follow))
+        self._extend(FIRST_UNITS)
+        self._next_clock = time.monotonic() + CLOCK_PERIOD_S
+
+    def begin(self, root_pid: int) -> None:
+        """Note the process that --no-follow confines the recording to."""
+        struct.pack_into("<I", self._map, _ROOT_PID_OFFSET, root_pid)
+
+    def tick(self) -> None:
+        """Keep the rings ahead of their writers; call it every few milliseconds."""
+        if not self.disk_full:
+            self._extend(AHEAD_UNITS)
+        if time.monotonic() >= self._next_clock:
+            self._probe.gilscope_ring_clock(self._header)
+            self._next_clock += CLOCK_PERIOD_S
+
+    def stop(self) -> None:
+        """Let no more events be written, and stamp the clocks a last time."""
+        self._probe.gilscope_ring_stop(self._header)
+        self._probe.gilscope_ring_clock(self._header)
+
+    @property
+    def stopped(self) -> str | None:
+        """Why nothing more is recorded: "disk-full", "max-size", or None while it goes on."""
+        (stop,) = struct.unpack_from("<I", self._map, _STOP_OFFSET)
+        if self.disk_full:
+            return "disk-full"
+        return "max-size" if stop else None
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the rings that were given to writers."""
+        (units,) = struct.unpack_from("<Q", self._map, _NEXT_UNIT_OFFSET)
+        return int(units) * UNIT
+
+    def living_processes(self) -> list[int]:
+        """Pids of recorded Python processes that have not ended yet."""
+        import psutil  # noqa: PLC0415 - not needed before the program has run
+
+        candidates: dict[int, tuple[bool, float]] = {}
+        unit, end = 1, self.used_bytes // UNIT
+        while unit < end:
+            magic, length = struct.unpack_from("<II", self._map, unit * UNIT)
+            if magic == _PROCESS_PAGE:
+                pid, _, interpreter = struct.unpack_from("<III", self._map, unit * UNIT + 16)
+                start_ns, end_ticks = struct.unpack_from("<QQ", self._map, unit * UNIT + 56)
+                # The last page of a pid tells what it is now: an exec leaves one behind.
+                candidates[pid] = (interpreter == 1 and not end_ticks, start_ns / 1e9)
+            unit += length if magic else 1
+        living = []
+        for pid, (may_live, start) in candidates.items():
+            try:
+                process = psutil.Process(pid) if may_live else None
+                if process and process.create_time() < start + 1 and process.status() != "zombie":
+                    living.append(pid)
+            except psutil.Error:
+                continue
+        return living
+
+    def _extend(self, units: int) -> None:
+        error = self._probe.gilscope_ring_keep_ahead(self._header, self._fd, units)
+        if error:
+            self.disk_full = error in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM)
+            if not self.disk_full:
+                raise RecordingError(f"the rings cannot grow: {os.strerror(error)}")
+
+    def discard(self) -> None:
+        """Remove the directory and all that is in it."""
+        shutil.rmtree(self.directory, ignore_errors=True)

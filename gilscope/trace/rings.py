@@ -1,0 +1,296 @@
+"""Reads the rings of a recording: a directory that holds `rings` and `recording.json`."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gilscope import _native
+from gilscope.errors import TraceError
+from gilscope.recorder.notes import RINGS, Notes
+from gilscope.trace.schema import EVENT_DTYPE, Gil, Metadata, Policy, Process, Thread, Totals
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BATCH_EVENTS = 1 << 16
+
+_CLOCKS = {0: "monotonic", 1: "tsc", 2: "cntvct"}
+_INTERPRETERS = {0: "none", 1: "gil", 2: "free-threaded"}
+
+# struct gs_file_header, _process_page and _thread_page of event_abi.h; a test compares the sizes.
+_FILE_HEADER = struct.Struct("<QIIIIIIQQ")
+_SNAPSHOT = struct.Struct("<QQQQ")
+_LOST_OFFSET, _CLOCKS_OFFSET = 136, 256
+_PROCESS_PAGE = struct.Struct("<16xIIII32sQ64s16sI")
+_THREAD_PAGE = struct.Struct("<16xIIQQQ200s")
+_UNIT = 4096
+
+
+class RingSource:
+    """The events of a recording's rings, in order. Read once; `close` it or use it in `with`."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open the rings. Raises TraceError when they cannot be read."""
+        self._directory = directory
+        self._path = directory / RINGS
+        self.notes = Notes.read(directory)
+        try:
+            with open(self._path, "rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise TraceError(f"{self._path}: cannot be read ({error})") from error
+        if len(self._map) < _UNIT:
+            raise TraceError(f"{self._path}: not a ring file of gilscope")
+        self._bytes = np.frombuffer(self._map, dtype=np.uint8)
+        self._order = self._open()
+        self._totals: Totals | None = None
+        self.metadata = self._read_metadata()
+
+    @property
+    def name(self) -> str:
+        """Path of the ring file."""
+        return str(self._path)
+
+    @property
+    def totals(self) -> Totals:
+        """Raises RuntimeError before `batches` has ended."""
+        if self._totals is None:
+            raise RuntimeError("totals are known when all events have been read")
+        return self._totals
+
+    def batches(self) -> Iterator[NDArray[np.void]]:
+        """Yield events in order, at most `BATCH_EVENTS` at a time. Raises TraceError."""
+        self._begin(self._order)
+        batch = np.empty(BATCH_EVENTS, dtype=EVENT_DTYPE)
+        events = 0
+        while n := self._next(self._order, batch, None):
+            events += n
+            yield batch[:n]
+        self._totals = Totals(events=events, clamped=self._counts(self._order)[3])
+
+    def locate(self, index: int) -> int:
+        """Byte offset in the ring file of the event with this running number."""
+        order = self._open()
+        try:
+            self._begin(order)
+            batch = np.empty(BATCH_EVENTS, dtype=EVENT_DTYPE)
+            offsets = np.empty(BATCH_EVENTS, dtype=np.uint64)
+            while n := self._next(order, batch, offsets):
+                if index < n:
+                    return int(offsets[index])
+                index -= n
+        finally:
+            _engine().gs_order_close(order)
+        raise IndexError(index)
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._order is not None:
+            _engine().gs_order_close(self._order)
+            self._order = None
+            del self._bytes
+            self._map.close()
+
+    def __enter__(self) -> RingSource:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- the C side -----------------------------------------------------------------------
+
+    def _open(self) -> Any:
+        order = _engine().gs_order_open(self._bytes.ctypes.data, len(self._map))
+        if not order:
+            raise MemoryError
+        self._check(order)
+        return order
+
+    def _check(self, order: Any) -> None:
+        message = _engine().gs_order_error(order).decode()
+        if message:
+            raise TraceError(f"{self._path}: {message}")
+
+    def _begin(self, order: Any) -> None:
+        processes = self.metadata.processes
+        ends = np.array([p.end_ns for p in processes], dtype=np.int64)
+        unclean = np.array(self._unclean, dtype=np.uint8)
+        if _engine().gs_order_begin(order, ends.ctypes.data, unclean.ctypes.data) < 0:
+            self._check(order)
+
+    def _next(self, order: Any, batch: NDArray[np.void], offsets: NDArray[Any] | None) -> int:
+        n: int = _engine().gs_order_next(
+            order, batch.ctypes.data, len(batch), None if offsets is None else offsets.ctypes.data
+        )
+        if n < 0:
+            self._check(order)
+        return n
+
+    def _counts(self, order: Any) -> tuple[int, ...]:
+        counts = (ctypes.c_uint64 * 5)()
+        _engine().gs_order_counts(order, counts)
+        return tuple(counts)
+
+    # ---- tables ---------------------------------------------------------------------------
+
+    def _to_ns(self, ticks: int) -> int:
+        return int(_engine().gs_order_to_ns(self._order, ticks))
+
+    def _read_metadata(self) -> Metadata:
+        n_processes, n_threads, *_ = self._counts(self._order)
+        _, _, clock, _, _, _, stop, _, _ = _FILE_HEADER.unpack_from(self._map)
+        lost_unattached, _ = struct.unpack_from("<QQ", self._map, _LOST_OFFSET)
+        _, monotonic, boottime, realtime = _SNAPSHOT.unpack_from(self._map, _CLOCKS_OFFSET)
+        threads = [self._thread(i) for i in range(n_threads)]
+        processes, gils = self._processes(n_processes, threads)
+        threads = [self._with_end(t, processes[t.process]) for t in threads]
+        end = max([p.end_ns for p in processes], default=monotonic)
+        stopped = self.notes.stopped or (
+            "max-size" if stop and self.notes.exit_code is None else None
+        )
+        return Metadata(
+            command=self.notes.command,
+            start_ns=monotonic,
+            end_ns=max(end, self.notes.root_end_ns or 0),
+            realtime_offset_ns=realtime - monotonic,
+            boottime_offset_ns=boottime - monotonic,
+            clock_source=_CLOCKS.get(clock, "unknown"),
+            lost_events=lost_unattached + sum(t.lost_events for t in threads),
+            stopped=stopped,
+            exit_code=self.notes.exit_code,
+            gilscope=self.notes.gilscope,
+            policy=Policy(**self.notes.policy),
+            processes=tuple(processes),
+            threads=tuple(threads),
+            gils=tuple(gils),
+        )
+
+    def _thread(self, index: int) -> Thread:
+        page, process, last = ctypes.c_uint64(), ctypes.c_uint64(), ctypes.c_int64()
+        _engine().gs_order_thread(
+            self._order, index, ctypes.byref(page), ctypes.byref(process), ctypes.byref(last)
+        )
+        tid, is_main, start, end, lost, name = _THREAD_PAGE.unpack_from(self._map, page.value)
+        text = name.split(b"\0", 1)[0].decode("utf-8", "replace")
+        return Thread(
+            id=index,
+            process=process.value,
+            tid=tid,
+            name=text or ("MainThread" if is_main else f"thread {tid}"),
+            is_main=bool(is_main),
+            start_ns=self._to_ns(start),
+            end_ns=self._to_ns(end) if end else -last.value,  # negative: not its end, its last sign
+            lost_events=lost,
+        )
+
+    @staticmethod
+    def _with_end(thread: Thread, process: Process) -> Thread:
+        if thread.end_ns > 0:
+            return thread
+        return replace(thread, end_ns=process.end_ns)
+
+    def _processes(self, n: int, threads: list[Thread]) -> tuple[list[Process], list[Gil]]:
+        last = [0] * n
+        lost = [0] * n
+        for thread in threads:
+            last[thread.process] = max(last[thread.process], abs(thread.end_ns))
+            lost[thread.process] += thread.lost_events
+        pages = [self._process_page(index) for index in range(n)]
+        id_of_page = {page["page"]: index for index, page in enumerate(pages)}
+        processes: list[Process] = []
+        gils: list[Gil] = []
+        self._unclean: list[bool] = []
+        for index, page in enumerate(pages):
+            end, unclean = self._process_end(index, pages, last[index])
+            self._unclean.append(unclean)
+            gils += [Gil(id=len(gils) + i, process=index) for i in range(page["n_gils"])]
+            processes.append(
+                Process(
+                    id=index,
+                    pid=page["pid"],
+                    parent=id_of_page.get(page["parent"] * _UNIT) if page["parent"] else None,
+                    command=page["command"],
+                    python=page["python"] or None,
+                    feed=page["feed"] or None,
+                    interpreter=_INTERPRETERS.get(page["interpreter"], "none"),
+                    start_ns=page["start_ns"],
+                    end_ns=end,
+                    lost_events=lost[index],
+                )
+            )
+        return processes, gils
+
+    def _process_page(self, index: int) -> dict[str, Any]:
+        page, n_gils = ctypes.c_uint64(), ctypes.c_uint64()
+        _engine().gs_order_process(self._order, index, ctypes.byref(page), ctypes.byref(n_gils))
+        at = page.value
+        pid, parent, interpreter, _, start, end, python, feed, size = _PROCESS_PAGE.unpack_from(
+            self._map, at
+        )
+        begin = at + _PROCESS_PAGE.size
+        command = self._map[begin : min(begin + size, at + _UNIT)]
+        return {
+            "page": at,
+            "n_gils": n_gils.value,
+            "pid": pid,
+            "parent": parent,
+            "interpreter": interpreter,
+            "start_ns": self._to_ns(_SNAPSHOT.unpack(start)[0]),
+            "end_ticks": end,
+            "python": python.split(b"\0", 1)[0].decode("ascii", "replace"),
+            "feed": feed.split(b"\0", 1)[0].decode("ascii", "replace"),
+            "command": tuple(
+                os.fsdecode(command).encode("utf-8", "replace").decode().split("\0")[:-1]
+            ),
+        }
+
+    def _process_end(self, index: int, pages: list[dict[str, Any]], last: int) -> tuple[int, bool]:
+        """When a process ended, and whether it ended without saying so (killed, exec, _exit)."""
+        page = pages[index]
+        floor = max(last, page["start_ns"])
+        if page["end_ticks"]:
+            return max(floor, self._to_ns(page["end_ticks"])), False
+        # An exec into the next program leaves a page of the same pid behind.
+        successors = [p["start_ns"] for p in pages[index + 1 :] if p["pid"] == page["pid"]]
+        if successors:
+            return max(floor, min(successors)), True
+        if page["pid"] == self.notes.root_pid and self.notes.root_end_ns:
+            return max(floor, self.notes.root_end_ns), True
+        return floor, True
+
+
+def open_rings(directory: str | os.PathLike[str]) -> RingSource:
+    """Open the rings of a recording. Raises TraceError where there are none or they are broken."""
+    path = Path(directory)
+    if not (path / RINGS).is_file():
+        raise TraceError(f"{path}: no rings of a recording in it")
+    return RingSource(path)
+
+
+def _engine() -> ctypes.CDLL:
+    engine = _native.engine()
+    if engine.gs_order_open.restype is not ctypes.c_void_p:
+        pointer, u64 = ctypes.c_void_p, ctypes.c_uint64
+        engine.gs_order_close.argtypes = [pointer]
+        engine.gs_order_error.argtypes = [pointer]
+        engine.gs_order_error.restype = ctypes.c_char_p
+        engine.gs_order_counts.argtypes = [pointer, pointer]
+        engine.gs_order_process.argtypes = [pointer, u64, pointer, pointer]
+        engine.gs_order_thread.argtypes = [pointer, u64, pointer, pointer, pointer]
+        engine.gs_order_to_ns.argtypes = [pointer, u64]
+        engine.gs_order_to_ns.restype = ctypes.c_int64
+        engine.gs_order_begin.argtypes = [pointer, pointer, pointer]
+        engine.gs_order_next.argtypes = [pointer, pointer, ctypes.c_int64, pointer]
+        engine.gs_order_next.restype = ctypes.c_int64
+        engine.gs_order_open.argtypes = [pointer, u64]
+        engine.gs_order_open.restype = ctypes.c_void_p
+    return engine
