@@ -10,8 +10,6 @@
  * that encode.c wrote, or one that reads exactly like it. The input is hostile: every length is
  * checked against its frame, every index against its table; memory is the tables' alone.
  */
-#include <string.h>
-
 #include "sequences.h"
 
 enum status {
@@ -35,103 +33,99 @@ struct gs_decoder {
     struct gs_sequences all;
     uint64_t flows;
     uint32_t next;    /* the sequence that the next packet must be on, or GS_NONE */
+    enum gs_type due; /* 0, or the next packet must be that sequence's for the owner's track */
     uint32_t closing; /* how many slices have an implied END to come */
 };
 
-/* A hot packet's fields. has_… of a varint: whether the field is there. */
+/* A hot packet's fields. */
 struct packet {
-    uint64_t delta, name, track, waiters, count, flow, terminating;
-    uint32_t sequence;
-    uint8_t type, category;
+    uint64_t delta, waiters, count, flow, terminating;
+    uint8_t type, category, name;
     bool has_waiters;
 };
 
-struct cursor {
-    const uint8_t *p, *end;
-};
+/* The parsers below read a field without looking where the packet ends, which is checked once, when
+ * all fields are read. They never get further than this from the beginning of a packet's body: the
+ * caller makes sure that so much can be read. */
+#define READABLE 128
+static_assert(GS_PACKET_ROOM + 16 <= READABLE,
+              "a hot packet of the longest fields, and a word more");
 
-static inline bool get_varint(struct cursor *c, uint64_t *value) {
-    uint64_t sum = 0;
-    for (unsigned shift = 0; shift < 64 && c->p < c->end; shift += 7) {
-        uint8_t byte = *c->p++;
-        if (shift == 63 && byte > 1)
-            return false;
-        sum |= (uint64_t)(byte & 127) << shift;
-        if (byte < 128) {
-            *value = sum;
-            return true;
-        }
+static inline const uint8_t *get_varint(const uint8_t *p, uint64_t *value) {
+    if (*p < 128) {
+        *value = *p;
+        return p + 1;
     }
-    return false;
-}
-
-static inline bool get_tag(struct cursor *c, uint8_t tag) {
-    if (c->p == c->end || *c->p != tag)
-        return false;
-    c->p++;
-    return true;
-}
-
-/* A flow's two-byte tag and its fixed64; absent is fine and leaves *value 0. */
-static inline bool get_flow(struct cursor *c, uint8_t tag_0, uint8_t tag_1, uint64_t *value) {
-    *value = 0;
-    if (c->end - c->p < 2 || c->p[0] != tag_0 || c->p[1] != tag_1)
-        return true;
-    if (c->end - c->p < 10)
-        return false;
+    /* Eight bytes at once: their lengths are as good as random, so a loop mispredicts. */
+    uint64_t word = 0;
     for (int i = 0; i < 8; i++)
-        *value |= (uint64_t)c->p[2 + i] << 8 * i;
-    c->p += 10;
-    return *value != 0;
-}
-
-/* The event's annotation `count`; absent is fine and leaves *count 0. */
-static bool get_count(struct cursor *c, uint64_t *count) {
-    *count = 0;
-    if (!get_tag(c, GS_TAG_ANNOTATION))
-        return true;
-    if (c->p == c->end || *c->p > c->end - c->p - 1)
-        return false;
-    struct cursor body = {c->p + 1, c->p + 1 + *c->p};
-    c->p = body.end;
-    return get_tag(&body, GS_TAG_ANNOTATION_NAME) && get_tag(&body, GS_ANNOTATION_COUNT) &&
-           get_tag(&body, GS_TAG_ANNOTATION_UINT) && get_varint(&body, count) &&
-           body.p == body.end && *count != 0;
-}
-
-/* The rest of a hot packet, from its track_event on, in the canonical form of format.h. */
-static inline bool get_body(struct cursor *c, struct packet *packet) {
-    if (!get_tag(c, GS_TAG_TRACK_EVENT) || c->p == c->end || *c->p > c->end - c->p - 1)
-        return false;
-    struct cursor body = {c->p + 1, c->p + 1 + *c->p};
-    c->p = body.end;
-    if (c->end - c->p != 2 || c->p[0] != GS_TAG_FLAGS || c->p[1] != GS_FLAGS_NEEDS_STATE)
-        return false;
-    packet->category = GS_CATEGORY_NONE;
-    packet->name = GS_NAME_NONE;
-    packet->waiters = 0;
-    if (get_tag(&body, GS_TAG_CATEGORY)) {
-        if (body.p == body.end)
-            return false;
-        packet->category = *body.p++;
+        word |= (uint64_t)p[i] << 8 * i;
+    uint64_t stops = ~word & UINT64_C(0x8080808080808080);
+    uint64_t kept = (stops ? word & (stops ^ (stops - 1)) : word) & UINT64_C(0x7f7f7f7f7f7f7f7f);
+    kept = (kept & UINT64_C(0x007f007f007f007f)) | (kept & UINT64_C(0x7f007f007f007f00)) >> 1;
+    kept = (kept & UINT64_C(0x00003fff00003fff)) | (kept & UINT64_C(0x3fff00003fff0000)) >> 2;
+    kept = (kept & UINT64_C(0x000000000fffffff)) | (kept & UINT64_C(0x0fffffff00000000)) >> 4;
+    if (stops) {
+        *value = kept;
+        return p + (__builtin_ctzll(stops) >> 3) + 1;
     }
-    if (!get_count(&body, &packet->count))
+    *value = kept | (uint64_t)(p[8] & 127) << 56 | (p[8] > 127 ? (uint64_t)p[9] << 63 : 0);
+    return p + (p[8] > 127 ? 10 : 9);
+}
+
+static inline uint64_t get_fixed64(const uint8_t *p) {
+    uint64_t value = 0;
+    for (int i = 0; i < 8; i++)
+        value |= (uint64_t)p[i] << 8 * i;
+    return value;
+}
+
+/* The body of a hot packet from its track_event on, in the canonical form of format.h. */
+static inline bool get_body(const uint8_t *p, const uint8_t *end, struct packet *packet) {
+    if (end - p < 4 || p[0] != GS_TAG_TRACK_EVENT || p[1] != end - p - 4 ||
+        end[-2] != GS_TAG_FLAGS || end[-1] != GS_FLAGS_NEEDS_STATE)
         return false;
-    if (!get_tag(&body, GS_TAG_TYPE) || body.p == body.end)
+    end -= 2;
+    p += 2;
+    packet->category = GS_CATEGORY_NONE;
+    if (*p == GS_TAG_CATEGORY) {
+        packet->category = p[1];
+        p += 2;
+    }
+    packet->count = 0;
+    if (*p == GS_TAG_ANNOTATION) {
+        const uint8_t *annotation = p + 2;
+        if (p[2] != GS_TAG_ANNOTATION_NAME || p[3] != GS_ANNOTATION_COUNT ||
+            p[4] != GS_TAG_ANNOTATION_UINT)
+            return false;
+        uint8_t length = p[1];
+        p = get_varint(p + 5, &packet->count);
+        if (p - annotation != length || packet->count == 0)
+            return false;
+    }
+    if (p[0] != GS_TAG_TYPE)
         return false;
-    packet->type = *body.p++;
-    if (get_tag(&body, GS_TAG_NAME) && !get_varint(&body, &packet->name))
-        return false;
-    packet->track = 0;
-    if (get_tag(&body, GS_TAG_TRACK) && (!get_varint(&body, &packet->track) || !packet->track))
-        return false;
-    packet->has_waiters = get_tag(&body, GS_TAG_COUNTER);
-    if (packet->has_waiters &&
-        (!get_varint(&body, &packet->waiters) || packet->waiters > GS_WAITERS_MAX))
-        return false;
-    return get_flow(&body, GS_TAG_FLOW_0, GS_TAG_FLOW_1, &packet->flow) &&
-           get_flow(&body, GS_TAG_TERMINATING_0, GS_TAG_TERMINATING_1, &packet->terminating) &&
-           body.p == body.end;
+    packet->type = p[1];
+    p += 2;
+    packet->name = GS_NAME_NONE;
+    if (*p == GS_TAG_NAME) {
+        packet->name = p[1];
+        p += 2;
+    }
+    packet->waiters = 0;
+    packet->has_waiters = *p == GS_TAG_COUNTER;
+    if (packet->has_waiters)
+        p = get_varint(p + 1, &packet->waiters);
+    packet->flow = packet->terminating = 0;
+    if (p[0] == GS_TAG_FLOW_0 && p[1] == GS_TAG_FLOW_1) {
+        packet->flow = get_fixed64(p + 2);
+        p += 10;
+    }
+    if (p[0] == GS_TAG_TERMINATING_0 && p[1] == GS_TAG_TERMINATING_1) {
+        packet->terminating = get_fixed64(p + 2);
+        p += 10;
+    }
+    return p == end && packet->waiters <= GS_WAITERS_MAX;
 }
 
 /* A handle for gs_decode, or NULL: out of memory. */
@@ -153,6 +147,8 @@ GS_EXPORT void gs_decoder_free(struct gs_decoder *decoder) {
         gs_sequences_free(&decoder->all);
     free(decoder);
 }
+
+static const char apart[] = "a packet between two that belong together";
 
 /* Registers packet sequence `sequence`, introduced by a rare packet. NULL, or what is wrong. */
 GS_EXPORT const char *gs_decoder_introduce(struct gs_decoder *decoder, uint32_t sequence,
@@ -182,17 +178,6 @@ static void close_slice(void *context, uint32_t pair) {
     decoder->closing += *slice == GS_SLICE_WAIT || *slice == GS_SLICE_HOLD;
     if (*slice != GS_SLICE_NONE)
         *slice = GS_SLICE_CLOSING;
-}
-
-/* The hold's begin or end, told once more on the track of its GIL's owner. */
-static inline const char *on_owner(struct gs_sequence *pair, const struct packet *packet) {
-    if (packet->type != pair->due || packet->delta || packet->category || packet->count ||
-        packet->has_waiters || packet->flow || packet->terminating ||
-        packet->track != GS_OWNER_TRACK(pair->gil) ||
-        packet->name != (pair->due == GS_BEGIN ? GS_NAME_OWNER : GS_NAME_NONE))
-        return "a packet on a GIL owner's track that does not fit the hold before";
-    pair->due = 0;
-    return NULL;
 }
 
 static const char *on_thread(struct gs_decoder *decoder, const struct packet *packet,
@@ -239,7 +224,7 @@ static inline const char *on_begin(struct gs_decoder *decoder, uint32_t index,
     pair->slice = GS_SLICE_HOLD;
     event->kind = GS_GIL_ACQUIRE;
     event->flags = waited ? GS_FLAG_WAITED : 0;
-    pair->due = GS_BEGIN;
+    decoder->due = GS_BEGIN;
     decoder->next = index;
     return NULL;
 }
@@ -254,7 +239,7 @@ static const char *on_closing(struct gs_decoder *decoder, uint32_t index, struct
     pair->slice = GS_SLICE_NONE;
     if (gil->holder == pair->thread) {
         gil->holder = GS_NONE;
-        pair->due = GS_END;
+        decoder->due = GS_END;
         decoder->next = index;
     }
     return NULL;
@@ -282,7 +267,7 @@ static inline const char *on_end(struct gs_decoder *decoder, uint32_t index,
         return "a flow out of turn";
     event->kind = yielded ? GS_GIL_YIELD : GS_GIL_RELEASE;
     pair->slice = GS_SLICE_NONE;
-    pair->due = GS_END;
+    decoder->due = GS_END;
     decoder->all.gils[pair->gil].flow = packet->flow;
     decoder->all.gils[pair->gil].holder = GS_NONE;
     return NULL;
@@ -331,15 +316,11 @@ static inline const char *on_packet(struct gs_decoder *decoder, uint32_t index,
                                     const struct packet *packet, struct gs_event *event) {
     struct gs_sequence *sequence = &decoder->all.sequences[index];
     if (decoder->next != GS_NONE && decoder->next != index)
-        return "a packet between two that belong together";
+        return apart;
     decoder->next = GS_NONE;
-    if (sequence->due)
-        return on_owner(sequence, packet);
     if (packet->delta > (uint64_t)(INT64_MAX - sequence->time_ns))
         return "a time past the end of time";
     sequence->time_ns += (int64_t)packet->delta;
-    if (packet->track)
-        return "a packet on another track than its sequence's";
     if (decoder->closing && !(sequence->slice == GS_SLICE_CLOSING && packet->type == GS_END))
         return "a packet before the end of a slice that was cut off";
     *event = (struct gs_event){.time_ns = sequence->time_ns,
@@ -360,69 +341,112 @@ static inline const char *on_packet(struct gs_decoder *decoder, uint32_t index,
     }
 }
 
+/* Reads the frame of the packet at *p and moves *p to its body. False with *status NEED_INPUT: the
+ * input ends before the packet does; or CORRUPT. */
+static inline bool get_frame(const uint8_t **p, const uint8_t *end, uint64_t *length,
+                             enum status *status, struct gs_decode_result *result) {
+    *status = NEED_INPUT;
+    const uint8_t *q = *p;
+    if (q == end)
+        return false;
+    if (*q++ != GS_TAG_PACKET) {
+        result->message = "not a packet";
+        *status = CORRUPT;
+        return false;
+    }
+    *length = 0;
+    for (int shift = 0;; shift += 7) {
+        if (shift > 28 || *length > GS_PACKET_MAX) {
+            result->message = "a packet longer than any that gilscope writes";
+            *status = CORRUPT;
+            return false;
+        }
+        if (q == end)
+            return false;
+        *length |= (uint64_t)(*q & 127) << shift;
+        if (*q++ < 128)
+            break;
+    }
+    if (*length > GS_PACKET_MAX) {
+        result->message = "a packet longer than any that gilscope writes";
+        *status = CORRUPT;
+        return false;
+    }
+    if (*length > (uint64_t)(end - q)) {
+        result->needed = (uint64_t)(q - *p) + *length;
+        return false;
+    }
+    *p = q;
+    return true;
+}
+
 /* Decodes until the input ends, `room` events are written or the caller must act; an enum status.
  * Call again with the input from `consumed` on. After CORRUPT the decoder is of no further use. */
 GS_EXPORT int gs_decode(struct gs_decoder *decoder, const uint8_t *input, uint64_t n_input,
                         struct gs_event *events, uint64_t room, struct gs_decode_result *result) {
-    struct cursor c = {input, input + n_input};
+    const uint8_t *const end = input + n_input;
+    const uint8_t *start = input; /* of the packet under way */
+    uint8_t padded[READABLE];
     uint64_t n_events = 0, packets = 0;
+    enum status status;
     memset(result, 0, sizeof *result);
-    enum status status = NEED_INPUT;
-    const uint8_t *start = c.p;
-    for (;; start = c.p) {
+    for (;;) {
+        const uint8_t *body = start;
         uint64_t length;
-        if (c.p == c.end)
+        if (!get_frame(&body, end, &length, &status, result))
             break;
-        if (*c.p != GS_TAG_PACKET) {
-            result->message = "not a packet";
-            status = CORRUPT;
+        if (n_events == room) {
+            status = FULL;
             break;
         }
-        c.p++;
-        if (c.p < c.end && *c.p < 128) {
-            length = *c.p++;
-        } else if (!get_varint(&c, &length)) {
-            if (c.p < c.end || c.end - start > 11) {
-                result->message = "a packet with a broken length";
+        const uint8_t *next = body + length;
+        if (decoder->due) {
+            const struct gs_sequence *pair = &decoder->all.sequences[decoder->next];
+            const int which = decoder->due - GS_BEGIN;
+            if (next - start != pair->owner_bytes[which] ||
+                memcmp(start, pair->owner[which], pair->owner_bytes[which]) != 0) {
+                result->message = "a packet that does not tell the GIL's owner of the hold before";
                 status = CORRUPT;
+                break;
             }
-            break;
+            decoder->due = 0;
+            decoder->next = GS_NONE;
+            packets++;
+            start = next;
+            continue;
         }
-        if (length > GS_PACKET_MAX) {
-            result->message = "a packet longer than any that gilscope writes";
-            status = CORRUPT;
-            break;
+        const uint8_t *p = body;
+        if (end - body < READABLE) {
+            memset(padded, 0, sizeof padded);
+            memcpy(padded, body, length < READABLE ? length : READABLE);
+            p = padded;
         }
-        if (length > (uint64_t)(c.end - c.p)) {
-            result->needed = (uint64_t)(c.p - start) + length;
-            break;
-        }
-        const uint8_t *body = c.p;
-        struct cursor frame = {body, body + length};
+        const uint8_t *packet_end = p + (length < READABLE ? length : READABLE);
         struct packet packet;
-        uint64_t sequence;
-        if (!get_tag(&frame, GS_TAG_TIMESTAMP) || !get_varint(&frame, &packet.delta) ||
-            !get_tag(&frame, GS_TAG_SEQUENCE) || !get_varint(&frame, &sequence) ||
-            sequence - GS_FIRST_SEQUENCE >= decoder->all.n_sequences) {
+        uint64_t sequence = 0;
+        bool hot = false;
+        if (*p == GS_TAG_TIMESTAMP) {
+            p = get_varint(p + 1, &packet.delta);
+            hot = *p == GS_TAG_SEQUENCE;
+            p = get_varint(p + 1, &sequence);
+            hot = hot && sequence - GS_FIRST_SEQUENCE < decoder->all.n_sequences;
+        }
+        if (!hot) {
             if (decoder->next != GS_NONE || decoder->closing) {
-                result->message = "a packet between two that belong together";
+                result->message = apart;
                 status = CORRUPT;
                 break;
             }
             result->packet_offset = (uint64_t)(body - input);
             result->packet_bytes = length;
-            start = frame.end;
+            start = next;
             status = RARE;
-            break;
-        }
-        if (n_events == room) {
-            status = FULL;
             break;
         }
         struct gs_event *event = &events[n_events];
         event->kind = GS_NOT_WRITTEN;
         result->message =
-            get_body(&frame, &packet)
+            length < READABLE && get_body(p, packet_end, &packet)
                 ? on_packet(decoder, (uint32_t)(sequence - GS_FIRST_SEQUENCE), &packet, event)
                 : "a packet in a form that gilscope does not write";
         if (result->message) {
@@ -434,7 +458,7 @@ GS_EXPORT int gs_decode(struct gs_decoder *decoder, const uint8_t *input, uint64
             result->last_event = (uint64_t)(start - input);
         }
         packets++;
-        c.p = frame.end;
+        start = next;
     }
     result->consumed = (uint64_t)(start - input);
     result->events = n_events;

@@ -7,8 +7,6 @@
  * It refuses what the layout cannot express (two holders of a GIL, a release during a wait, time
  * that runs backwards); whether the story is possible beyond that is story.c's question.
  */
-#include <string.h>
-
 #include "sequences.h"
 
 enum status {
@@ -45,17 +43,7 @@ struct packet {
     int64_t waiters; /* -1: none */
     uint64_t count;  /* of gil.lost; 0: none */
     uint64_t flow, terminating;
-    uint64_t track; /* 0: the sequence's own */
 };
-
-static inline uint8_t *put_varint(uint8_t *p, uint64_t value) {
-    while (value > 127) {
-        *p++ = (uint8_t)(value | 128);
-        value >>= 7;
-    }
-    *p++ = (uint8_t)value;
-    return p;
-}
 
 static inline uint8_t *put_fixed64(uint8_t *p, uint64_t value) {
     for (int i = 0; i < 8; i++)
@@ -69,7 +57,7 @@ put_packet(uint8_t *p, struct gs_sequence *sequence, int64_t time_ns, const stru
     uint8_t *head = p;
     p[0] = GS_TAG_PACKET;
     p[2] = GS_TAG_TIMESTAMP;
-    p = put_varint(p + 3, (uint64_t)time_ns - (uint64_t)sequence->time_ns);
+    p = gs_put_varint(p + 3, (uint64_t)time_ns - (uint64_t)sequence->time_ns);
     sequence->time_ns = time_ns;
     memcpy(p, sequence->tag, sizeof sequence->tag);
     p += sequence->tag_bytes;
@@ -85,22 +73,18 @@ put_packet(uint8_t *p, struct gs_sequence *sequence, int64_t time_ns, const stru
         annotation[2] = GS_TAG_ANNOTATION_NAME;
         annotation[3] = GS_ANNOTATION_COUNT;
         annotation[4] = GS_TAG_ANNOTATION_UINT;
-        p = put_varint(annotation + 5, packet.count);
+        p = gs_put_varint(annotation + 5, packet.count);
         annotation[1] = (uint8_t)(p - annotation - 2);
     }
     *p++ = GS_TAG_TYPE;
     *p++ = (uint8_t)packet.type;
     if (packet.name) {
         *p++ = GS_TAG_NAME;
-        p = put_varint(p, packet.name);
-    }
-    if (packet.track) {
-        *p++ = GS_TAG_TRACK;
-        p = put_varint(p, packet.track);
+        p = gs_put_varint(p, packet.name);
     }
     if (packet.waiters >= 0) {
         *p++ = GS_TAG_COUNTER;
-        p = put_varint(p, (uint64_t)packet.waiters);
+        p = gs_put_varint(p, (uint64_t)packet.waiters);
     }
     if (packet.flow) {
         *p++ = GS_TAG_FLOW_0;
@@ -119,13 +103,9 @@ put_packet(uint8_t *p, struct gs_sequence *sequence, int64_t time_ns, const stru
     return p;
 }
 
-/* The hold's begin or end once more, for the track of its GIL's owner. */
-static inline uint8_t *put_owner(uint8_t *p, struct gs_sequence *pair, enum gs_type type) {
-    return put_packet(p, pair, pair->time_ns,
-                      (struct packet){.type = type,
-                                      .name = type == GS_BEGIN ? GS_NAME_OWNER : GS_NAME_NONE,
-                                      .track = GS_OWNER_TRACK(pair->gil),
-                                      .waiters = -1});
+static inline uint8_t *put_owner(uint8_t *p, const struct gs_sequence *pair, enum gs_type type) {
+    memcpy(p, pair->owner[type - GS_BEGIN], GS_OWNER_ROOM);
+    return p + pair->owner_bytes[type - GS_BEGIN];
 }
 
 /* A handle for gs_encode, or NULL: out of memory. Events before `start_ns` are refused. */
@@ -155,14 +135,10 @@ static enum status introduce(struct gs_encoder *encoder, enum gs_role role, uint
     uint32_t index = gs_sequences_add(&encoder->all, role, thread, gil, encoder->start_ns);
     if (index == GS_NONE)
         return OUT_OF_MEMORY;
-    struct gs_sequence *sequence = &encoder->all.sequences[index];
     result->sequence = index + GS_FIRST_SEQUENCE;
     result->role = role;
     result->thread = thread;
     result->gil = gil;
-    sequence->tag[0] = GS_TAG_SEQUENCE;
-    sequence->tag_bytes =
-        (uint8_t)(put_varint(sequence->tag + 1, result->sequence) - sequence->tag);
     return NEW_SEQUENCE;
 }
 

@@ -10,11 +10,13 @@
 
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "../trace/event.h"
 #include "format.h"
 
-#define GS_NONE UINT32_MAX
+#define GS_NONE       UINT32_MAX
+#define GS_OWNER_ROOM 24 /* 2 + 2 + 6 + 2 + 2 + 2 + 4 + 2 bytes at most */
 
 enum gs_slice {
     GS_SLICE_NONE = 0,
@@ -33,9 +35,10 @@ struct gs_sequence {
     uint16_t gil;
     uint8_t role;
     uint8_t slice; /* enum gs_slice */
-    uint8_t due;   /* decoder: GS_BEGIN or GS_END, which the owner's track must get next */
-    uint8_t tag_bytes;
-    uint8_t tag[6]; /* encoder: the field trusted_packet_sequence_id, ready to copy */
+    uint8_t tag_bytes, owner_bytes[2];
+    uint8_t tag[6];                  /* the field trusted_packet_sequence_id */
+    uint8_t owner[2][GS_OWNER_ROOM]; /* role GIL: the whole packets that tell begin and end of
+                                        a hold to the track of the GIL's owner */
 };
 
 struct gs_thread_state {
@@ -83,6 +86,43 @@ static inline bool gs_sequences_init(struct gs_sequences *s, uint32_t n_threads,
     return true;
 }
 
+static inline uint8_t *gs_put_varint(uint8_t *p, uint64_t value) {
+    while (value > 127) {
+        *p++ = (uint8_t)(value | 128);
+        value >>= 7;
+    }
+    *p++ = (uint8_t)value;
+    return p;
+}
+
+/* A hold is told a second time, on the track of its GIL's owner: at once (a delta of 0), on the
+ * same sequence. So these packets never vary. Returns the packet's length. */
+static inline uint8_t gs_put_owner(uint8_t *packet, const struct gs_sequence *pair,
+                                   enum gs_type type) {
+    uint8_t *p = packet;
+    *p++ = GS_TAG_PACKET;
+    uint8_t *length = p++;
+    *p++ = GS_TAG_TIMESTAMP;
+    *p++ = 0;
+    memcpy(p, pair->tag, pair->tag_bytes);
+    p += pair->tag_bytes;
+    *p++ = GS_TAG_TRACK_EVENT;
+    uint8_t *body_length = p++;
+    *p++ = GS_TAG_TYPE;
+    *p++ = (uint8_t)type;
+    if (type == GS_BEGIN) {
+        *p++ = GS_TAG_NAME;
+        *p++ = GS_NAME_OWNER;
+    }
+    *p++ = GS_TAG_TRACK;
+    p = gs_put_varint(p, GS_OWNER_TRACK(pair->gil));
+    *body_length = (uint8_t)(p - body_length - 1);
+    *p++ = GS_TAG_FLAGS;
+    *p++ = GS_FLAGS_NEEDS_STATE;
+    *length = (uint8_t)(p - length - 1);
+    return (uint8_t)(p - packet);
+}
+
 /* Appends a sequence whose clock begins at `time_ns`; its index, or GS_NONE: out of memory. */
 static inline uint32_t gs_sequences_add(struct gs_sequences *s, enum gs_role role, uint32_t thread,
                                         uint16_t gil, int64_t time_ns) {
@@ -99,9 +139,14 @@ static inline uint32_t gs_sequences_add(struct gs_sequences *s, enum gs_role rol
     struct gs_sequence *added = &s->sequences[index];
     *added = (struct gs_sequence){
         .time_ns = time_ns, .thread = thread, .gil = gil, .role = (uint8_t)role};
+    added->tag[0] = GS_TAG_SEQUENCE;
+    added->tag_bytes =
+        (uint8_t)(gs_put_varint(added->tag + 1, index + GS_FIRST_SEQUENCE) - added->tag);
     if (role == GS_ROLE_THREAD) {
         s->threads[thread].own = index;
     } else {
+        added->owner_bytes[0] = gs_put_owner(added->owner[0], added, GS_BEGIN);
+        added->owner_bytes[1] = gs_put_owner(added->owner[1], added, GS_END);
         added->next_of_thread = s->threads[thread].pairs;
         s->threads[thread].pairs = index;
         added->next_of_gil = s->gils[gil].pairs;
