@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 
 class EncodeStatus(enum.IntEnum):
-    """`enum status` of encode.c."""
+    """`enum gs_encode_status` of codec.h."""
 
     DONE = 0
     FULL = 1
     NEW_SEQUENCE = 2
     IMPOSSIBLE = 3
-    OUT_OF_MEMORY = 4
+    NO_MEMORY = 4
 
 
 class DecodeStatus(enum.IntEnum):
-    """`enum status` of decode.c."""
+    """`enum gs_decode_status` of codec.h."""
 
     NEED_INPUT = 0
     FULL = 1
@@ -42,7 +42,7 @@ class DecodeStatus(enum.IntEnum):
 
 
 class EncodeResult(ctypes.Structure):
-    """`struct gs_encode_result` of encode.c."""
+    """`struct gs_encode_result` of codec.h."""
 
     _fields_ = (
         ("consumed", ctypes.c_uint64),
@@ -57,7 +57,7 @@ class EncodeResult(ctypes.Structure):
 
 
 class DecodeResult(ctypes.Structure):
-    """`struct gs_decode_result` of decode.c."""
+    """`struct gs_decode_result` of codec.h."""
 
     _fields_ = (
         ("consumed", ctypes.c_uint64),

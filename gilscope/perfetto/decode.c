@@ -10,24 +10,8 @@
  * that encode.c wrote, or one that reads exactly like it. The input is hostile: every length is
  * checked against its frame, every index against its table; memory is the tables' alone.
  */
+#include "codec.h"
 #include "sequences.h"
-
-enum status {
-    NEED_INPUT = 0, /* all whole packets are decoded; `needed` bytes from `consumed` would help */
-    FULL = 1,       /* no room left in the output */
-    RARE = 2,       /* a packet for the caller: `packet_offset`, `packet_bytes`; consumed */
-    CORRUPT = 3,    /* `message`, about the packet at `consumed` */
-};
-
-struct gs_decode_result {
-    uint64_t consumed; /* bytes of input */
-    uint64_t events;   /* written to the output */
-    uint64_t packets;  /* hot ones among the consumed bytes */
-    uint64_t packet_offset, packet_bytes;
-    uint64_t needed;
-    uint64_t last_event; /* offset of the packet of the last event written */
-    const char *message;
-};
 
 struct gs_decoder {
     struct gs_sequences all;
@@ -128,9 +112,8 @@ static inline bool get_body(const uint8_t *p, const uint8_t *end, struct packet 
     return p == end && packet->waiters <= GS_WAITERS_MAX;
 }
 
-/* A handle for gs_decode, or NULL: out of memory. */
-GS_EXPORT struct gs_decoder *gs_decoder_new(uint32_t n_threads, const uint32_t *thread_process,
-                                            uint32_t n_gils, const uint32_t *gil_process) {
+struct gs_decoder *gs_decoder_new(uint32_t n_threads, const uint32_t *thread_process,
+                                  uint32_t n_gils, const uint32_t *gil_process) {
     struct gs_decoder *decoder = calloc(1, sizeof *decoder);
     if (!decoder)
         return NULL;
@@ -142,7 +125,7 @@ GS_EXPORT struct gs_decoder *gs_decoder_new(uint32_t n_threads, const uint32_t *
     return decoder;
 }
 
-GS_EXPORT void gs_decoder_free(struct gs_decoder *decoder) {
+void gs_decoder_free(struct gs_decoder *decoder) {
     if (decoder)
         gs_sequences_free(&decoder->all);
     free(decoder);
@@ -150,10 +133,8 @@ GS_EXPORT void gs_decoder_free(struct gs_decoder *decoder) {
 
 static const char apart[] = "a packet between two that belong together";
 
-/* Registers packet sequence `sequence`, introduced by a rare packet. NULL, or what is wrong. */
-GS_EXPORT const char *gs_decoder_introduce(struct gs_decoder *decoder, uint32_t sequence,
-                                           uint32_t role, uint32_t thread, uint32_t gil,
-                                           int64_t time_ns) {
+const char *gs_decoder_introduce(struct gs_decoder *decoder, uint32_t sequence, uint32_t role,
+                                 uint32_t thread, uint32_t gil, int64_t time_ns) {
     struct gs_sequences *all = &decoder->all;
     if (sequence != all->n_sequences + GS_FIRST_SEQUENCE)
         return "a packet sequence out of turn";
@@ -344,21 +325,21 @@ static inline const char *on_packet(struct gs_decoder *decoder, uint32_t index,
 /* Reads the frame of the packet at *p and moves *p to its body. False with *status NEED_INPUT: the
  * input ends before the packet does; or CORRUPT. */
 static inline bool get_frame(const uint8_t **p, const uint8_t *end, uint64_t *length,
-                             enum status *status, struct gs_decode_result *result) {
-    *status = NEED_INPUT;
+                             enum gs_decode_status *status, struct gs_decode_result *result) {
+    *status = GS_DECODE_NEED_INPUT;
     const uint8_t *q = *p;
     if (q == end)
         return false;
     if (*q++ != GS_TAG_PACKET) {
         result->message = "not a packet";
-        *status = CORRUPT;
+        *status = GS_DECODE_CORRUPT;
         return false;
     }
     *length = 0;
     for (int shift = 0;; shift += 7) {
         if (shift > 28 || *length > GS_PACKET_MAX) {
             result->message = "a packet longer than any that gilscope writes";
-            *status = CORRUPT;
+            *status = GS_DECODE_CORRUPT;
             return false;
         }
         if (q == end)
@@ -369,7 +350,7 @@ static inline bool get_frame(const uint8_t **p, const uint8_t *end, uint64_t *le
     }
     if (*length > GS_PACKET_MAX) {
         result->message = "a packet longer than any that gilscope writes";
-        *status = CORRUPT;
+        *status = GS_DECODE_CORRUPT;
         return false;
     }
     if (*length > (uint64_t)(end - q)) {
@@ -380,15 +361,13 @@ static inline bool get_frame(const uint8_t **p, const uint8_t *end, uint64_t *le
     return true;
 }
 
-/* Decodes until the input ends, `room` events are written or the caller must act; an enum status.
- * Call again with the input from `consumed` on. After CORRUPT the decoder is of no further use. */
-GS_EXPORT int gs_decode(struct gs_decoder *decoder, const uint8_t *input, uint64_t n_input,
-                        struct gs_event *events, uint64_t room, struct gs_decode_result *result) {
+int gs_decode(struct gs_decoder *decoder, const uint8_t *input, uint64_t n_input,
+              struct gs_event *events, uint64_t room, struct gs_decode_result *result) {
     const uint8_t *const end = input + n_input;
     const uint8_t *start = input; /* of the packet under way */
     uint8_t padded[READABLE];
     uint64_t n_events = 0, packets = 0;
-    enum status status;
+    enum gs_decode_status status;
     memset(result, 0, sizeof *result);
     for (;;) {
         const uint8_t *body = start;
@@ -396,7 +375,7 @@ GS_EXPORT int gs_decode(struct gs_decoder *decoder, const uint8_t *input, uint64
         if (!get_frame(&body, end, &length, &status, result))
             break;
         if (n_events == room) {
-            status = FULL;
+            status = GS_DECODE_FULL;
             break;
         }
         const uint8_t *next = body + length;
@@ -406,7 +385,7 @@ GS_EXPORT int gs_decode(struct gs_decoder *decoder, const uint8_t *input, uint64
             if (next - start != pair->owner_bytes[which] ||
                 memcmp(start, pair->owner[which], pair->owner_bytes[which]) != 0) {
                 result->message = "a packet that does not tell the GIL's owner of the hold before";
-                status = CORRUPT;
+                status = GS_DECODE_CORRUPT;
                 break;
             }
             decoder->due = 0;
@@ -434,13 +413,13 @@ GS_EXPORT int gs_decode(struct gs_decoder *decoder, const uint8_t *input, uint64
         if (!hot) {
             if (decoder->next != GS_NONE || decoder->closing) {
                 result->message = apart;
-                status = CORRUPT;
+                status = GS_DECODE_CORRUPT;
                 break;
             }
             result->packet_offset = (uint64_t)(body - input);
             result->packet_bytes = length;
             start = next;
-            status = RARE;
+            status = GS_DECODE_RARE;
             break;
         }
         struct gs_event *event = &events[n_events];
@@ -450,7 +429,7 @@ GS_EXPORT int gs_decode(struct gs_decoder *decoder, const uint8_t *input, uint64
                 ? on_packet(decoder, (uint32_t)(sequence - GS_FIRST_SEQUENCE), &packet, event)
                 : "a packet in a form that gilscope does not write";
         if (result->message) {
-            status = CORRUPT;
+            status = GS_DECODE_CORRUPT;
             break;
         }
         if (event->kind != GS_NOT_WRITTEN) {
@@ -466,8 +445,7 @@ GS_EXPORT int gs_decode(struct gs_decoder *decoder, const uint8_t *input, uint64
     return status;
 }
 
-/* What is wrong with a trace that ends here; NULL: nothing, all slices are closed. */
-GS_EXPORT const char *gs_decoder_finish(const struct gs_decoder *decoder) {
+const char *gs_decoder_finish(const struct gs_decoder *decoder) {
     if (decoder->next != GS_NONE || decoder->closing)
         return "the end between two packets that belong together";
     for (uint32_t i = 0; i < decoder->all.n_sequences; i++)

@@ -7,26 +7,8 @@
  * It refuses what the layout cannot express (two holders of a GIL, a release during a wait, time
  * that runs backwards); whether the story is possible beyond that is story.c's question.
  */
+#include "codec.h"
 #include "sequences.h"
-
-enum status {
-    DONE = 0,         /* the batch is encoded */
-    FULL = 1,         /* no room left in the output */
-    NEW_SEQUENCE = 2, /* write the packet that introduces `sequence`, then go on */
-    IMPOSSIBLE = 3,   /* the event at `consumed` cannot be encoded: `message` */
-    OUT_OF_MEMORY = 4,
-};
-
-struct gs_encode_result {
-    uint64_t consumed; /* events */
-    uint64_t written;  /* bytes */
-    uint64_t packets;  /* among those bytes */
-    const char *message;
-    uint32_t sequence; /* its trusted_packet_sequence_id */
-    uint32_t role;     /* enum gs_role */
-    uint32_t thread;
-    uint32_t gil;
-};
 
 struct gs_encoder {
     struct gs_sequences all;
@@ -108,10 +90,9 @@ static inline uint8_t *put_owner(uint8_t *p, const struct gs_sequence *pair, enu
     return p + pair->owner_bytes[type - GS_BEGIN];
 }
 
-/* A handle for gs_encode, or NULL: out of memory. Events before `start_ns` are refused. */
-GS_EXPORT struct gs_encoder *gs_encoder_new(int64_t start_ns, uint32_t n_threads,
-                                            const uint32_t *thread_process, uint32_t n_gils,
-                                            const uint32_t *gil_process) {
+struct gs_encoder *gs_encoder_new(int64_t start_ns, uint32_t n_threads,
+                                  const uint32_t *thread_process, uint32_t n_gils,
+                                  const uint32_t *gil_process) {
     struct gs_encoder *encoder = calloc(1, sizeof *encoder);
     if (!encoder)
         return NULL;
@@ -124,22 +105,23 @@ GS_EXPORT struct gs_encoder *gs_encoder_new(int64_t start_ns, uint32_t n_threads
     return encoder;
 }
 
-GS_EXPORT void gs_encoder_free(struct gs_encoder *encoder) {
+void gs_encoder_free(struct gs_encoder *encoder) {
     if (encoder)
         gs_sequences_free(&encoder->all);
     free(encoder);
 }
 
-static enum status introduce(struct gs_encoder *encoder, enum gs_role role, uint32_t thread,
-                             uint16_t gil, struct gs_encode_result *result) {
+static enum gs_encode_status introduce(struct gs_encoder *encoder, enum gs_role role,
+                                       uint32_t thread, uint16_t gil,
+                                       struct gs_encode_result *result) {
     uint32_t index = gs_sequences_add(&encoder->all, role, thread, gil, encoder->start_ns);
     if (index == GS_NONE)
-        return OUT_OF_MEMORY;
+        return GS_ENCODE_NO_MEMORY;
     result->sequence = index + GS_FIRST_SEQUENCE;
     result->role = role;
     result->thread = thread;
     result->gil = gil;
-    return NEW_SEQUENCE;
+    return GS_ENCODE_NEW_SEQUENCE;
 }
 
 static void close_slice(void *context, uint32_t pair) {
@@ -171,9 +153,9 @@ static uint8_t *put_closing(struct gs_encoder *encoder, uint8_t *p, uint64_t *pa
 
 /* An event without GIL: an instant on its thread's own sequence. NULL with status: not encoded. */
 static uint8_t *put_thread_event(struct gs_encoder *encoder, uint8_t *p,
-                                 const struct gs_event *event, enum status *status,
+                                 const struct gs_event *event, enum gs_encode_status *status,
                                  struct gs_encode_result *result) {
-    *status = IMPOSSIBLE;
+    *status = GS_ENCODE_IMPOSSIBLE;
     uint32_t name;
     switch (event->kind) {
     case GS_THREAD_START:
@@ -244,9 +226,9 @@ static const char *check_gil_event(const struct gs_encoder *encoder, const struc
 }
 
 static uint8_t *put_gil_event(struct gs_encoder *encoder, uint8_t *p, const struct gs_event *event,
-                              enum status *status, struct gs_encode_result *result) {
+                              enum gs_encode_status *status, struct gs_encode_result *result) {
     struct gs_sequences *all = &encoder->all;
-    *status = IMPOSSIBLE;
+    *status = GS_ENCODE_IMPOSSIBLE;
     if (event->kind > GS_GIL_LOST || event->gil >= all->n_gils ||
         all->gils[event->gil].process != all->threads[event->thread].process) {
         result->message = "an event of a GIL that its process does not have";
@@ -331,20 +313,17 @@ static uint8_t *put_gil_event(struct gs_encoder *encoder, uint8_t *p, const stru
     }
 }
 
-/* Encodes from `events` until the batch ends, `room` bytes are used or the caller must act; an
- * enum status. With NEW_SEQUENCE and FULL call again with the events not consumed. */
-GS_EXPORT int gs_encode(struct gs_encoder *encoder, const struct gs_event *events,
-                        uint64_t n_events, uint8_t *out, uint64_t room,
-                        struct gs_encode_result *result) {
+int gs_encode(struct gs_encoder *encoder, const struct gs_event *events, uint64_t n_events,
+              uint8_t *out, uint64_t room, struct gs_encode_result *result) {
     enum { EVENT_ROOM = 4 * GS_PACKET_ROOM };
     uint8_t *p = out;
     uint8_t *last = room < EVENT_ROOM ? NULL : out + room - EVENT_ROOM;
     uint64_t i = 0;
-    enum status status = DONE;
+    enum gs_encode_status status = GS_ENCODE_DONE;
     memset(result, 0, sizeof *result);
     for (;;) {
         if (!last || p > last) {
-            status = i == n_events && encoder->closing == GS_NONE ? DONE : FULL;
+            status = i == n_events && encoder->closing == GS_NONE ? GS_ENCODE_DONE : GS_ENCODE_FULL;
             break;
         }
         if (encoder->closing != GS_NONE) {
@@ -356,7 +335,7 @@ GS_EXPORT int gs_encode(struct gs_encoder *encoder, const struct gs_event *event
         const struct gs_event *event = &events[i];
         if (event->thread >= encoder->all.n_threads) {
             result->message = "an event of a thread that is not in the table";
-            status = IMPOSSIBLE;
+            status = GS_ENCODE_IMPOSSIBLE;
             break;
         }
         uint8_t *next = event->kind >= GS_THREAD_START || event->gil == GS_NO_GIL
@@ -364,7 +343,7 @@ GS_EXPORT int gs_encode(struct gs_encoder *encoder, const struct gs_event *event
                             : put_gil_event(encoder, p, event, &status, result);
         if (!next)
             break;
-        status = DONE;
+        status = GS_ENCODE_DONE;
         p = next;
         i++;
     }
@@ -373,16 +352,14 @@ GS_EXPORT int gs_encode(struct gs_encoder *encoder, const struct gs_event *event
     return status;
 }
 
-/* The thread of a slice that is still open, or -1: none is, as it must be at the end. */
-GS_EXPORT int64_t gs_encoder_open_thread(const struct gs_encoder *encoder) {
+int64_t gs_encoder_open_thread(const struct gs_encoder *encoder) {
     for (uint32_t i = 0; i < encoder->all.n_sequences; i++)
         if (encoder->all.sequences[i].slice != GS_SLICE_NONE)
             return encoder->all.sequences[i].thread;
     return -1;
 }
 
-/* Text of an interned name (`category` 0) or category (1); NULL past the end. */
-GS_EXPORT const char *gs_format_name(int category, uint32_t iid) {
+const char *gs_format_name(int category, uint32_t iid) {
     static const char *const names[] = {
 #define GS_X(iid, symbol, text) [iid] = text,
         GS_NAME_TABLE(GS_X)};

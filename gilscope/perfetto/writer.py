@@ -69,7 +69,7 @@ def _write(source: EventSource, sink: _Sink, progress: Callable[[int], None] | N
                     raise ImpossibleStory(
                         _describe(source, written, events[0], (result.message or b"").decode())
                     )
-                elif status is EncodeStatus.OUT_OF_MEMORY:
+                elif status is EncodeStatus.NO_MEMORY:
                     raise MemoryError("no memory to encode the trace")
             if progress is not None:
                 progress(written)

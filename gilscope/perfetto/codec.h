@@ -1,0 +1,86 @@
+/* The calls of encode.c and decode.c. codec.py has the same structures for ctypes. */
+#ifndef GILSCOPE_PERFETTO_CODEC_H
+#define GILSCOPE_PERFETTO_CODEC_H
+
+#include "../trace/event.h"
+#include "format.h"
+
+struct gs_encoder;
+struct gs_decoder;
+
+enum gs_encode_status {
+    GS_ENCODE_DONE = 0,         /* the batch is encoded */
+    GS_ENCODE_FULL = 1,         /* no room left in the output */
+    GS_ENCODE_NEW_SEQUENCE = 2, /* write the packet that introduces `sequence`, then go on */
+    GS_ENCODE_IMPOSSIBLE = 3,   /* the event at `consumed` cannot be encoded: `message` */
+    GS_ENCODE_NO_MEMORY = 4,
+};
+
+struct gs_encode_result {
+    uint64_t consumed; /* events */
+    uint64_t written;  /* bytes */
+    uint64_t packets;  /* among those bytes */
+    const char *message;
+    uint32_t sequence; /* its trusted_packet_sequence_id */
+    uint32_t role;     /* enum gs_role */
+    uint32_t thread;
+    uint32_t gil;
+};
+
+/* A handle for gs_encode, or NULL: out of memory. Events before `start_ns` are refused. The arrays
+ * give the process id of each thread and of each GIL. */
+GS_EXPORT struct gs_encoder *gs_encoder_new(int64_t start_ns, uint32_t n_threads,
+                                            const uint32_t *thread_process, uint32_t n_gils,
+                                            const uint32_t *gil_process);
+GS_EXPORT void gs_encoder_free(struct gs_encoder *encoder);
+
+/* Encodes from `events` until the batch ends, `room` bytes are used or the caller must act; an
+ * enum gs_encode_status. With NEW_SEQUENCE and FULL call again with the events not consumed. */
+GS_EXPORT int gs_encode(struct gs_encoder *encoder, const struct gs_event *events,
+                        uint64_t n_events, uint8_t *out, uint64_t room,
+                        struct gs_encode_result *result);
+
+/* The thread of a slice that is still open, or -1: none is, as it must be at the end. */
+GS_EXPORT int64_t gs_encoder_open_thread(const struct gs_encoder *encoder);
+
+/* Text of an interned name (`category` 0) or category (1); NULL past the end. */
+GS_EXPORT const char *gs_format_name(int category, uint32_t iid);
+
+enum gs_decode_status {
+    GS_DECODE_NEED_INPUT = 0, /* all whole packets are decoded */
+    GS_DECODE_FULL = 1,       /* no room left in the output */
+    GS_DECODE_RARE = 2,    /* a packet for the caller: `packet_offset`, `packet_bytes`; consumed */
+    GS_DECODE_CORRUPT = 3, /* `message`, about the packet at `consumed` */
+};
+
+struct gs_decode_result {
+    uint64_t consumed;                    /* bytes of input */
+    uint64_t events;                      /* written to the output */
+    uint64_t packets;                     /* hot ones among the consumed bytes */
+    uint64_t packet_offset, packet_bytes; /* a rare packet's body in the input */
+    uint64_t needed;     /* input that the packet at `consumed` takes; 0: not known yet */
+    uint64_t last_event; /* offset of the packet of the last event written */
+    const char *message;
+};
+
+/* A handle for gs_decode, or NULL: out of memory. */
+GS_EXPORT struct gs_decoder *gs_decoder_new(uint32_t n_threads, const uint32_t *thread_process,
+                                            uint32_t n_gils, const uint32_t *gil_process);
+GS_EXPORT void gs_decoder_free(struct gs_decoder *decoder);
+
+/* Registers packet sequence `sequence`, introduced by a rare packet; its clock begins at `time_ns`.
+ * NULL, or what is wrong with it. */
+GS_EXPORT const char *gs_decoder_introduce(struct gs_decoder *decoder, uint32_t sequence,
+                                           uint32_t role, uint32_t thread, uint32_t gil,
+                                           int64_t time_ns);
+
+/* Decodes until the input ends, `room` events are written or the caller must act; an enum
+ * gs_decode_status. Call again with the input from `consumed` on. After CORRUPT the decoder is of
+ * no further use. */
+GS_EXPORT int gs_decode(struct gs_decoder *decoder, const uint8_t *input, uint64_t n_input,
+                        struct gs_event *events, uint64_t room, struct gs_decode_result *result);
+
+/* What is wrong with a trace that ends here; NULL: nothing, all slices are closed. */
+GS_EXPORT const char *gs_decoder_finish(const struct gs_decoder *decoder);
+
+#endif
