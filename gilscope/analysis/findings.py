@@ -113,7 +113,7 @@ def _warnings(summary: Row) -> list[Finding]:
     if lost := summary["lost_events"]:
         total = summary["events"] + lost
         found.append(
-            f"{lost:,} events were lost ({percent(lost, total)}); the times around them are missing."
+            f"{lost:,} events were lost ({percent(lost, total)}): what happened there is unknown."
         )
     if summary["stopped"]:
         ran = duration(summary["duration_ns"])

@@ -1,0 +1,57 @@
+"""`gilscope summary`: who waited for the GIL, how long and because of whom."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gilscope.errors import UsageError
+
+if TYPE_CHECKING:
+    from gilscope.trace.model import Trace
+
+HELP = "show who waited for the GIL, how long and because of whom"
+
+TOP = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `gilscope summary`."""
+    parser.add_argument("trace", metavar="TRACE", type=Path, help="a .pftrace or .pftrace.gz file")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    parser.add_argument(
+        "--top",
+        metavar="N",
+        type=int,
+        default=TOP,
+        help="how many threads to show, worst first (default %(default)s)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the summary. Raises TraceError for what cannot be read, and UsageError."""
+    if args.top < 1:
+        raise UsageError("--top takes a number from 1 on")
+    from gilscope import read  # noqa: PLC0415 - numpy, perfetto
+
+    show(read(args.trace), as_json=args.json, top=args.top)
+    return 0
+
+
+def show(trace: Trace, *, as_json: bool = False, top: int = TOP) -> None:
+    """Print the summary of `trace` on stdout."""
+    from gilscope.analysis.summary import summarise  # noqa: PLC0415 - numpy
+
+    summary = summarise(trace)
+    if as_json:
+        json.dump(summary, sys.stdout, indent=1)
+        print()
+        return
+    from rich.console import Console  # noqa: PLC0415
+
+    from gilscope.viewers.terminal import render  # noqa: PLC0415
+
+    render(summary, Console(highlight=False), top)

@@ -1,0 +1,277 @@
+"""The summary on a terminal: verdict first, worst thread first, then who made whom wait.
+
+It presents the dictionary of `gilscope.analysis.summary` and computes nothing of its own but
+shares. In a pipe the same text comes without escapes; where the output cannot show block
+characters, ASCII stands for them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from gilscope.analysis.units import duration, escaped, percent
+
+Row = dict[str, Any]
+
+TOP = 10
+WIDE = 130  # columns from which a thread's bar and its waits share a line
+CAUSES = 3  # named for each waiter
+_NAME_WIDTH = 22
+_NARROW_NAME_WIDTH = 15
+_SMALL = 0.01  # of the longest waiting, below which a waiter is not explained
+
+_STYLES = {"held": "green", "waiting": "red", "outside": "bright_black"}
+_CLASS_STYLES = {"io": "cyan", "cpu": "magenta", "mixed": "yellow", "idle": "bright_black"}
+_SEVERITIES = {
+    "problem": "bold red",
+    "ok": "bold green",
+    "warning": "bold yellow",
+    "note": "bright_black",
+}
+
+
+def render(summary: Row, console: Console, top: int = TOP) -> None:
+    """Print `summary` on `console`; `top` is how many threads, waiters and GILs are shown."""
+    console.print(view(summary, console.width, top, _glyphs(console)))
+
+
+def view(summary: Row, width: int, top: int, glyphs: str) -> RenderableType:
+    """The whole view, laid out for `width` columns."""
+    threads = _worst_first(summary)
+    names = _names(summary, threads)
+    parts: list[RenderableType] = [_verdict(summary), Text(), _headline(summary)]
+    parts += _gils(summary, top)
+    shown = [entry for entry in threads if entry[1]["gil"] is not None][:top]
+    if shown:
+        wide = width >= WIDE
+        parts += [Text(), _threads(shown, names, width, glyphs=glyphs, waits=wide)]
+        if not wide:
+            parts += [Text(), _waits(shown, names)]
+        left = len(threads) - len(shown)
+        if left:
+            quiet = sum(t["waiting_ns"] for _, t in threads) - sum(
+                t["waiting_ns"] for _, t in shown
+            )
+            parts.append(
+                Text(f"and {left:,} more threads, which waited {duration(quiet)} in all", "dim")
+            )
+        blame = _blame(shown, names)
+        if blame:
+            parts += [Text(), blame]
+        parts += [Text(), _legend(glyphs)]
+    notes = [f for f in summary["findings"] if f["severity"] == "note"]
+    parts += [Text(note["text"], _SEVERITIES["note"]) for note in notes]
+    return Group(*parts)
+
+
+def _glyphs(console: Console) -> str:
+    """Characters for held, waiting, outside."""
+    return "█▒·" if console.encoding.lower().startswith("utf") else "#=."
+
+
+def _verdict(summary: Row) -> Text:
+    findings = [f for f in summary["findings"] if f["severity"] != "note"]
+    lines = []
+    for number, finding in enumerate(findings):
+        style = _SEVERITIES[finding["severity"]]
+        mark = {"warning": "Warning: "}.get(finding["severity"], "" if number == 0 else "Also: ")
+        text = finding["text"].replace("`", "")
+        text = text if mark or not text else text[0].upper() + text[1:]
+        # A thread's name stays as it is written.
+        if finding["text"].startswith("`"):
+            text = mark + finding["text"].replace("`", "")
+            mark = ""
+        lines.append(Text(mark + text, style))
+    return Text("\n").join(lines)
+
+
+def _headline(summary: Row) -> Text:
+    command = escaped(" ".join(summary["command"])) or "(no command)"
+    facts = [
+        duration(summary["duration_ns"]),
+        f"{summary['events']:,} events",
+        f"{summary['lost_events']:,} lost",
+    ]
+    pythons = sorted({p["python"] for p in summary["processes"] if p["python"]})
+    if pythons:
+        facts.append("Python " + ", ".join(pythons))
+    if len(summary["processes"]) != 1:
+        facts.append(f"{len(summary['processes']):,} processes")
+    if summary["exit_code"]:
+        facts.append(f"exit code {summary['exit_code']}")
+    line = Text(command, "bold")
+    line.append("  " + ", ".join(facts), "not bold")
+    return line
+
+
+def _gils(summary: Row, top: int) -> list[RenderableType]:
+    """One line a GIL that was used, the most contended first."""
+    used = [
+        (process, gil)
+        for process in summary["processes"]
+        for gil in process["gils"]
+        if gil["held_ns"] or gil["max_waiters"]
+    ]
+    used.sort(key=lambda entry: (-entry[1]["contended_ns"], -entry[1]["held_ns"]))
+    lines: list[RenderableType] = []
+    for process, gil in used[:top]:
+        life = process["life_ns"]
+        where = f"GIL {gil['id']} of process {process['pid']}" if len(used) > 1 else "GIL"
+        lines.append(
+            Text(
+                f"{where}: held {percent(gil['held_ns'], life)} of the time"
+                f" ({percent(gil['contended_ns'], life)} while others waited),"
+                f" {gil['switches']:,} switches, {gil['forced_yields']:,} forced yields,"
+                f" at most {gil['max_waiters']:,} waiting"
+            )
+        )
+    if len(used) > top:
+        lines.append(Text(f"and {len(used) - top:,} more GILs", "dim"))
+    return lines
+
+
+def _threads(
+    shown: list[tuple[Row, Row]], names: dict[int, str], width: int, *, glyphs: str, waits: bool
+) -> Table:
+    table = _table()
+    table.add_column("thread, worst first", max_width=_NAME_WIDTH, overflow="ellipsis")
+    table.add_column("kind")
+    bar_width = max(10, min(40, width // 3 - 4 if waits else width - _NAME_WIDTH - 36))
+    table.add_column("its life", width=bar_width)
+    for share in ("held", "waiting", "outside"):
+        table.add_column(share, justify="right")
+    if waits:
+        for header in _WAIT_HEADERS:
+            table.add_column(header, justify="right")
+    for _, thread in shown:
+        life = thread["life_ns"]
+        table.add_row(
+            Text(names[thread["id"]]),
+            Text(thread["class"], _CLASS_STYLES[thread["class"]]),
+            _bar(thread, bar_width, glyphs),
+            *(percent(thread[f"{part}_ns"], life) for part in ("held", "waiting", "outside")),
+            *(_wait_cells(thread) if waits else ()),
+        )
+    return table
+
+
+_WAIT_HEADERS = ("IO wait p50", "p99", "max", "CPU wait p50", "p99", "max")
+
+
+def _waits(shown: list[tuple[Row, Row]], names: dict[int, str]) -> Table:
+    table = _table()
+    table.add_column("each wait took", max_width=_NARROW_NAME_WIDTH, overflow="ellipsis")
+    for header in _WAIT_HEADERS:
+        table.add_column(header, justify="right")
+    for _, thread in shown:
+        table.add_row(Text(names[thread["id"]]), *_wait_cells(thread))
+    return table
+
+
+def _wait_cells(thread: Row) -> list[str]:
+    cells = []
+    for kind in ("io_wait_ns", "cpu_wait_ns"):
+        values = thread[kind]
+        cells += [
+            duration(values[key]) if values["count"] else "-" for key in ("p50", "p99", "max")
+        ]
+    return cells
+
+
+def _bar(thread: Row, width: int, glyphs: str) -> Text:
+    """The thread's life in `width` characters; a part that is there gets at least one."""
+    parts = ("held", "waiting", "outside")
+    sizes = [thread[f"{part}_ns"] for part in parts]
+    life = max(sum(sizes), 1)
+    cells = [max(int(width * size / life + 0.5), size > 0) for size in sizes]
+    largest = max(range(len(parts)), key=lambda part: cells[part])
+    cells[largest] += width - sum(cells)
+    bar = Text()
+    for part, glyph, count in zip(parts, glyphs, cells, strict=True):
+        bar.append(glyph * count, _STYLES[part])
+    return bar
+
+
+def _blame(shown: list[tuple[Row, Row]], names: dict[int, str]) -> Table | None:
+    """Who made whom wait: a line a waiter, its largest causes first."""
+    causes: dict[int, list[Row]] = defaultdict(list)
+    for process in {process["id"]: process for process, _ in shown}.values():
+        for row in process["blame"]:
+            causes[row["waiter"]].append(row)
+    least = _SMALL * shown[0][1]["waiting_ns"]
+    waiters = [t for _, t in shown if causes[t["id"]] and t["waiting_ns"] >= least]
+    if not waiters:
+        return None
+    table = _table()
+    table.add_column("who waited", max_width=_NAME_WIDTH, overflow="ellipsis")
+    table.add_column("in all", justify="right")
+    table.add_column("because", overflow="fold")
+    for thread in waiters:
+        rows = sorted(causes[thread["id"]], key=lambda row: -row["wait_ns"])
+        because = [
+            f"{_cause(row, names)} {percent(row['wait_ns'], thread['waiting_ns'])}"
+            for row in rows[:CAUSES]
+        ]
+        if len(rows) > CAUSES:
+            rest = sum(row["wait_ns"] for row in rows[CAUSES:])
+            because.append(f"{len(rows) - CAUSES:,} more {percent(rest, thread['waiting_ns'])}")
+        table.add_row(
+            Text(names[thread["id"]]), duration(thread["waiting_ns"]), Text(", ".join(because))
+        )
+    return table
+
+
+def _cause(row: Row, names: dict[int, str]) -> str:
+    if row["reason"] == "wakeup":
+        return "waking up"
+    if row["reason"] == "idle":
+        return "overtaken"
+    return "unknown holder" if row["holder"] is None else f"{names[row['holder']]} held it"
+
+
+def _legend(glyphs: str) -> Text:
+    held, waiting, outside = glyphs
+    legend = Text()
+    legend.append(held * 2, _STYLES["held"])
+    legend.append(" holds the GIL  ", "dim")
+    legend.append(waiting * 2, _STYLES["waiting"])
+    legend.append(" waits for it  ", "dim")
+    legend.append(outside * 2, _STYLES["outside"])
+    legend.append(" needs no GIL (IO, sleep, C code)\n", "dim")
+    legend.append(
+        "IO wait: after it gave the GIL up by itself; CPU wait: after it was made to yield.\n"
+        "waking up: the GIL was free until it took it; overtaken: free, and another took it.",
+        "dim",
+    )
+    return legend
+
+
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
+
+
+def _worst_first(summary: Row) -> list[tuple[Row, Row]]:
+    """All (process, thread), those that waited longest first."""
+    threads = [(p, t) for p in summary["processes"] for t in p["threads"]]
+    threads.sort(key=lambda entry: (-entry[1]["waiting_ns"], -entry[1]["held_ns"]))
+    return threads
+
+
+def _names(summary: Row, threads: list[tuple[Row, Row]]) -> dict[int, str]:
+    """What to call each thread: its name, with the tid where a name occurs twice."""
+    count: dict[str, int] = defaultdict(int)
+    for _, thread in threads:
+        count[thread["name"]] += 1
+    names = {}
+    for _, thread in threads:
+        name = escaped(thread["name"])
+        if count[thread["name"]] > 1:
+            name = f"{name[: _NAME_WIDTH - 9]} {thread['tid']}"
+        names[thread["id"]] = name
+    return names
