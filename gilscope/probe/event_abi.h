@@ -57,7 +57,7 @@
     X(16, THREAD_START, "thread.start", thread, "0", "first sight of a thread")                    \
     X(17, THREAD_END, "thread.end", thread, "0", "the thread is over; what it held is free")       \
     X(18, PROCESS_START, "process.start", thread, "0", "the probe starts in a process")            \
-    X(19, PROCESS_END, "process.end", thread, "1 when it ended without saying so (killed, _exit)", \
+    X(19, PROCESS_END, "process.end", thread, "1 when it ended without saying so (killed)",        \
       "the process is over; everything that was open in it is closed")
 
 enum gs_event_kind {

@@ -41,6 +41,7 @@ static struct {
     int (*wait)(pthread_cond_t *, pthread_mutex_t *);
     int (*timedwait)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
     int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    void (*exit)(int) __attribute__((noreturn));
 } real;
 
 static void *next_version(const char *name) {
@@ -61,6 +62,7 @@ static void resolve(void) {
     *(void **)&real.signal = next_version("pthread_cond_signal");
     *(void **)&real.wait = next_version("pthread_cond_wait");
     *(void **)&real.create = dlsym(RTLD_NEXT, "pthread_create");
+    *(void **)&real.exit = dlsym(RTLD_NEXT, "_exit");
     /* Last: it is the one whose presence is tested. */
     __atomic_store_n((void **)&real.timedwait, next_version("pthread_cond_timedwait"),
                      __ATOMIC_RELEASE);
@@ -88,9 +90,13 @@ static __thread pthread_cond_t *first_of_pair;
 static ptrdiff_t pair_distance;
 
 static void forget(pthread_cond_t *cond) {
-    for (unsigned i = 0; i < n_slots; i++)
-        if (gils[i].cond == cond)
-            gils[i].cond = NULL;
+    for (unsigned i = 0; i < n_slots; i++) {
+        if (gils[i].cond != cond)
+            continue;
+        gils[i].cond = NULL;
+        if (gils[i].gil.sequence == 0)
+            gs_return_gil_index(gils[i].gil.index);
+    }
 }
 
 static void watch(pthread_cond_t *cond, pthread_cond_t *switch_cond) {
@@ -231,6 +237,17 @@ INTERPOSE int pthread_create(pthread_t *thread, const pthread_attr_t *attributes
     errno = saved_errno;
     return ours ? gs_thread_create(thread, attributes, start, argument, name, real.create)
                 : real.create(thread, attributes, start, argument);
+}
+
+/* os._exit, as every multiprocessing worker ends: no destructor runs, yet the end is known. */
+INTERPOSE void _exit(int status) {
+    ensure_resolved();
+    gs_process_end();
+    real.exit(status);
+}
+
+INTERPOSE void _Exit(int status) {
+    _exit(status);
 }
 
 /* ---- loading ----------------------------------------------------------------------------------

@@ -259,7 +259,8 @@ void gs_process_start(void) {
 }
 
 void gs_process_end(void) {
-    if (gs_process.alive && *gs_process.alive)
+    /* The pid: a vfork's child that ends runs in its parent's memory. */
+    if (gs_process.alive && *gs_process.alive && gs_process.pid == (uint32_t)getpid())
         gs_process.page->end_ticks = gs_clock_now(gs_process.clock);
 }
 
@@ -269,4 +270,11 @@ uint16_t gs_next_gil_index(void) {
     uint32_t index = __atomic_fetch_add(&gs_process.page->n_gils, 1, __ATOMIC_RELAXED);
     /* More GILs in one process's life than the record can name share the last index. */
     return (uint16_t)(index < GS_GIL_MASK ? index : GS_GIL_MASK);
+}
+
+void gs_return_gil_index(uint16_t index) {
+    uint32_t last = index + 1u;
+    if (gs_process.page)
+        __atomic_compare_exchange_n(&gs_process.page->n_gils, &last, index, false, __ATOMIC_RELAXED,
+                                    __ATOMIC_RELAXED);
 }

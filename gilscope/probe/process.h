@@ -28,6 +28,10 @@ int gs_thread_create(pthread_t *thread, const pthread_attr_t *attributes, void *
 /* A new GIL's index in this process; writes its number into the process page. */
 uint16_t gs_next_gil_index(void);
 
+/* Takes the last index back when its GIL never had an event, as in a fork's child, where CPython
+ * makes its GIL anew. */
+void gs_return_gil_index(uint16_t index);
+
 /* Called in the child of a fork, before any other thread can exist there. */
 extern void (*gs_after_fork_in_child)(void);
 

@@ -100,7 +100,8 @@ def wait_for_the_rest(session: Session, root: int) -> None:
             told = True
             names = ", ".join(map(str, left[:5]))
             say(
-                f"{len(left)} recorded processes still run ({names}); Ctrl-C ends the recording, not them"
+                f"{len(left)} recorded processes still run ({names}); "
+                "Ctrl-C ends the recording, not them"
             )
         return not left
 

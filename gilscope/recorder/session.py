@@ -40,13 +40,9 @@ def choose_directory() -> Path:
     directory that can be written to and has room. Raises RecordingError.
     """
     asked = os.environ.get("GILSCOPE_DIR")
-    places = (
-        [asked] if asked else ["/dev/shm", os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir()]
-    )
+    usual = ["/dev/shm", os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir()]
     problems = []
-    for place in places:
-        if not place:
-            continue
+    for place in filter(None, [asked] if asked else usual):
         try:
             if shutil.disk_usage(place).free < 2 * LEAST_BYTES:
                 problems.append(f"{place}: full")
@@ -55,7 +51,8 @@ def choose_directory() -> Path:
         except OSError as error:
             problems.append(f"{place}: {error.strerror}")
     raise RecordingError(
-        f"no place for the recording's rings ({'; '.join(problems)}); set GILSCOPE_DIR to a directory with room"
+        f"no place for the recording's rings ({'; '.join(problems)}); "
+        "set GILSCOPE_DIR to a directory with room"
     )
 
 
@@ -86,19 +83,7 @@ class Session:
             ) from error
         self._pointer = ctypes.c_char.from_buffer(self._map)
         self._header = ctypes.addressof(self._pointer)
-        self._probe = _native.probe()
-        self._probe.gilscope_ring_keep_ahead.argtypes = [
-            ctypes.c_void_p,
-            ctypes.c_int,
-            ctypes.c_uint64,
-        ]
-        self._probe.gilscope_ring_create.argtypes = [
-            ctypes.c_void_p,
-            ctypes.c_uint64,
-            ctypes.c_uint32,
-        ]
-        self._probe.gilscope_ring_stop.argtypes = [ctypes.c_void_p]
-        self._probe.gilscope_ring_clock.argtypes = [ctypes.c_void_p]
+        self._probe = _probe()
         self._probe.gilscope_ring_create(self._header, self.limit_bytes // UNIT, int(follow))
         self._extend(FIRST_UNITS)
         self._next_clock = time.monotonic() + CLOCK_PERIOD_S
@@ -148,15 +133,16 @@ class Session:
                 # The last page of a pid tells what it is now: an exec leaves one behind.
                 candidates[pid] = (interpreter == 1 and not end_ticks, start_ns / 1e9)
             unit += length if magic else 1
-        living = []
-        for pid, (may_live, start) in candidates.items():
+
+        def lives(pid: int, since: float) -> bool:
             try:
-                process = psutil.Process(pid) if may_live else None
-                if process and process.create_time() < start + 1 and process.status() != "zombie":
-                    living.append(pid)
+                process = psutil.Process(pid)
+                # One that was created later only has the same pid.
+                return process.create_time() < since + 1 and process.status() != "zombie"
             except psutil.Error:
-                continue
-        return living
+                return False
+
+        return [pid for pid, (may, since) in candidates.items() if may and lives(pid, since)]
 
     def _extend(self, units: int) -> None:
         error = self._probe.gilscope_ring_keep_ahead(self._header, self._fd, units)
@@ -168,3 +154,13 @@ class Session:
     def discard(self) -> None:
         """Remove the directory and all that is in it."""
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _probe() -> ctypes.CDLL:
+    probe = _native.probe()
+    pointer, u32, u64 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64
+    probe.gilscope_ring_create.argtypes = [pointer, u64, u32]
+    probe.gilscope_ring_keep_ahead.argtypes = [pointer, ctypes.c_int, u64]
+    probe.gilscope_ring_stop.argtypes = [pointer]
+    probe.gilscope_ring_clock.argtypes = [pointer]
+    return probe

@@ -254,7 +254,7 @@ class RingSource:
         }
 
     def _process_end(self, index: int, pages: list[dict[str, Any]], last: int) -> tuple[int, bool]:
-        """When a process ended, and whether it ended without saying so (killed, exec, _exit)."""
+        """When a process ended, and whether it ended without saying so (killed)."""
         page = pages[index]
         floor = max(last, page["start_ns"])
         if page["end_ticks"]:
@@ -262,7 +262,7 @@ class RingSource:
         # An exec into the next program leaves a page of the same pid behind.
         successors = [p["start_ns"] for p in pages[index + 1 :] if p["pid"] == page["pid"]]
         if successors:
-            return max(floor, min(successors)), True
+            return max(floor, min(successors)), False
         if page["pid"] == self.notes.root_pid and self.notes.root_end_ns:
             return max(floor, self.notes.root_end_ns), True
         return floor, True
