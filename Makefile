@@ -58,7 +58,7 @@ bench: setup ## what the probe costs, and how fast traces are written and read
 # ---- checks -------------------------------------------------------------------------------------
 
 .PHONY: test
-test: lint strict system-tools ## everything: lint, a build with -Werror, all tests
+test: lint system-tools ## everything: lint and all tests (one builds with -Werror)
 	$(BIN)/python -m pytest -q -n $(JOBS) -m 'not alone'
 	$(BIN)/python -m pytest -q -m alone
 
@@ -76,14 +76,6 @@ lint: setup ## ruff, mypy --strict, clang-format
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	find gilscope tests -name '*.[ch]' | xargs $(BIN)/clang-format --dry-run -Werror
-
-# A build of its own: what users build must not fail for a warning of a compiler yet to come.
-.PHONY: strict
-strict: build/strict/built
-
-build/strict/built: $(VENV)/built setup.py $(C_FILES)
-	GILSCOPE_BUILD_STRICT=1 $(BIN)/python setup.py --quiet build_ext --force --build-lib build/strict --build-temp build/strict/objects
-	@touch $@
 
 # Debian's names; each command is looked for first.
 TOOLS := chromium:chromium chromedriver:chromium-driver ab:apache2-utils node:nodejs
