@@ -34,6 +34,7 @@ ENGINE = Extension(
     "gilscope._engine",
     sources=[
         "gilscope/_engine.c",
+        "gilscope/trace/ring_index.c",
         "gilscope/trace/order.c",
         "gilscope/trace/story.c",
         "gilscope/perfetto/encode.c",

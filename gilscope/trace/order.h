@@ -1,0 +1,91 @@
+/* What the two halves of the ring reader share: ring_index.c opens a ring file and finds its
+ * processes, threads and chunks; order.c merges their records into one ordered story. */
+#ifndef GILSCOPE_TRACE_ORDER_H
+#define GILSCOPE_TRACE_ORDER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "event.h"
+
+struct chunk {
+    uint32_t thread; /* id */
+    uint32_t ordinal;
+    uint32_t unit;
+};
+
+struct thread {
+    uint32_t unit, process;
+    uint32_t first_chunk, n_chunks, next_chunk; /* in gs_order.chunks */
+    const struct gs_record *head, *end;
+    uint64_t last_ticks; /* of its last record, low 58 bits; 0: none */
+    int64_t last_ns;
+};
+
+struct process {
+    uint32_t unit;
+    uint32_t first_thread; /* id of its main thread, or of the first one seen; UINT32_MAX: none */
+    uint32_t first_gil, n_gils;
+    uint32_t open_threads; /* that have records left */
+    int64_t start_ns, end_ns, last_ns;
+    uint8_t unclean;
+};
+
+struct gil {
+    uint64_t expected; /* sequence number */
+    int64_t last_ns;
+    uint32_t *heap; /* threads whose head belongs to this GIL, by sequence number */
+    uint32_t n, capacity;
+    bool queued; /* in the queue of what can be given next */
+};
+
+/* What can be given next: a GIL, a thread whose head belongs to none, or a process's start or end,
+ * in a heap by time. */
+struct candidate {
+    int64_t time_ns;
+    uint32_t index;
+    uint8_t type;
+};
+enum { PROCESS_START, PROCESS_END, THREAD, GIL };
+
+struct segment { /* of the clock: ns = base_ns + (ticks - base_ticks) * slope */
+    int64_t base_ticks, base_ns;
+    double slope;
+};
+
+struct gs_order {
+    const unsigned char *map;
+    uint64_t bytes;
+    const struct gs_file_header *header;
+    struct chunk *chunks;
+    struct thread *threads;
+    struct process *processes;
+    struct gil *gils;
+    struct candidate *queue;
+    uint64_t n_chunks, n_threads, n_processes, n_gils, n_queue, queue_capacity;
+    struct segment segments[GS_MAX_CLOCKS];
+    uint32_t n_segments, segment;
+    uint64_t clamped;
+    uint64_t lost; /* records missing in the sequences of GILs */
+    char error[160];
+};
+
+/* Notes what went wrong, printf-like; returns -1. */
+int gs_order_fail(struct gs_order *order, const char *format, ...);
+
+/* Grows an array by doubling. Returns 0, or -1 out of memory. */
+int gs_reserve(void **array, uint64_t n, uint64_t *capacity, size_t item);
+
+/* Place of a byte of the mapping in the file. */
+static inline uint64_t gs_offset_of(const struct gs_order *order, const void *at) {
+    return (uint64_t)((const unsigned char *)at - order->map);
+}
+
+/* CLOCK_MONOTONIC of ticks, of which the low 58 bits count. */
+int64_t gs_order_to_ns(struct gs_order *order, uint64_t ticks);
+
+/* Sets the head to the thread's records in its page (which == 0) or its which-th chunk. */
+void gs_open_records(const struct gs_order *order, struct thread *thread, uint32_t which);
+
+#endif

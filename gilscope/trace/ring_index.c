@@ -1,0 +1,280 @@
+/* Opens a ring file: finds its processes, threads and chunks, and the way from ticks to
+ * nanoseconds. One pass over the chunk headers; records are read by order.c. */
+#define _GNU_SOURCE
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "order.h"
+
+int gs_order_fail(struct gs_order *order, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(order->error, sizeof order->error, format, arguments);
+    va_end(arguments);
+    return -1;
+}
+
+int gs_reserve(void **array, uint64_t n, uint64_t *capacity, size_t item) {
+    if (n < *capacity)
+        return 0;
+    uint64_t wanted = *capacity ? *capacity * 2 : 64;
+    void *grown = realloc(*array, wanted * item);
+    if (!grown)
+        return -1;
+    *array = grown;
+    *capacity = wanted;
+    return 0;
+}
+
+/* ---- the clock --------------------------------------------------------------------------------
+ */
+
+/* Ticks since the file's first snapshot; the record keeps 58 bits, so the sign is bit 57. */
+static int64_t ticks_since_start(const struct gs_order *order, uint64_t ticks) {
+    uint64_t delta = (ticks - order->header->clocks[0].ticks) << GS_KIND_BITS;
+    return (int64_t)delta >> GS_KIND_BITS;
+}
+
+static void build_clock(struct gs_order *order) {
+    const struct gs_file_header *header = order->header;
+    uint32_t n = header->n_clocks < GS_MAX_CLOCKS ? header->n_clocks : GS_MAX_CLOCKS;
+    double slope = 1.0;
+    for (uint32_t i = 0; i + 1 < n; i++) {
+        const struct gs_clock_snapshot *a = &header->clocks[i], *b = a + 1;
+        if (b->ticks <= a->ticks || b->monotonic_ns <= a->monotonic_ns)
+            continue;
+        slope = (double)(b->monotonic_ns - a->monotonic_ns) / (double)(b->ticks - a->ticks);
+        order->segments[order->n_segments++] =
+            (struct segment){ticks_since_start(order, a->ticks), a->monotonic_ns, slope};
+    }
+    if (order->n_segments == 0)
+        order->segments[order->n_segments++] =
+            (struct segment){0, header->clocks[0].monotonic_ns, slope};
+}
+
+GS_EXPORT int64_t gs_order_to_ns(struct gs_order *order, uint64_t ticks) {
+    int64_t t = ticks_since_start(order, ticks);
+    uint32_t i = order->segment;
+    while (i > 0 && t < order->segments[i].base_ticks)
+        i--;
+    while (i + 1 < order->n_segments && t >= order->segments[i + 1].base_ticks)
+        i++;
+    order->segment = i;
+    const struct segment *s = &order->segments[i];
+    return s->base_ns + (int64_t)((double)(t - s->base_ticks) * s->slope);
+}
+
+/* ---- the index --------------------------------------------------------------------------------
+ */
+
+static int compare_chunks(const void *left, const void *right) {
+    const struct chunk *a = left, *b = right;
+    if (a->thread != b->thread)
+        return a->thread < b->thread ? -1 : 1;
+    return a->ordinal < b->ordinal ? -1 : a->ordinal > b->ordinal;
+}
+
+/* Finds the id of the thread or process whose page is at `unit`: pages are found in file order. */
+static int64_t find_thread(const struct gs_order *order, uint32_t unit) {
+    uint64_t low = 0, high = order->n_threads;
+    while (low < high) {
+        uint64_t middle = (low + high) / 2;
+        if (order->threads[middle].unit < unit)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < order->n_threads && order->threads[low].unit == unit ? (int64_t)low : -1;
+}
+
+static int64_t find_process(const struct gs_order *order, uint32_t unit) {
+    for (uint64_t i = order->n_processes; i-- > 0;)
+        if (order->processes[i].unit == unit)
+            return (int64_t)i;
+    return -1;
+}
+
+static int index_file(struct gs_order *order) {
+    uint64_t units = order->bytes / GS_UNIT_BYTES;
+    if (units > order->header->next_unit)
+        units = order->header->next_unit;
+    if (units > order->header->ready_units)
+        units = order->header->ready_units;
+    uint64_t chunk_capacity = 0, thread_capacity = 0, process_capacity = 0;
+    /* A chunk's owner may stand behind it in the file only by its own doing: a thread takes its
+     * page before its chunks, a process before its threads. So one pass finds them in order. */
+    for (uint64_t unit = 1; unit < units;) {
+        const struct gs_chunk_header *header = (const void *)(order->map + unit * GS_UNIT_BYTES);
+        uint32_t length = header->units;
+        uint64_t at = unit * GS_UNIT_BYTES;
+        if (header->magic == 0) {
+            unit++;
+            continue;
+        }
+        if (length == 0 || length > units - unit)
+            return gs_order_fail(order, "offset 0x%" PRIx64 ": a chunk of %" PRIu32 " units", at,
+                                 length);
+        if (header->magic == GS_PROCESS_PAGE && length == 1) {
+            if (gs_reserve((void **)&order->processes, order->n_processes, &process_capacity,
+                           sizeof *order->processes))
+                return gs_order_fail(order, "out of memory");
+            const struct gs_process_page *page = (const void *)header;
+            uint32_t n_gils = page->n_gils < GS_GIL_MASK + 1 ? page->n_gils : GS_GIL_MASK + 1;
+            order->processes[order->n_processes++] =
+                (struct process){.unit = (uint32_t)unit,
+                                 .first_thread = UINT32_MAX,
+                                 .first_gil = (uint32_t)order->n_gils,
+                                 .n_gils = n_gils};
+            order->n_gils += n_gils;
+        } else if (header->magic == GS_THREAD_PAGE && length == 1) {
+            int64_t process = find_process(order, header->owner);
+            if (process < 0)
+                return gs_order_fail(order, "offset 0x%" PRIx64 ": a thread of no process", at);
+            if (gs_reserve((void **)&order->threads, order->n_threads, &thread_capacity,
+                           sizeof *order->threads))
+                return gs_order_fail(order, "out of memory");
+            const struct gs_thread_page *page = (const void *)header;
+            struct process *its = &order->processes[process];
+            if (its->first_thread == UINT32_MAX || page->is_main)
+                its->first_thread = (uint32_t)order->n_threads;
+            its->open_threads++;
+            order->threads[order->n_threads++] =
+                (struct thread){.unit = (uint32_t)unit, .process = (uint32_t)process};
+        } else if (header->magic == GS_EVENT_CHUNK && length == GS_CHUNK_UNITS) {
+            int64_t thread = find_thread(order, header->owner);
+            if (thread < 0)
+                return gs_order_fail(order, "offset 0x%" PRIx64 ": a chunk of no thread", at);
+            if (gs_reserve((void **)&order->chunks, order->n_chunks, &chunk_capacity,
+                           sizeof *order->chunks))
+                return gs_order_fail(order, "out of memory");
+            order->chunks[order->n_chunks++] =
+                (struct chunk){(uint32_t)thread, header->ordinal, (uint32_t)unit};
+        } else {
+            return gs_order_fail(order,
+                                 "offset 0x%" PRIx64 ": not a page or chunk (magic 0x%" PRIx32 ")",
+                                 at, header->magic);
+        }
+        unit += length;
+    }
+    if (order->n_gils >= GS_NO_GIL)
+        return gs_order_fail(order, "more than %u GILs", (unsigned)GS_NO_GIL - 1);
+    if (order->n_chunks)
+        qsort(order->chunks, order->n_chunks, sizeof *order->chunks, compare_chunks);
+    for (uint64_t i = 0; i < order->n_chunks; i++) {
+        struct thread *thread = &order->threads[order->chunks[i].thread];
+        if (thread->n_chunks++ == 0)
+            thread->first_chunk = (uint32_t)i;
+    }
+    return 0;
+}
+
+static const struct gs_thread_page *thread_page(const struct gs_order *order,
+                                                const struct thread *thread) {
+    return (const void *)(order->map + (uint64_t)thread->unit * GS_UNIT_BYTES);
+}
+
+void gs_open_records(const struct gs_order *order, struct thread *thread, uint32_t which) {
+    if (which == 0) {
+        const struct gs_thread_page *page = thread_page(order, thread);
+        thread->head = page->records;
+        thread->end = page->records + sizeof page->records / sizeof *page->records;
+    } else {
+        uint64_t unit = order->chunks[thread->first_chunk + which - 1].unit;
+        const struct gs_event_chunk *chunk = (const void *)(order->map + unit * GS_UNIT_BYTES);
+        thread->head = chunk->records;
+        thread->end = chunk->records + sizeof chunk->records / sizeof *chunk->records;
+    }
+}
+
+/* The time of a thread's last record: in its last place that has any. */
+static void find_last(const struct gs_order *order, struct thread *thread) {
+    struct thread probe = *thread;
+    for (uint32_t which = thread->n_chunks + 1; which-- > 0;) {
+        gs_open_records(order, &probe, which);
+        const struct gs_record *low = probe.head, *high = probe.end;
+        while (low < high) { /* records are written in order: the first unwritten one */
+            const struct gs_record *middle = low + (high - low) / 2;
+            if (middle->stamp_kind)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        if (low > probe.head) {
+            thread->last_ticks = low[-1].stamp_kind >> GS_KIND_BITS;
+            return;
+        }
+    }
+}
+
+GS_EXPORT void gs_order_close(struct gs_order *order) {
+    if (!order)
+        return;
+    for (uint64_t i = 0; order->gils && i < order->n_gils; i++)
+        free(order->gils[i].heap);
+    free(order->gils);
+    free(order->chunks);
+    free(order->threads);
+    free(order->processes);
+    free(order->queue);
+    free(order);
+}
+
+/* Opens a mapped ring file; the mapping must outlive it. NULL only when out of memory: otherwise
+ * ask gs_order_error whether it can be read. */
+GS_EXPORT struct gs_order *gs_order_open(const void *map, uint64_t bytes) {
+    struct gs_order *order = calloc(1, sizeof *order);
+    if (!order)
+        return NULL;
+    order->map = map;
+    order->bytes = bytes;
+    order->header = map;
+    if (bytes < GS_UNIT_BYTES || order->header->magic != GS_FILE_MAGIC) {
+        gs_order_fail(order, "not a ring file of gilscope");
+    } else if (order->header->abi_version != GS_ABI_VERSION) {
+        gs_order_fail(order,
+                      "written by another version of gilscope (ring format %" PRIu32 ", not %d)",
+                      order->header->abi_version, GS_ABI_VERSION);
+    } else if (order->header->n_clocks == 0) {
+        gs_order_fail(order, "no clock snapshot");
+    } else if (index_file(order) == 0) {
+        build_clock(order);
+        for (uint64_t i = 0; i < order->n_threads; i++)
+            find_last(order, &order->threads[i]);
+        if (order->n_gils && !(order->gils = calloc(order->n_gils, sizeof *order->gils)))
+            gs_order_fail(order, "out of memory");
+    }
+    return order;
+}
+
+/* What went wrong, or "" */
+GS_EXPORT const char *gs_order_error(const struct gs_order *order) {
+    return order->error;
+}
+
+/* counts: processes, threads, GILs, clamped stamps, records missing in GILs' sequences. */
+GS_EXPORT void gs_order_counts(const struct gs_order *order, uint64_t counts[5]) {
+    counts[0] = order->n_processes;
+    counts[1] = order->n_threads;
+    counts[2] = order->n_gils;
+    counts[3] = order->clamped;
+    counts[4] = order->lost;
+}
+
+/* A process's page and its number of GILs; a thread's page, process and last record's time (0:
+ * none). Indexes are ids. */
+GS_EXPORT void gs_order_process(const struct gs_order *order, uint64_t id, uint64_t *page,
+                                uint64_t *n_gils) {
+    *page = (uint64_t)order->processes[id].unit * GS_UNIT_BYTES;
+    *n_gils = order->processes[id].n_gils;
+}
+
+GS_EXPORT void gs_order_thread(struct gs_order *order, uint64_t id, uint64_t *page,
+                               uint64_t *process, int64_t *last_ns) {
+    *page = (uint64_t)order->threads[id].unit * GS_UNIT_BYTES;
+    *process = order->threads[id].process;
+    *last_ns =
+        order->threads[id].last_ticks ? gs_order_to_ns(order, order->threads[id].last_ticks) : 0;
+}
