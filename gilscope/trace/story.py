@@ -15,7 +15,7 @@ import numpy as np
 
 from gilscope import _native
 from gilscope.errors import ImpossibleStory, TraceError
-from gilscope.trace.schema import EVENT_DTYPE, EventKind, EventSource, Metadata
+from gilscope.trace.schema import EVENT_DTYPE, NO_GIL, EventKind, EventSource, Metadata
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -213,10 +213,13 @@ class Story:
             time=error.time_ns,
             before=error.before_ns,
         )
+        event = kinds.get(error.kind, "event")
+        if error.event_gil not in (error.gil, NO_GIL):
+            event += f" of GIL {error.event_gil}"
         parts = (
             f"{source.name}: offset {source.locate(self._fed):#x}",
             f"thread {_thread(metadata, error.thread)}",
-            f"{kinds.get(error.kind, 'event')} {words}".rstrip(),
+            f"{event} {words}".rstrip(),
         )
         return ImpossibleStory(": ".join(parts))
 

@@ -150,8 +150,9 @@ class StoryBuilder:
 def told(text: str, **fields: object) -> MemorySource:
     """A story of one process and (mostly) one GIL, written as lines `time thread event [words]`.
 
-    Words: `io`, `cpu`, `waited`, `gil=N`, `arg=N`, `process=N` (on a thread's first line). Threads,
-    GILs and processes come to be where they are first named. Blank lines and # comments are free.
+    A name may hold escapes: `a\\tb`. Words: `io`, `cpu`, `waited`, `gil=N`, `arg=N`, `process=N`
+    (on a thread's first line). Threads, GILs and processes come to be where they are first named.
+    Blank lines and # comments are free.
     """
     builder = StoryBuilder()
     threads: dict[str, int] = {}
@@ -160,6 +161,7 @@ def told(text: str, **fields: object) -> MemorySource:
         if not words:
             continue
         time, name, event, *rest = words
+        name = name.encode().decode("unicode_escape")
         options = dict(word.split("=") for word in rest if "=" in word)
         process = int(options.get("process", 0))
         while len(builder.processes) <= process:

@@ -1,0 +1,119 @@
+"""Blame and totals a second time: event by event, in plain Python, with none of the C's arrays."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+from support.stories import MemorySource
+
+from gilscope.trace.schema import EventKind as K
+
+UNKNOWN = "unknown"
+
+
+@dataclass
+class _Wait:
+    start: int
+    told: bool  # something about the GIL was seen since the gap in which it began
+    pending: int = 0  # free time of which nobody has made use yet
+    parts: Counter[tuple[int | None, str]] = field(default_factory=Counter)
+
+
+@dataclass
+class _Gil:
+    now: int
+    holder: int | str | None = UNKNOWN
+    since: int = 0
+    waits: dict[int, _Wait] = field(default_factory=dict)
+
+
+class Oracle:
+    """What a possible story adds up to, by thread and by GIL."""
+
+    def __init__(self, source: MemorySource) -> None:
+        self.blame_ns: Counter[tuple[int, int | None, str]] = Counter()
+        self.blame_waits: Counter[tuple[int, int | None, str]] = Counter()
+        self.wakeups: dict[int, list[int]] = defaultdict(list)
+        self.holds: dict[int, list[int]] = defaultdict(list)
+        self.waits: dict[int, list[int]] = defaultdict(list)
+        self.contended: Counter[int] = Counter()
+        self._process_of = [t.process for t in source.metadata.threads]
+        self._gils: dict[int, _Gil] = {}
+        self._gil_process = [g.process for g in source.metadata.gils]
+        for batch in source.batches():
+            for time, arg, thread, gil, kind, flags in batch.tolist():
+                del arg
+                self._take(time, thread, gil, K(kind), flags)
+
+    def _take(self, time: int, thread: int, number: int, kind: K, flags: int) -> None:
+        if kind in (K.THREAD_END, K.PROCESS_END):
+            process = self._process_of[thread]
+            for other, gil in self._gils.items():
+                if self._gil_process[other] == process:
+                    mine = None if kind == K.PROCESS_END else thread
+                    self._close(other, gil, time, mine)
+            return
+        if not kind.label.startswith("gil."):
+            return
+        gil = self._gils.setdefault(number, _Gil(now=time))
+        self._pass(number, gil, time)
+        if kind == K.GIL_WAIT:
+            gil.waits[thread] = _Wait(time, told=gil.holder != UNKNOWN)
+        elif kind == K.GIL_ACQUIRE:
+            if flags & 1 and thread in gil.waits:
+                wait = gil.waits[thread]
+                if wait.told:
+                    self.wakeups[thread].append(wait.pending)
+                wait.parts[None, "wakeup"] += wait.pending
+                wait.pending = 0
+                self._end_wait(gil, thread, time)
+            for wait in gil.waits.values():
+                wait.parts[None, "idle"] += wait.pending
+                wait.pending, wait.told = 0, True
+            gil.holder, gil.since = thread, time
+        elif kind in (K.GIL_RELEASE, K.GIL_YIELD):
+            if gil.holder == thread:
+                self.holds[thread].append(time - gil.since)
+            gil.holder = None
+        elif kind == K.GIL_LOST:
+            self._close(number, gil, time, None)
+            gil.holder = UNKNOWN
+
+    def _pass(self, number: int, gil: _Gil, time: int) -> None:
+        passed, gil.now = time - gil.now, time
+        if not passed:
+            return
+        if gil.waits and isinstance(gil.holder, int):
+            self.contended[number] += passed
+        for wait in gil.waits.values():
+            if gil.holder is None:
+                wait.pending += passed
+            elif gil.holder == UNKNOWN:
+                wait.parts[None, "held"] += passed
+                continue
+            else:
+                wait.parts[gil.holder, "held"] += passed
+            wait.told = True
+
+    def _close(self, number: int, gil: _Gil, time: int, thread: int | None) -> None:
+        """End what `thread` (None: everybody) has open on this GIL."""
+        everybody = thread is None
+        if not everybody and thread not in gil.waits and gil.holder != thread:
+            return
+        self._pass(number, gil, time)
+        if isinstance(gil.holder, int) and (everybody or gil.holder == thread):
+            self.holds[gil.holder].append(time - gil.since)
+            gil.holder = None
+        for waiter in list(gil.waits):
+            if everybody or waiter == thread:
+                self._end_wait(gil, waiter, time)
+
+    def _end_wait(self, gil: _Gil, thread: int, time: int) -> None:
+        wait = gil.waits.pop(thread)
+        self.waits[thread].append(time - wait.start)
+        wait.parts[None, "idle"] += wait.pending
+        for (holder, reason), ns in wait.parts.items():
+            if ns:
+                self.blame_ns[thread, holder, reason] += ns
+                self.blame_waits[thread, holder, reason] += 1
