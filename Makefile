@@ -47,8 +47,9 @@ demo: setup ## record the convoy and show its summary
 	$(BIN)/gilscope record -o $(DEMO) $(BIN)/python examples/echo_server.py
 	@echo
 	@echo "The trace is $(CURDIR)/$(DEMO)"
-	@echo "See it:            $(BIN)/gilscope view $(DEMO)            (ui.perfetto.dev; the trace stays on this machine)"
-	@echo "Without internet:  $(BIN)/gilscope view --offline $(DEMO)"
+	@echo "See it in Perfetto: $(BIN)/gilscope view $(DEMO)"
+	@echo "  (the page comes from ui.perfetto.dev, the trace stays on this machine)"
+	@echo "Without internet:   $(BIN)/gilscope view --offline $(DEMO)"
 
 .PHONY: bench
 bench: setup ## what the probe costs, and how fast traces are written and read
