@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "emit.h"
 #include "process.h"
