@@ -17,13 +17,15 @@
 #include "event_abi.h"
 #include "ring.h"
 
+struct gs_writer;
+
 /* One GIL as a feed sees it. */
 struct gs_gil {
     uint64_t sequence; /* of the next event */
     uint64_t switches; /* acquisitions so far */
     uint32_t waiters;  /* atomic: a thread may leave from inside its wait without the mutex */
     uint16_t index;    /* in its process */
-    bool held;
+    const struct gs_writer *holder; /* NULL: free */
 };
 
 /* A thread's way into its pages. Small: it lives in the static thread-local block. */
@@ -97,7 +99,7 @@ static inline void gs_on_wait(struct gs_gil *gil) {
 
 /* The calling thread has the GIL. */
 static inline void gs_on_acquire(struct gs_gil *gil) {
-    gil->held = true;
+    gil->holder = &gs_writer;
     gil->switches++;
     uint64_t waited = 0;
     if (gs_writer.waiting) {
@@ -111,7 +113,7 @@ static inline void gs_on_acquire(struct gs_gil *gil) {
 
 /* The calling thread lets the GIL go; whether by itself gs_on_yield will tell. */
 static inline void gs_on_release(struct gs_gil *gil) {
-    gil->held = false;
+    gil->holder = NULL;
     gs_writer.last_forced = false;
     if (gs_recording())
         gs_writer.last_release = gs_emit_gil(gil, GS_GIL_RELEASE, 0);

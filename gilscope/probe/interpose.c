@@ -90,10 +90,13 @@ static _Atomic unsigned n_slots; /* slots below may be in use */
 static __thread pthread_cond_t *first_of_pair;
 static ptrdiff_t pair_distance;
 
+/* Up to 3.11 an interpreter ends while its last thread holds the GIL, and says no more of it. */
 static void forget(pthread_cond_t *cond) {
     for (unsigned i = 0; i < n_slots; i++) {
         if (gils[i].cond != cond)
             continue;
+        if (gils[i].gil.sequence && gils[i].gil.holder == &gs_writer)
+            gs_on_release(&gils[i].gil);
         gils[i].cond = NULL;
         if (gils[i].gil.sequence == 0)
             gs_return_gil_index(gils[i].gil.index);
@@ -186,13 +189,7 @@ INTERPOSE int pthread_cond_init(pthread_cond_t *cond, const pthread_condattr_t *
 
 INTERPOSE int pthread_cond_destroy(pthread_cond_t *cond) {
     ensure_resolved();
-    struct gs_gil *gil = gil_of_cond(cond);
-    if (gil) {
-        /* Up to 3.11 an interpreter ends while its last thread holds the GIL. */
-        if (gil->held && gs_process.alive && *gs_process.alive)
-            gs_on_release(gil);
-        forget(cond);
-    }
+    forget(cond);
     return real.destroy(cond);
 }
 
@@ -222,7 +219,7 @@ INTERPOSE int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mute
     gs_on_wait(gil);
     uint64_t switches = gil->switches;
     int result = real.timedwait(cond, mutex, until);
-    if (result == ETIMEDOUT && gil->held && gil->switches == switches)
+    if (result == ETIMEDOUT && gil->holder && gil->switches == switches)
         gs_on_request(gil);
     return result;
 }
@@ -260,7 +257,8 @@ INTERPOSE void _Exit(int status) {
 static void child_of_fork(void) {
     for (unsigned i = 0; i < n_slots; i++)
         if (gils[i].cond)
-            gils[i].gil = (struct gs_gil){.index = gs_next_gil_index(), .held = gils[i].gil.held};
+            gils[i].gil =
+                (struct gs_gil){.index = gs_next_gil_index(), .holder = gils[i].gil.holder};
     first_of_pair = NULL;
 }
 
