@@ -119,9 +119,10 @@ class _Scan:
         nothing = np.empty(1, dtype=EVENT_DTYPE)
         while self._metadata is None:
             if not self._step(nothing)[0]:
-                if self._offset == 0 and self._end == self._start:
+                size = self._base + self._end
+                if size == 0:
                     raise TraceError(f"{self._path}: the file is empty")
-                raise self._error("not a gilscope trace, or cut short before its metadata")
+                raise self._error("not a gilscope trace, or cut short before its metadata", size)
         return self._metadata
 
     def batches(self, room: NDArray[np.void]) -> Iterator[NDArray[np.void]]:
@@ -171,6 +172,8 @@ class _Scan:
                 self._rare(body)
             except layout.LayoutError as error:
                 raise self._error(str(error), offset + first) from None
+            except UnicodeDecodeError:  # protobuf looks at a text when it is asked for it
+                raise self._error("a broken text", offset + first) from None
         if status is DecodeStatus.NEED_INPUT:
             return self._fill(result.needed), result.events
         return True, result.events

@@ -1,0 +1,380 @@
+"""What is written is what is read: events, metadata, totals; and Perfetto sees the same story."""
+
+from __future__ import annotations
+
+import gzip
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
+from support.stories import MemorySource, StoryBuilder, possible_stories, rolled_story, told
+
+from gilscope.benchmarks.synthetic import SyntheticSource
+from gilscope.perfetto import layout
+from gilscope.perfetto.codec import interned_names
+from gilscope.perfetto.reader import TraceFile, open_trace
+from gilscope.perfetto.writer import write_trace
+from gilscope.trace.schema import NO_GIL, EventKind, EventSource, Metadata, Policy, Totals
+
+K = EventKind
+
+
+def events_of(source: EventSource) -> NDArray[np.void]:
+    return np.concatenate([batch.copy() for batch in source.batches()])
+
+
+def written(source: EventSource, folder: Path, name: str = "t.pftrace") -> TraceFile:
+    path = folder / name
+    write_trace(source, path)
+    return open_trace(path)
+
+
+def check_round_trip(source: MemorySource, folder: Path, name: str = "t.pftrace") -> TraceFile:
+    trace = written(source, folder, name)
+    batches = [batch.copy() for batch in trace.batches()]
+    events = np.concatenate(batches) if batches else source.events[:0]
+    assert events.tolist() == source.events.tolist()
+    assert trace.metadata == source.metadata
+    assert trace.totals == source.totals
+    return trace
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("traces")
+
+
+@settings(max_examples=150, deadline=None)
+@given(source=possible_stories())
+def test_possible_stories_come_back(source: MemorySource, folder: Path) -> None:
+    check_round_trip(source, folder)
+
+
+@settings(max_examples=40, deadline=None)
+@given(source=possible_stories())
+def test_protobuf_classes_read_what_the_encoder_meant(source: MemorySource, folder: Path) -> None:
+    written(source, folder)
+    trace = Trace.FromString((folder / "t.pftrace").read_bytes())
+    packets, arrived = shown(trace)
+    expected, expected_arrived = meant(source)
+    assert by_track(packets) == by_track(expected)
+    assert arrived == expected_arrived
+
+
+@pytest.mark.parametrize("name", ["t.pftrace", "t.pftrace.gz"])
+def test_large_stories_come_back_in_batches(name: str, tmp_path: Path) -> None:
+    source = rolled_story(3, 150_000, ((5, 2), (3, 1), (2, 3)))
+    check_round_trip(source, tmp_path, name)
+
+
+def test_compression_is_told_by_content_and_repeats_exactly(tmp_path: Path) -> None:
+    source = rolled_story(4, 2_000)
+    for name in ("a.pftrace", "a.pftrace.gz", "b.pftrace.gz"):
+        write_trace(source, tmp_path / name)
+    packed = (tmp_path / "a.pftrace.gz").read_bytes()
+    assert packed == (tmp_path / "b.pftrace.gz").read_bytes()
+    assert gzip.decompress(packed) == (tmp_path / "a.pftrace").read_bytes()
+    renamed = tmp_path / "renamed.pftrace"
+    renamed.write_bytes(packed)
+    assert len(events_of(open_trace(renamed))) == len(source.events)
+
+
+def test_synthetic_recordings_come_back(tmp_path: Path) -> None:
+    source = SyntheticSource(200_001, n_processes=3)
+    events = events_of(source)
+    assert len(events) == 200_001
+    trace = written(source, tmp_path)
+    assert (events_of(trace) == events).all()
+    assert trace.metadata == source.metadata
+    assert trace.totals == Totals(events=200_001, clamped=0)
+
+
+def test_unknown_states_gaps_and_sudden_ends(tmp_path: Path) -> None:
+    source = told(
+        """
+        0 main process.start
+        0 main thread.start
+        1 a thread.start
+        2 b thread.start
+        5 a gil.release arg=1       # it held before the trace began
+        6 b gil.acquire waited      # its wait began before, too
+        7 a gil.request arg=1
+        9 b gil.yield cpu=0 arg=1
+        9 a gil.acquire waited
+        10 b gil.wait cpu arg=1
+        12 b gil.lost arg=3         # closes a's hold and b's wait
+        12 b gil.yield arg=2
+        13 main gil.wait io arg=1
+        14 a gil.acquire
+        15 a thread.end             # holds still
+        16 main gil.acquire waited gil=1
+        17 b gil.wait io arg=1
+        18 b thread.end             # waits still
+        19 main process.end arg=1
+        """
+    )
+    check_round_trip(source, tmp_path)
+
+
+def test_a_trace_without_events_is_valid(tmp_path: Path) -> None:
+    check_round_trip(StoryBuilder().source(), tmp_path)
+
+
+AWKWARD_TEXT = st.text(st.characters(), max_size=8)  # lone surrogates and NULs among them
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    texts=st.lists(AWKWARD_TEXT, min_size=4, max_size=4),
+    number=st.integers(0, 2**62),
+    offset=st.integers(-(2**40), 2**61),
+    maybe=st.one_of(st.none(), st.integers(-1, 2**31)),
+)
+def test_metadata_comes_back(
+    texts: list[str], number: int, offset: int, maybe: int | None, folder: Path
+) -> None:
+    stopped = None if maybe is None else texts[3]
+    builder = StoryBuilder()
+    parent = builder.process(command=(texts[0], ""), python=stopped, start_ns=number)
+    builder.process(parent=parent, command=(), feed=None, interpreter="none", lost_events=number)
+    builder.thread(1, is_main=False)
+    builder.threads[0] = replace(builder.threads[0], name=texts[1], lost_events=number)
+    builder.gil(1)
+    source = builder.source(
+        command=tuple(texts),
+        end_ns=number,
+        realtime_offset_ns=offset,
+        stopped=stopped,
+        exit_code=maybe,
+        policy=Policy(texts[2], maybe, None),
+    )
+    check_round_trip(source, folder)
+
+
+def test_numbers_that_return_are_told_apart(tmp_path: Path) -> None:
+    builder = StoryBuilder()
+    for _ in range(3):
+        process = builder.process(pid=100)
+        builder.thread(process, tid=100)
+        builder.thread(process, tid=107)
+        builder.thread(process, tid=107)
+    trace = check_round_trip(builder.source(), tmp_path)
+    assert [t.tid for t in trace.metadata.threads] == 3 * [100, 107, 107]
+    packets = Trace.FromString((tmp_path / "t.pftrace").read_bytes()).packet
+    shown_threads = [
+        (p.track_descriptor.thread.pid, p.track_descriptor.thread.tid)
+        for p in packets
+        if p.track_descriptor.HasField("thread")
+    ]
+    step = layout.REUSE
+    pids = [100, 100 + step, 100 + 2 * step]
+    assert [pid for pid, _ in shown_threads] == [pid for pid in pids for _ in range(3)]
+    assert [tid for _, tid in shown_threads[::3]] == pids
+    assert len({tid for _, tid in shown_threads}) == 9
+    assert shown_threads[1][1] == 107
+    assert shown_threads[2][1] == 107 + step
+
+
+def test_locate_gives_the_packet_of_an_event(tmp_path: Path) -> None:
+    source = rolled_story(5, 3_000)
+    trace = written(source, tmp_path)
+    data = (tmp_path / "t.pftrace").read_bytes()
+    for index in (0, 1, 700, len(source.events) - 1):
+        at = trace.locate(index)
+        packet = Trace.FromString(data[at : at + 2 + data[at + 1]]).packet[0]
+        assert packet.HasField("track_event")
+        assert len(trace_events_before(data[:at], trace.metadata)) == index
+    with pytest.raises(IndexError):
+        trace.locate(len(source.events))
+
+
+def trace_events_before(data: bytes, metadata: Metadata) -> list[object]:
+    """The events of a trace's beginning, told by packets that protobuf classes read."""
+    names = {"begin": 1, "end": 2, "instant": 3}
+    counted = []
+    for packet in Trace.FromString(data).packet:
+        event = packet.track_event
+        if packet.trusted_packet_sequence_id == layout.MAIN_SEQUENCE or not event.type:
+            continue
+        owners = event.HasField("track_uuid")
+        is_event = (
+            event.extra_counter_values
+            or event.debug_annotations
+            or (event.type == names["instant"] and event.name_iid >= 7)
+        )
+        if is_event and not owners:
+            counted.append(packet)
+    assert metadata.gils
+    return counted
+
+
+# ---- The oracle: the same story told by two who know nothing of each other ----------------------
+
+Shown = tuple[
+    int, str, str, str, str, tuple[int, ...]
+]  # time, track, type, name, category, waiters
+
+
+def shown(trace: Trace) -> tuple[list[Shown], int]:
+    """What Perfetto reads: hot packets with their state applied; and how many flows arrive."""
+    tracks: dict[int, str] = {}
+    names: dict[tuple[int, int], str] = {}
+    categories: dict[tuple[int, int], str] = {}
+    clocks: dict[int, int] = {}
+    defaults: dict[int, int] = {}
+    flows: set[int] = set()
+    arrived = 0
+    out: list[Shown] = []
+    for packet in trace.packet:
+        sequence = packet.trusted_packet_sequence_id
+        descriptor = packet.track_descriptor
+        if descriptor.uuid:
+            thread = descriptor.HasField("thread")
+            tracks[descriptor.uuid] = (
+                f"thread {descriptor.uuid & 0xFFFFFFFF}" if thread else descriptor.name
+            )
+        if packet.HasField("trace_packet_defaults"):
+            clocks[sequence] = packet.clock_snapshot.clocks[1].timestamp
+            defaults[sequence] = packet.trace_packet_defaults.track_event_defaults.track_uuid
+            names.update({(sequence, n.iid): n.name for n in packet.interned_data.event_names})
+            categories.update(
+                {(sequence, c.iid): c.name for c in packet.interned_data.event_categories}
+            )
+        if sequence == layout.MAIN_SEQUENCE or not packet.HasField("track_event"):
+            continue
+        event = packet.track_event
+        clocks[sequence] += packet.timestamp
+        for flow in event.flow_ids:
+            assert flow not in flows
+            flows.add(flow)
+        arrived += len(event.terminating_flow_ids)
+        assert flows.issuperset(event.terminating_flow_ids)
+        out.append(
+            (
+                clocks[sequence],
+                tracks[event.track_uuid or defaults[sequence]],
+                ("", "begin", "end", "instant")[event.type],
+                names[sequence, event.name_iid] if event.name_iid else "",
+                ",".join(categories[sequence, c] for c in event.category_iids),
+                tuple(event.extra_counter_values),
+            )
+        )
+    return out, arrived
+
+
+def by_track(packets: list[Shown]) -> dict[str, list[Shown]]:
+    """Slices that one event ends at once may end in any order, but for those on one track."""
+    tracks: dict[str, list[Shown]] = {}
+    for packet in packets:
+        tracks.setdefault(packet[1], []).append(packet)
+    return tracks
+
+
+class _Teller:
+    """Tells events as packets, by docs/trace-format.md and not by encode.c."""
+
+    def __init__(self, source: MemorySource) -> None:
+        self.metadata = source.metadata
+        self.out: list[Shown] = []
+        self.open: dict[tuple[int, int], str] = {}
+        self.times: Counter[tuple[int, int]] = Counter()
+        self.flow: dict[int, bool] = {}
+        self.arrived = 0
+        for row in source.events.tolist():
+            self.tell(row)
+
+    def put(self, time: int, track: str, kind: str, name: str = "", *more: object) -> None:
+        category, waiters = (*more, "", ())[:2] if more else ("", ())
+        self.out.append((time, track, kind, name, str(category), tuple(waiters)))  # type: ignore[arg-type]
+
+    def owner_track(self, gil: int) -> str:
+        mine = [g.id for g in self.metadata.gils if g.process == self.metadata.gils[gil].process]
+        return "GIL owner" if mine[0] == gil else f"GIL {mine.index(gil) + 1} owner"
+
+    def close(self, thread: int, gil: int, time: int, waiters: tuple[int, ...] = ()) -> None:
+        held = self.open.pop((thread, gil)) == "hold"
+        time = max(time, self.times[thread, gil])
+        self.put(time, f"thread {thread}", "end", "", "", waiters)
+        if held:
+            self.put(time, self.owner_track(gil), "end")
+
+    def tell(self, row: tuple[int, int, int, int, int, int]) -> None:
+        time, arg, thread, gil, kind, flags = row
+        track = f"thread {thread}"
+        if gil == NO_GIL:
+            name = K(kind).label.replace(".", " ") + (", unclean" if arg else "")
+            self.put(time, track, "instant", name)
+            self.imply(K(kind), thread, gil, time)
+            return
+        if kind == K.GIL_WAIT:
+            self.put(time, track, "begin", "waiting for GIL", "cpu" if flags else "io", (arg,))
+            self.open[thread, gil] = "wait"
+        elif kind == K.GIL_ACQUIRE:
+            if (thread, gil) in self.open:
+                self.close(thread, gil, time)
+            self.put(time, track, "begin", "holds GIL", "waited" if flags else "", (arg,))
+            self.put(time, self.owner_track(gil), "begin", self.name(thread))
+            self.open[thread, gil] = "hold"
+            self.arrived += bool(flags and self.flow.get(gil))
+            self.flow[gil] = False
+        elif kind in (K.GIL_RELEASE, K.GIL_YIELD):
+            known = (thread, gil) in self.open
+            if kind == K.GIL_YIELD or not known:
+                name = "forced yield" if kind == K.GIL_YIELD else "GIL release"
+                self.put(time, track, "instant", name, "", () if known else (arg,))
+            if known:
+                self.close(thread, gil, time, (arg,))
+                self.flow[gil] = arg > 0
+        elif kind == K.GIL_REQUEST:
+            self.put(time, track, "instant", "GIL drop request", "", (arg,))
+        else:
+            self.put(time, track, "instant", "GIL events lost")
+            self.imply(K.GIL_LOST, thread, gil, time)
+        self.times[thread, gil] = time
+
+    def name(self, thread: int) -> str:
+        return self.metadata.threads[thread].name
+
+    def imply(self, kind: K, thread: int, gil: int, time: int) -> None:
+        threads, process = self.metadata.threads, self.metadata.threads[thread].process
+        for pair in list(self.open):
+            ends = {
+                K.THREAD_END: pair[0] == thread,
+                K.PROCESS_END: threads[pair[0]].process == process,
+                K.GIL_LOST: pair[1] == gil,
+            }.get(kind, False)
+            if ends:
+                self.close(*pair, time)
+        if kind in (K.PROCESS_END, K.GIL_LOST):
+            for other in self.metadata.gils:
+                if other.id == gil or (kind == K.PROCESS_END and other.process == process):
+                    self.flow[other.id] = False
+
+
+def meant(source: MemorySource) -> tuple[list[Shown], int]:
+    teller = _Teller(source)
+    return teller.out, teller.arrived
+
+
+def test_the_names_of_the_format_stand() -> None:
+    """They are in files that users keep, and their hash is the colour of a slice."""
+    assert list(interned_names(False).values()) == [
+        "holds GIL",
+        "waiting for GIL",
+        "forced yield",
+        "GIL drop request",
+        "GIL release",
+        "GIL events lost",
+        "thread start",
+        "thread end",
+        "process start",
+        "process end",
+        "process end, unclean",
+    ]
+    assert list(interned_names(True).values()) == ["io", "cpu", "waited"]
