@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,9 +109,45 @@ class PerfettoPage:
             if entry["level"] == "SEVERE"
         ]
 
+    def tracks(self) -> dict[str, tuple[int, int, int]]:
+        """The tracks on the page, by title: y of its top, x of the canvas' left and right side."""
+        found: dict[str, tuple[int, int, int]] = self.run(
+            """
+            return Object.fromEntries([...document.querySelectorAll(".pf-track")].map((track) => {
+                const title = track.querySelector(".pf-track__title-popup").innerText;
+                const box = track.querySelector(".pf-track__canvas").getBoundingClientRect();
+                const edges = [box.top, box.left, box.right].map(Math.round);
+                return [title, edges];
+            }));
+            """
+        )
+        return found
+
     def screenshot(self, path: Path) -> None:
         """Write what the window shows to a PNG."""
         assert self.driver.save_screenshot(str(path))
+
+    def colours(self, png: Path, y: int, left: int, right: int) -> list[str]:
+        """The colours of one line of a screenshot, from left to right, as rrggbb."""
+        found: list[str] = self.run(
+            """
+            const [png, y, left, right] = args;
+            const image = new Image();
+            image.src = "data:image/png;base64," + png;
+            await image.decode();
+            const context = new OffscreenCanvas(image.width, image.height).getContext("2d");
+            context.drawImage(image, 0, 0);
+            const pixels = context.getImageData(left, y, right - left, 1).data;
+            const hex = (number) => number.toString(16).padStart(2, "0");
+            return Array.from({length: right - left}, (_, x) =>
+                [...pixels.slice(4 * x, 4 * x + 3)].map(hex).join(""));
+            """,
+            base64.b64encode(png.read_bytes()).decode(),
+            y,
+            left,
+            right,
+        )
+        return found
 
 
 @contextmanager
