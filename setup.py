@@ -25,6 +25,7 @@ PROBE = Extension(
         "gilscope/probe/process.c",
         "gilscope/probe/python.c",
         "gilscope/probe/interpose.c",
+        "gilscope/probe/bench.c",
     ],
     depends=HEADERS,
     extra_compile_args=[*COMMON, "-ftls-model=initial-exec", "-fno-plt"],
@@ -53,16 +54,19 @@ class BuildLibraries(build_ext):
     """Names the results `_probe.so` and `_engine.so`, whatever Python builds them."""
 
     def get_ext_filename(self, fullname: str) -> str:
+        """No tag of a Python version in the name."""
         return os.path.join(*fullname.split(".")) + ".so"
 
     def get_libraries(self, ext: Extension) -> list[str]:
-        return []  # no libpython
+        """No libpython."""
+        return []
 
 
 class PlatformWheel(bdist_wheel):
     """The wheel depends on the platform but on no Python version."""
 
     def get_tag(self) -> tuple[str, str, str]:
+        """Any Python 3, no ABI, this platform."""
         return ("py3", "none", super().get_tag()[2])
 
 

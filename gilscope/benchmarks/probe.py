@@ -1,0 +1,366 @@
+"""`gilscope bench probe`: what recording costs the recorded program.
+
+Machines are noisy, so nothing is measured once and nothing alone: each figure comes from blocks of
+some milliseconds, measured in turn with the blocks they are compared to, whose order alternates.
+Stated are medians, the 5th and the 95th percentile, and ratios of neighbouring blocks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from gilscope.errors import RecordingError, UsageError
+
+T = TypeVar("T")
+
+HELP = "what recording costs: an event, a GIL hand-over, an echo server, the start"
+
+EVENTS = 50_000  # a block
+TURNS = 20_000
+REQUESTS = 1_000
+
+# Each worker prints a line when it is ready and then answers each line it reads with one.
+EVENT_WORKER = """
+import ctypes, mmap, sys
+probe, n = ctypes.CDLL(sys.argv[1]), int(sys.argv[2])
+emit, floor = probe.gilscope_bench_emit, probe.gilscope_bench_floor
+emit.restype = floor.restype = ctypes.c_uint64
+emit.argtypes = [ctypes.c_uint64]
+floor.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
+first = ctypes.c_char.from_buffer(mmap.mmap(-1, 16 * n))  # keeps the mapping alive
+warm = ctypes.addressof(first)
+floor(warm, n)
+print("ready", flush=True)
+for line in sys.stdin:
+    if "emit" in line:
+        print(emit(n // 2) / n, flush=True)
+    else:
+        print(floor(warm, n) / n, flush=True)
+"""
+LOOP_WORKER = """
+import os, sys, time
+def turns(n, write=os.write, now=time.perf_counter_ns):
+    start = now()
+    for _ in range(n):
+        write(null, b"x")
+    return (now() - start) / n
+null = os.open("/dev/null", os.O_WRONLY)
+print("ready", flush=True)
+for line in sys.stdin:
+    print(turns(int(line)), flush=True)
+"""
+ECHO_WORKER = """
+import socket, threading
+def echo(listener):
+    connection, _ = listener.accept()
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    while request := connection.recv(64):
+        connection.sendall(request)
+listener = socket.create_server(("127.0.0.1", 0))
+thread = threading.Thread(target=echo, args=(listener,), name="echo")
+thread.start()
+print(listener.getsockname()[1], flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One result: the median of its blocks, their 5th and 95th percentile, and its target."""
+
+    name: str
+    unit: str
+    median: float
+    low: float
+    high: float
+    target: float | None = None
+    judged: float | None = None  # what the target limits, where that is not the median
+    note: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """None where there is no target."""
+        if self.target is None:
+            return None
+        return (self.median if self.judged is None else self.judged) <= self.target
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `gilscope bench probe`."""
+    parser.add_argument(
+        "--interpreter",
+        metavar="PATH",
+        action="append",
+        type=Path,
+        help="the Python to record; again for more (default: this one)",
+    )
+    parser.add_argument("--rounds", metavar="N", type=int, default=100, help="blocks of each kind")
+    parser.add_argument("--json", action="store_true", help="the figures as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the figures; 1 when a target is missed. Raises UsageError and RecordingError."""
+    if args.rounds < 2:
+        raise UsageError("--rounds needs at least 2")
+    interpreters = [str(path) for path in args.interpreter or [Path(sys.executable)]]
+    for path in interpreters:
+        if shutil.which(path) is None:
+            raise UsageError(f"{path}: not a program")
+    figures: list[Figure] = []
+    show: Callable[[Figure], None] = (lambda _: None) if args.json else _show
+    if not args.json:
+        print(machine(), flush=True)
+    for figure in measure(interpreters, args.rounds):
+        figures.append(figure)
+        show(figure)
+    if args.json:
+        rows = [{**asdict(figure), "met": figure.met} for figure in figures]
+        print(json.dumps({"schema": 1, "machine": machine(), "figures": rows}, indent=1))
+    return int(any(figure.met is False for figure in figures))
+
+
+def measure(interpreters: Sequence[str], rounds: int) -> Iterator[Figure]:
+    """All figures, one after the other. Raises RecordingError."""
+    event_ns, *rest = events(rounds)
+    yield event_ns
+    yield from rest
+    for path in interpreters:
+        yield from write_loop(path, rounds, event_ns.median)
+        yield echo(path, rounds)
+    yield start_up(max(5, rounds // 5))
+
+
+def events(rounds: int) -> list[Figure]:
+    """An event through the hot path, beside its floor: a time stamp and a 16-byte store."""
+    from gilscope import _native  # noqa: PLC0415 - ctypes
+
+    cost, floor = [], []
+    probe = str(_native.probe_path())
+    with _recorded(sys.executable, EVENT_WORKER, probe, str(EVENTS)) as (worker, tick):
+        for index in range(rounds):
+            tick()
+            for kind in _in_turn(("emit", "floor"), index):
+                (cost if kind == "emit" else floor).append(worker.ask(kind))
+    ratios = [a / b for a, b in zip(cost, floor, strict=True)]
+    return [
+        _figure("an event", "ns", cost, 20),
+        _figure("its floor: a time stamp, a 16-byte store", "ns", floor),
+        _figure("an event / its floor", "x", ratios, 1.6),
+    ]
+
+
+def write_loop(interpreter: str, rounds: int, event_ns: float) -> list[Figure]:
+    """A loop of GIL release and re-acquire: os.write to /dev/null, two events a turn."""
+    plain_ns, recorded_ns = [], []
+    with (
+        _plain(interpreter, LOOP_WORKER) as plain,
+        _recorded(interpreter, LOOP_WORKER) as (recorded, tick),
+    ):
+        for index in range(rounds):
+            tick()
+            for kind in _in_turn(("plain", "recorded"), index):
+                worker, blocks = (plain, plain_ns) if kind == "plain" else (recorded, recorded_ns)
+                blocks.append(worker.ask(str(TURNS)))
+    slower = [100 * (b / a - 1) for a, b in zip(plain_ns, recorded_ns, strict=True)]
+    more = [(b - a) / (2 * event_ns) for a, b in zip(plain_ns, recorded_ns, strict=True)]
+    name = _version(interpreter)
+    return [
+        _figure(f"{name}: a turn of os.write", "ns", plain_ns),
+        _figure(f"{name}: os.write slower when recorded", "%", slower, 12),
+        _figure(f"{name}: what it adds / its two events", "x", more, 2),
+    ]
+
+
+def echo(interpreter: str, rounds: int) -> Figure:
+    """An echo server alone, its client in this process: requests a second lost."""
+    with (
+        _plain(interpreter, ECHO_WORKER) as plain,
+        _recorded(interpreter, ECHO_WORKER) as (recorded, tick),
+        socket.create_connection(("127.0.0.1", int(plain.first))) as to_plain,
+        socket.create_connection(("127.0.0.1", int(recorded.first))) as to_recorded,
+    ):
+        for connection in (to_plain, to_recorded):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _requests(connection)
+        losses = []
+        for index in range(rounds):
+            tick()
+            seconds = {c: _requests(c) for c in _in_turn((to_plain, to_recorded), index)}
+            losses.append(100 * (1 - seconds[to_plain] / seconds[to_recorded]))
+    low, high = median_interval(losses)
+    note = f"95 % interval of the median {low:.1f} to {high:.1f} %; judged by its lower bound"
+    name = f"{_version(interpreter)}: requests/s lost by an echo server"
+    return _figure(name, "%", losses, 3, judged=low, note=note)
+
+
+def start_up(rounds: int) -> Figure:
+    """From the exec of gilscope to that of its program, as the probe's first stamp tells it."""
+    from gilscope.perfetto.reader import open_trace  # noqa: PLC0415 - heavy
+
+    program = shutil.which("true")
+    if program is None:
+        raise RecordingError("there is no `true` on PATH to start")
+    took = []
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder, "start.pftrace")
+        command = [sys.executable, "-m", "gilscope", "record", "--no-summary", "-o", trace, program]
+        for _ in range(rounds + 1):
+            begin = time.monotonic_ns()
+            subprocess.run(command, check=True, capture_output=True)
+            took.append((open_trace(trace).metadata.processes[0].start_ns - begin) / 1e6)
+    return _figure("from exec of gilscope to exec of the program", "ms", took[1:], 100)
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of the median, from the ranks n/2 ± 1.96 sqrt(n)/2 (binomial; any law)."""
+    ordered, n = sorted(values), len(values)
+    reach = 0.98 * math.sqrt(n)
+    low = max(0, math.floor(n / 2 - reach))
+    return ordered[low], ordered[min(n - 1, math.ceil(n / 2 + reach))]
+
+
+def machine() -> str:
+    """One line: processor, kernel, the probe's clock."""
+    from gilscope import _native  # noqa: PLC0415 - ctypes
+
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), model)
+    except OSError:
+        pass
+    clock = ("CLOCK_MONOTONIC", "TSC", "CNTVCT")[_native.probe().gilscope_bench_clock()]
+    return f"{model}, {os.cpu_count()} CPUs, Linux {platform.release()}, clock: {clock}"
+
+
+# ---- workers ----------------------------------------------------------------------
+
+
+class _Worker:
+    """A child that answers; `first` is the line that it greeted with."""
+
+    def __init__(
+        self, interpreter: str, code: str, arguments: Sequence[str], variables: Mapping[str, str]
+    ) -> None:
+        self.process = subprocess.Popen(
+            [interpreter, "-c", code, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=variables,
+        )
+        self.first = self._line()
+
+    def ask(self, question: str) -> float:
+        assert self.process.stdin is not None
+        self.process.stdin.write(question + "\n")
+        self.process.stdin.flush()
+        return float(self._line())
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RecordingError("a measured process ended early (see above)")
+        return line
+
+    def end(self) -> None:
+        self.process.communicate()
+
+
+@contextmanager
+def _plain(interpreter: str, code: str) -> Iterator[_Worker]:
+    worker = _Worker(interpreter, code, (), os.environ)
+    try:
+        yield worker
+    finally:
+        worker.process.kill()
+        worker.end()
+
+
+@contextmanager
+def _recorded(
+    interpreter: str, code: str, *arguments: str
+) -> Iterator[tuple[_Worker, Callable[[], None]]]:
+    """A worker with the probe in it, and the call that keeps its rings ahead of it.
+
+    Raises RecordingError when not everything was recorded: the figure would flatter.
+    """
+    from gilscope.recorder.record import environment  # noqa: PLC0415 - ctypes
+    from gilscope.recorder.session import Session  # noqa: PLC0415
+
+    session = Session()
+    worker = None
+    try:
+        worker = _Worker(interpreter, code, arguments, environment(session))
+        session.tick()
+        yield worker, session.tick
+        if session.stopped:
+            raise RecordingError(f"{session.directory.parent} has no room for this many rounds")
+    finally:
+        if worker is not None:
+            worker.process.kill()
+            worker.end()
+        session.discard()
+
+
+def _requests(connection: socket.socket) -> float:
+    start = time.perf_counter()
+    for _ in range(REQUESTS):
+        connection.sendall(b"hello")
+        connection.recv(64)
+    return time.perf_counter() - start
+
+
+# ---- figures ----------------------------------------------------------------------
+
+
+def _in_turn(pair: tuple[T, T], index: int) -> tuple[T, T]:
+    return pair if index % 2 == 0 else (pair[1], pair[0])
+
+
+def _figure(
+    name: str,
+    unit: str,
+    values: Sequence[float],
+    target: float | None = None,
+    *,
+    judged: float | None = None,
+    note: str = "",
+) -> Figure:
+    cuts = statistics.quantiles(values, n=20, method="inclusive")
+    middle = statistics.median(values)
+    return Figure(name, unit, middle, cuts[0], cuts[-1], target, judged, note)
+
+
+def _show(figure: Figure) -> None:
+    spread = f"({figure.low:.1f} to {figure.high:.1f})"
+    line = f"{figure.name:<58}{figure.median:9.2f} {figure.unit:<3}{spread:<20}"
+    if figure.target is not None:
+        line += f"at most {figure.target:g}: {'met' if figure.met else 'MISSED'}"
+    print(line.rstrip(), flush=True)
+    if figure.note:
+        print(f"    {figure.note}", flush=True)
+
+
+def _version(interpreter: str) -> str:
+    code = "import platform; print(platform.python_version())"
+    answer = subprocess.run([interpreter, "-c", code], capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise UsageError(f"{interpreter} does not run as a Python")
+    return f"Python {answer.stdout.strip()}"
