@@ -45,6 +45,7 @@ enum gs_rule {
     GS_IS_FREE = 16,
     GS_IS_OUTSIDE = 17,
     GS_LEFT_OPEN = 18,
+    GS_NO_SUCH_TIME = 19, /* negative; what is left cannot overflow a sum of one thread */
 };
 
 struct gs_story_error {
@@ -64,6 +65,7 @@ struct vector {
 };
 
 #define FIRST_BYTES ((size_t)1 << 16)
+#define HUGE_BYTES  ((size_t)1 << 25)
 
 static void *vector_add(struct vector *v, size_t size) {
     size_t need = (v->n + 1) * size;
@@ -74,6 +76,8 @@ static void *vector_add(struct vector *v, size_t size) {
                     : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (data == MAP_FAILED)
             return NULL;
+        if (bytes >= HUGE_BYTES)
+            madvise(data, bytes, MADV_HUGEPAGE); /* fewer page faults; at most one page too many */
         v->data = data;
         v->bytes = bytes;
     }
@@ -423,6 +427,8 @@ static int take(struct gs_story *s, const struct gs_event *e) {
     /* A gap is told in the name of a thread that has no part in it, and a process's life in that
      * of its main thread: neither belongs to the thread's own sequence. */
     bool own = e->kind != GS_GIL_LOST && e->kind != GS_PROCESS_START && e->kind != GS_PROCESS_END;
+    if (e->time_ns < 0)
+        REFUSE(GS_NO_SUCH_TIME, GS_NOBODY, GS_NO_GIL);
     if (process->ended)
         REFUSE(GS_PROCESS_OVER, GS_NOBODY, GS_NO_GIL);
     if (own) {

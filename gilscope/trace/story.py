@@ -129,6 +129,7 @@ _WORDS = {
     15: "though it does not wait for GIL {gil}",
     16: "while GIL {gil} is free",
     17: "while it is outside GIL {gil}",
+    19: "at {time} ns, which is no time",
 }
 
 

@@ -100,7 +100,8 @@ def test_what_came_before_the_impossible_is_still_passed_on() -> None:
         ("thread", 2**32 - 1, "in no table"),
         ("gil", 1, "GIL 1, which is in no table"),
         ("gil", 0xFFFF, "in no table"),
-        ("time_ns", -5, "before"),
+        ("time_ns", -5, "at -5 ns, which is no time"),
+        ("time_ns", 5, "at 5 ns, before"),
     ],
 )
 def test_nonsense_is_refused(field: str, value: int, words: str) -> None:
