@@ -1,0 +1,85 @@
+"""`gilscope doctor` tries things, and says what to do about what does not work."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gilscope.cli import doctor
+from gilscope.errors import InstallationError
+
+
+def test_it_records_an_interpreter(interpreter: Path, tmp_path: Path) -> None:
+    (finding,) = doctor.recording(interpreter, tmp_path / "t.pftrace")
+    assert finding.verdict == doctor.GOOD, finding
+    assert str(interpreter) in finding.text
+    assert ", 0 lost" in finding.text
+
+
+def test_what_cannot_be_run_is_bad(tmp_path: Path) -> None:
+    (finding,) = doctor.recording(tmp_path / "python3.99", tmp_path / "t.pftrace")
+    assert finding.verdict == doctor.BAD
+    assert "python3.99" in finding.text
+
+
+def test_a_program_that_is_no_python_is_a_note(tmp_path: Path) -> None:
+    program = tmp_path / "python3.99"
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
+    (finding,) = doctor.recording(program, tmp_path / "t.pftrace")
+    assert finding.verdict == doctor.NOTE
+    assert "nothing recorded" in finding.text
+
+
+def test_without_the_libraries_it_stops_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise InstallationError("not built")
+
+    monkeypatch.setattr(doctor._native, "probe", missing)
+    assert list(doctor.findings()) == [doctor.Finding(doctor.BAD, "libraries", "not built")]
+
+
+def test_rings_say_where_and_how_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GILSCOPE_DIR", str(tmp_path))
+    (finding,) = doctor.rings()
+    assert str(tmp_path) in finding.text
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("GILSCOPE_DIR", str(tmp_path / "missing"))
+    (finding,) = doctor.rings()
+    assert finding.verdict == doctor.BAD
+
+
+def test_each_interpreter_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("python3", "python3.11"):
+        (tmp_path / name).symlink_to(sys.executable)
+    (tmp_path / "python3.12").write_text("#!/bin/sh\necho shim >&2; exit 127\n")
+    (tmp_path / "python3.12").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert list(doctor.interpreters()) == [Path(sys.executable)]
+
+
+def test_a_finding_is_wrapped_with_its_remedy_below(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    doctor.show(doctor.Finding(doctor.NOTE, "view", "there is no browser here " * 3, "copy it"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("note  view         there is")
+    assert lines[-1] == "                -> copy it"
+    assert max(map(len, lines)) < 60
+
+
+def test_the_command_says_ok_here() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "gilscope", "doctor"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.stderr == ""
+    assert "ok    libraries" in done.stdout
+    assert (done.returncode == 1) == ("\nBAD " in done.stdout)
