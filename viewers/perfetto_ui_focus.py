@@ -34,28 +34,34 @@ class Focus:
 def longest_wait(trace: Trace) -> Focus | None:
     """Find the longest wait, and the hold of its GIL that covers most of it.
 
-    None where no thread waited, or nobody was seen to hold what it waited for.
+    Where that hold is too long to be shown beside the wait, it is the waiter's own next hold, to
+    which a flow leads. None where no thread waited, or nobody was seen to hold the GIL.
     """
     if not len(trace.waits):
         return None
-    lengths = trace.waits["end_ns"] - trace.waits["start_ns"]
-    wait = trace.waits[np.argmax(lengths)]
-    holds = trace.holds[trace.holds["gil"] == wait["gil"]]
+    waits, holds = trace.waits, trace.holds
+    lengths = waits["end_ns"] - waits["start_ns"]
+    wait = waits[np.argmax(lengths)]
+    width = VISIBLE_WAITS * int(lengths.max())
+    near = (holds["start_ns"] <= wait["end_ns"]) & (holds["end_ns"] > wait["start_ns"])
+    holds = holds[near & (holds["gil"] == wait["gil"])]
     if not len(holds):
         return None
+    fitting = holds[holds["end_ns"] - holds["start_ns"] <= width // 2]
+    holds = fitting if len(fitting) else holds
     ends = np.minimum(holds["end_ns"], wait["end_ns"])
     hold = holds[np.argmax(ends - np.maximum(holds["start_ns"], wait["start_ns"]))]
-    start, end = int(hold["start_ns"]), int(hold["end_ns"])
-    width = VISIBLE_WAITS * int(lengths.max())
-    return _around(start, end, width, (trace.metadata.start_ns, trace.metadata.end_ns))
+    bounds = (trace.metadata.start_ns, trace.metadata.end_ns)
+    return _around(int(hold["start_ns"]), int(hold["end_ns"]), width, bounds)
 
 
 def _around(start: int, end: int, width: int, bounds: tuple[int, int]) -> Focus:
     """Show `width` ns with the slice in the middle, as far as `bounds` allow.
 
     When the UI scrolls to the selected slice it moves the visible stretch so that the slice is in
-    its middle; where that moves nothing, it zooms in until the slice fills a fifth of it. A stretch
-    that is off by one nanosecond is moved, and keeps its width.
+    its middle. It gives up the width, and lets the slice fill a fifth, in two cases: where the
+    slice is longer than half of it, and where it would move nothing. So the stretch is off by one
+    nanosecond.
     """
     low, high = bounds
     width = max(0, min(width, high - low - 2))

@@ -48,6 +48,21 @@ def test_of_many_holds_in_a_wait_the_one_that_covers_most() -> None:
     assert (found.slice_start_ns, found.slice_length_ns) == (START_NS + 110, 290)
 
 
+def test_a_hold_too_long_to_be_shown_gives_way_to_the_waiters_own() -> None:
+    story = told("""
+        0      hog  gil.acquire
+        99_000 echo gil.wait io arg=1
+        99_500 hog  gil.yield arg=1
+        99_501 echo gil.acquire waited
+        99_520 echo gil.release
+        99_530 hog  gil.acquire
+        99_540 hog  gil.release
+    """)
+    found = focus(story)
+    assert (found.slice_start_ns, found.slice_length_ns) == (START_NS + 99_501, 19)
+    assert found.visible_end_ns - found.visible_start_ns == 501 * VISIBLE_WAITS
+
+
 def test_each_gil_has_its_own_holders() -> None:
     story = told("""
         0    a  gil.acquire
