@@ -1,9 +1,9 @@
 """A recording that never was: an event source of any length, in bounded memory.
 
 Each process has threads that serve IO (short holds, then a pause) and threads that compute (they
-keep the GIL until asked). A block of some ten thousand events is played through once, with the rules
-of `take_gil` and `drop_gil`; it begins and ends with a free GIL, so it can be told over and over,
-each time later. The story is possible by construction; a test holds it to story.c.
+keep the GIL until asked). A block of some ten thousand events is played through once, with the
+rules of `take_gil` and `drop_gil`; it begins and ends with a free GIL, so it can be told over and
+over, each time later. The story is possible by construction; a test holds it to story.c.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,7 +59,7 @@ class _Block:
         self._waiting: list[int] = []  # in the order in which they came
         self._forced = [False] * (n_io + n_cpu)
         for thread in range(n_io + n_cpu):
-            self._plan(self._about(200_000), lambda thread=thread: self._want(thread))
+            self._plan(self._about(200_000), partial(self._want, thread))
         while self._agenda:
             self._now, _, act = heapq.heappop(self._agenda)
             act()
@@ -124,8 +125,6 @@ class _Block:
     def _wake(self) -> None:
         if self._holder is None and self._waiting:
             self._acquire(self._waiting.pop(0), FLAG_WAITED)
-            row = self.rows[-1]
-            assert row[1] == len(self._waiting)
 
 
 class SyntheticSource:
