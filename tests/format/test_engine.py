@@ -148,3 +148,13 @@ def test_gaps_sudden_ends_and_sub_interpreters(tmp_path: Path) -> None:
         )
         counts = source.events["arg"][source.events["kind"] == K.GIL_LOST]
         assert lost == [{"n": int(counts.sum())}]
+
+
+def test_a_million_packets(tmp_path: Path) -> None:
+    source = SyntheticSource(510_000)
+    path = tmp_path / "t.pftrace"
+    write_trace(source, path)
+    with engine(path) as tp:
+        check_import(tp, source)
+        packets = query(tp, "select sum(iif(dur > 0, 2, 1)) as n from slice")
+        assert packets[0]["n"] > 1_000_000

@@ -21,6 +21,7 @@ from gilscope.perfetto.codec import interned_names
 from gilscope.perfetto.reader import TraceFile, open_trace
 from gilscope.perfetto.writer import write_trace
 from gilscope.trace.schema import NO_GIL, EventKind, EventSource, Metadata, Policy, Totals
+from gilscope.trace.story import checked
 
 K = EventKind
 
@@ -93,6 +94,15 @@ def test_synthetic_recordings_come_back(tmp_path: Path) -> None:
     assert (events_of(trace) == events).all()
     assert trace.metadata == source.metadata
     assert trace.totals == Totals(events=200_001, clamped=0)
+
+
+@pytest.mark.parametrize("n_events", [54, 1_000, 70_000])
+def test_synthetic_recordings_are_possible(n_events: int) -> None:
+    source = SyntheticSource(n_events, n_processes=3)
+    assert sum(len(batch) for batch in checked(source)) == n_events
+    assert source.metadata.end_ns == max(batch["time_ns"].max() for batch in source.batches())
+    with pytest.raises(ValueError, match="too few"):
+        SyntheticSource(53, n_processes=3)
 
 
 def test_unknown_states_gaps_and_sudden_ends(tmp_path: Path) -> None:
