@@ -25,6 +25,7 @@ PROBE = Extension(
         "gilscope/probe/process.c",
         "gilscope/probe/python.c",
         "gilscope/probe/interpose.c",
+        "gilscope/probe/exec.c",
         "gilscope/probe/bench.c",
     ],
     depends=HEADERS,

@@ -95,6 +95,11 @@ def _finish(directory: Path, trace: Path) -> int:
     with open_rings(directory) as rings:
         if reason := nothing_recorded(rings.metadata.command, rings.metadata.processes):
             say(reason)
+        if rings.unfollowed:
+            say(
+                f"{rings.unfollowed} programs were started with a cleared environment "
+                "and are not in the recording"
+            )
         return write_trace(rings, trace).events
 
 

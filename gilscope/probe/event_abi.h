@@ -143,7 +143,8 @@ struct gs_file_header {
     _Alignas(64) uint64_t next_unit;   /* writers add to it */
     uint64_t lost_unattached;          /* events of threads that could not get a page at all */
     uint64_t lost_processes;           /* processes that could not get a page */
-    _Alignas(64) uint32_t n_clocks;    /* snapshots below, in order of time, written by recorder */
+    uint64_t unfollowed; /* programs started with an environment that names no recording */
+    _Alignas(64) uint32_t n_clocks; /* snapshots below, in order of time, written by recorder */
     _Alignas(64) struct gs_clock_snapshot clocks[GS_MAX_CLOCKS];
 };
 static_assert(sizeof(struct gs_file_header) <= GS_UNIT_BYTES, "the header fits its unit");

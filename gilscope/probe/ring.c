@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -28,7 +29,10 @@ int gs_ring_map(struct gs_ring *ring, const char *path) {
     off_t bytes = lseek(fd, 0, SEEK_END);
     void *map = MAP_FAILED;
     uint64_t length = bytes > 0 ? (uint64_t)bytes : 0;
-    /* Under RLIMIT_AS a part of the file is better than none of it. */
+    /* Under RLIMIT_AS a part of the file has to do: the space is the program's. */
+    struct rlimit space;
+    if (getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur / 16 < length)
+        length = space.rlim_cur / 16 / GS_UNIT_BYTES * GS_UNIT_BYTES;
     while (length >= 64 * GS_UNIT_BYTES) {
         map = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
         if (map != MAP_FAILED)

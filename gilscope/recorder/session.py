@@ -9,6 +9,7 @@ import ctypes
 import errno
 import mmap
 import os
+import resource
 import shutil
 import struct
 import tempfile
@@ -70,6 +71,9 @@ class Session:
         try:
             free = shutil.disk_usage(self.directory).free
             limit = max_bytes or min(MOST_BYTES, free // 2)
+            space, _ = resource.getrlimit(resource.RLIMIT_AS)
+            if space != resource.RLIM_INFINITY:
+                limit = min(limit, space // 16)  # what the probe will map of it
             self.limit_bytes = max(limit, LEAST_BYTES) // UNIT * UNIT
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._fd = os.open(self.path, flags, 0o600)

@@ -148,7 +148,7 @@ class RingSource:
     def _read_metadata(self) -> Metadata:
         n_processes, n_threads, *_ = self._counts(self._order)
         _, _, clock, _, _, _, stop, _, _ = _FILE_HEADER.unpack_from(self._map)
-        lost_unattached, _ = struct.unpack_from("<QQ", self._map, _LOST_OFFSET)
+        lost_unattached, _, self.unfollowed = struct.unpack_from("<QQQ", self._map, _LOST_OFFSET)
         _, monotonic, boottime, realtime = _SNAPSHOT.unpack_from(self._map, _CLOCKS_OFFSET)
         threads = [self._thread(i) for i in range(n_threads)]
         processes, gils = self._processes(n_processes, threads)
