@@ -23,8 +23,8 @@ TOP = 10
 WIDE = 130  # columns from which a thread's bar and its waits share a line
 CAUSES = 3  # named for each waiter
 _NAME_WIDTH = 22
-_NARROW_NAME_WIDTH = 15
-_SMALL = 0.01  # of the longest waiting, below which a waiter is not explained
+_NARROW_NAME_WIDTH = 18
+_SMALL = 0.01  # of the longest waiting, or of a waiter's, below which nothing is explained
 
 _STYLES = {"held": "green", "waiting": "red", "outside": "bright_black"}
 _CLASS_STYLES = {"io": "cyan", "cpu": "magenta", "mixed": "yellow", "idle": "bright_black"}
@@ -58,9 +58,8 @@ def view(summary: Row, width: int, top: int, glyphs: str) -> RenderableType:
             quiet = sum(t["waiting_ns"] for _, t in threads) - sum(
                 t["waiting_ns"] for _, t in shown
             )
-            parts.append(
-                Text(f"and {left:,} more threads, which waited {duration(quiet)} in all", "dim")
-            )
+            more = "1 more thread, which" if left == 1 else f"{left:,} more threads, which"
+            parts.append(Text(f"and {more} waited {duration(quiet)} in all", "dim"))
         blame = _blame(shown, names)
         if blame:
             parts += [Text(), blame]
@@ -140,9 +139,11 @@ def _threads(
     shown: list[tuple[Row, Row]], names: dict[int, str], width: int, *, glyphs: str, waits: bool
 ) -> Table:
     table = _table()
-    table.add_column("thread, worst first", max_width=_NAME_WIDTH, overflow="ellipsis")
+    table.add_column(
+        "thread, worst first", max_width=_NAME_WIDTH, no_wrap=True, overflow="ellipsis"
+    )
     table.add_column("kind")
-    bar_width = max(10, min(40, width // 3 - 4 if waits else width - _NAME_WIDTH - 36))
+    bar_width = max(10, min(40, width // 3 - 4 if waits else width - _NAME_WIDTH - 31))
     table.add_column("its life", width=bar_width)
     for share in ("held", "waiting", "outside"):
         table.add_column(share, justify="right")
@@ -166,7 +167,9 @@ _WAIT_HEADERS = ("IO wait p50", "p99", "max", "CPU wait p50", "p99", "max")
 
 def _waits(shown: list[tuple[Row, Row]], names: dict[int, str]) -> Table:
     table = _table()
-    table.add_column("each wait took", max_width=_NARROW_NAME_WIDTH, overflow="ellipsis")
+    table.add_column(
+        "each wait took", max_width=_NARROW_NAME_WIDTH, no_wrap=True, overflow="ellipsis"
+    )
     for header in _WAIT_HEADERS:
         table.add_column(header, justify="right")
     for _, thread in shown:
@@ -209,18 +212,17 @@ def _blame(shown: list[tuple[Row, Row]], names: dict[int, str]) -> Table | None:
     if not waiters:
         return None
     table = _table()
-    table.add_column("who waited", max_width=_NAME_WIDTH, overflow="ellipsis")
+    table.add_column("who waited", max_width=_NAME_WIDTH, no_wrap=True, overflow="ellipsis")
     table.add_column("in all", justify="right")
     table.add_column("because", overflow="fold")
     for thread in waiters:
         rows = sorted(causes[thread["id"]], key=lambda row: -row["wait_ns"])
-        because = [
-            f"{_cause(row, names)} {percent(row['wait_ns'], thread['waiting_ns'])}"
-            for row in rows[:CAUSES]
-        ]
-        if len(rows) > CAUSES:
-            rest = sum(row["wait_ns"] for row in rows[CAUSES:])
-            because.append(f"{len(rows) - CAUSES:,} more {percent(rest, thread['waiting_ns'])}")
+        total = thread["waiting_ns"]
+        told = [rows[0], *(r for r in rows[1:CAUSES] if r["wait_ns"] >= _SMALL * total)]
+        because = [f"{_cause(row, names)} {percent(row['wait_ns'], total)}" for row in told]
+        rest = total - sum(row["wait_ns"] for row in told)
+        if rest >= _SMALL * total:
+            because.append(f"{len(rows) - len(told):,} more causes {percent(rest, total)}")
         table.add_row(
             Text(names[thread["id"]]), duration(thread["waiting_ns"]), Text(", ".join(because))
         )
@@ -245,15 +247,21 @@ def _legend(glyphs: str) -> Text:
     legend.append(outside * 2, _STYLES["outside"])
     legend.append(" needs no GIL (IO, sleep, C code)\n", "dim")
     legend.append(
-        "IO wait: after it gave the GIL up by itself; CPU wait: after it was made to yield.\n"
-        "waking up: the GIL was free until it took it; overtaken: free, and another took it.",
+        "IO wait: after it gave the GIL up by itself; CPU wait: after a forced yield.\n"
+        "waking up: the GIL was free until it took it; overtaken: another took it first.",
         "dim",
     )
     return legend
 
 
 def _table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
+    return Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        header_style="dim",
+    )
 
 
 def _worst_first(summary: Row) -> list[tuple[Row, Row]]:

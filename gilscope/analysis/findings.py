@@ -134,7 +134,7 @@ def _notes(summary: Row) -> list[Finding]:
     if inferred:
         text = f"forced yields are inferred from the calls of Python {_versions(inferred)}"
         if any(version < (3, 13) for version in inferred):
-            text += "; before 3.13 some of them look voluntary"
+            text += "; before 3.13 many of them look voluntary"
         found.append(text + ".")
     if clamped := summary["clock"]["clamped"]:
         total = max(summary["events"], 1)

@@ -1,4 +1,4 @@
-"""story.c and the folds under the address and undefined-behaviour sanitizers, damaged events too."""
+"""story.c and the folds under sanitizers, with damaged events too."""
 
 from __future__ import annotations
 

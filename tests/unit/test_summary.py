@@ -1,0 +1,257 @@
+"""The summary: its exact shape, the classes of threads, what the findings say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from support.stories import MemorySource, StoryBuilder, rolled_story, told
+
+from gilscope.analysis import classification as rules
+from gilscope.analysis.summary import summarise
+from gilscope.analysis.units import duration, escaped, percent
+from gilscope.trace.model import Trace
+from gilscope.trace.schema import EventKind as K
+
+MS = 1_000_000
+DISTRIBUTION = {"count", "sum", "mean", "p50", "p90", "p99", "max"}
+KEYS = {
+    "schema command duration_ns events lost_events stopped exit_code clock policy processes"
+    " findings",
+    "id pid command python feed interpreter life_ns lost_events unclean_end inferred gils threads"
+    " blame conditions locks atomic",
+    "id held_ns idle_ns contended_ns switches forced_yields max_waiters",
+    "id tid name gil class life_ns held_ns waiting_ns outside_ns acquires contended_acquires"
+    " voluntary_releases forced_yields requests_made wait_ns io_wait_ns cpu_wait_ns hold_ns"
+    " wakeup_ns",
+    "waiter holder reason wait_ns waits waiter_site holder_site",
+    "name grace_ns switch_interval_ns",
+    "source clamped",
+    "severity text",
+    " ".join(DISTRIBUTION),
+}
+
+
+def summary_of(source: MemorySource) -> dict[str, Any]:
+    return summarise(Trace.from_source(source))
+
+
+def shapes(value: object) -> set[frozenset[str]]:
+    """The sets of keys of all dictionaries in `value`."""
+    found: set[frozenset[str]] = set()
+    if isinstance(value, dict):
+        found.add(frozenset(value))
+        value = list(value.values())
+    if isinstance(value, list):
+        found = found.union(*(shapes(item) for item in value))
+    return found
+
+
+def convoy(turns: int = 100, *, mislabelled: bool = False, interval: int = 5 * MS) -> StoryBuilder:
+    """An echo thread (2) beside a spinning one (1): it gets a turn an interval."""
+    builder = StoryBuilder()
+    builder.process()
+    main, spin, echo = builder.thread(), builder.thread(name="spin"), builder.thread(name="echo")
+    gil = builder.gil()
+    builder.event(0, K.PROCESS_START, main)
+    # A start-up of long stretches in the thread that will be the echo server.
+    builder.event(10, K.GIL_ACQUIRE, echo, gil)
+    builder.event(80 * MS, K.GIL_RELEASE, echo, gil)
+    builder.event(80 * MS, K.GIL_ACQUIRE, spin, gil)
+    time = 80 * MS
+    for _ in range(turns):
+        builder.event(time + 50_000, K.GIL_WAIT, echo, gil, arg=1)
+        time += 50_000 + interval
+        builder.event(time, K.GIL_REQUEST, echo, gil, arg=1)
+        forced = K.GIL_RELEASE if mislabelled else K.GIL_YIELD
+        builder.event(time + 1_000, forced, spin, gil, arg=1)
+        builder.event(time + 9_000, K.GIL_ACQUIRE, echo, gil, flags=1)
+        builder.event(time + 9_500, K.GIL_WAIT, spin, gil, arg=1, flags=int(not mislabelled))
+        builder.event(time + 40_000, K.GIL_RELEASE, echo, gil, arg=1)
+        builder.event(time + 45_000, K.GIL_ACQUIRE, spin, gil, flags=1)
+        time += 45_000
+    builder.event(time + 1, K.PROCESS_END, main)
+    return builder
+
+
+def classes(source: MemorySource) -> dict[str, str]:
+    summary = summary_of(source)
+    return {t["name"]: t["class"] for p in summary["processes"] for t in p["threads"]}
+
+
+def test_every_key_is_the_contracts() -> None:
+    summary = summary_of(rolled_story(3, 4_000, ((4, 2), (3, 1))))
+    assert shapes(summary) == {frozenset(keys.split()) for keys in KEYS}
+    assert json.loads(json.dumps(summary)) == summary
+    for process in summary["processes"]:
+        assert (process["conditions"], process["locks"], process["atomic"]) == (None, None, None)
+        ids = {t["id"] for t in process["threads"]}
+        assert {row["waiter"] for row in process["blame"]} <= ids
+        assert {row["holder"] for row in process["blame"]} <= ids | {None}
+        spent = [row["wait_ns"] for row in process["blame"]]
+        assert spent == sorted(spent, reverse=True)
+
+
+def test_an_empty_distribution_is_null_not_zero() -> None:
+    summary = summary_of(told("0 a process.start\n1 a gil.acquire\n2 a process.end"))
+    thread = summary["processes"][0]["threads"][0]
+    expected = dict.fromkeys(DISTRIBUTION) | {"count": 0}
+    assert thread["wait_ns"] == thread["cpu_wait_ns"] == thread["wakeup_ns"] == expected
+    assert thread["hold_ns"]["max"] == 1
+
+
+@pytest.mark.parametrize("mislabelled", [False, True])
+@pytest.mark.parametrize("interval", [5 * MS, 100_000])
+def test_convoy_is_told_apart(mislabelled: bool, interval: int) -> None:
+    """Even where forced yields look voluntary, and at a short switch interval."""
+    source = convoy(mislabelled=mislabelled, interval=interval).source()
+    assert classes(source) == {"MainThread": "idle", "spin": "cpu", "echo": "io"}
+
+
+def use(**changes: int) -> rules.Usage:
+    usage = {
+        "life_ns": 1_000 * MS,
+        "held_ns": 100 * MS,
+        "waiting_ns": 0,
+        "asks": 1_000,
+        "long_ns": 0,
+        "stretches": 1_000,
+        "voluntary": 1_000,
+        "forced": 0,
+    }
+    return rules.Usage(**(usage | changes))
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        (use(), "io"),
+        (use(long_ns=50 * MS), "cpu"),
+        (use(long_ns=50 * MS - 1), "io"),
+        (use(voluntary=500, forced=500), "io"),
+        (use(voluntary=499, forced=501), "mixed"),
+        (use(stretches=200), "io"),
+        (use(stretches=199), "mixed"),
+        (use(held_ns=0), "idle"),
+        (use(held_ns=10 * MS - 1, asks=9), "idle"),
+        (use(held_ns=10 * MS - 1, asks=10), "io"),
+        (use(held_ns=10 * MS, asks=9), "io"),
+        (use(held_ns=0, waiting_ns=500 * MS, asks=0, stretches=0, voluntary=0), "io"),
+    ],
+)
+def test_thresholds(usage: rules.Usage, expected: str) -> None:
+    assert rules.classify(usage) == expected
+
+
+def test_a_requested_release_that_blocks_ends_a_stretch() -> None:
+    """A request alone does not make a release forced: the thread must ask again at once."""
+    text = ["0 a process.start", "0 b thread.start"]
+    time = 10
+    for _ in range(50):
+        text += [
+            f"{time} a gil.acquire",
+            f"{time + 1} b gil.wait io",
+            f"{time + 300_000} b gil.request",
+            f"{time + 300_010} a gil.release arg=1",
+            f"{time + 300_020} b gil.acquire waited",
+            f"{time + 300_030} b gil.release",
+        ]
+        time += 300_010 + rules.PROMPT_NS + 1
+    source = told("\n".join([*text, f"{time} a process.end"]))
+    assert classes(source)["a"] == "io"
+
+
+def verdict(source: MemorySource) -> str:
+    return summary_of(source)["findings"][0]["text"]
+
+
+def test_verdict_names_victim_holder_and_number() -> None:
+    assert verdict(convoy().source()) == (
+        "`echo` waited 5.01 ms (p99) for the GIL when it came back from IO;"
+        " `spin` held it >99 % of that time."
+    )
+
+
+def test_verdict_of_computing_threads() -> None:
+    text = "0 a process.start\n1 a gil.acquire\n2 b gil.wait io\n"
+    for turn in range(6):
+        holder, waiter = "ab"[turn % 2], "ba"[turn % 2]
+        at = (turn + 1) * 5 * MS
+        text += f"{at} {holder} gil.yield\n{at + 9} {waiter} gil.acquire waited\n"
+        text += f"{at + 20} {holder} gil.wait cpu\n"
+    text += f"{40 * MS} a process.end"
+    assert verdict(told(text)).startswith(
+        "`b` and 1 more compute on one GIL: they waited 50 % of their time for it."
+    )
+
+
+def test_verdict_when_all_is_well() -> None:
+    text = "0 a process.start\n0 b thread.start\n1 a gil.acquire\n"
+    text += "700 b gil.wait io\n1000 a gil.release\n"
+    text += "1001 b gil.acquire waited\n50000 b gil.release\n50000 a process.end"
+    found = summary_of(told(text))["findings"]
+    assert found[0]["severity"] == "ok"
+    assert found[0]["text"] == (
+        "nothing to fix: threads waited 0.3 % of their time for the GIL,"
+        " `b` most (longest wait 301 ns)."
+    )
+
+
+def test_what_is_not_whole_is_said() -> None:
+    source = told(
+        "0 a process.start\n1 a gil.acquire\n9 a process.end arg=1",
+        lost_events=7,
+        stopped="max-size",
+    )
+    texts = [f["text"] for f in summary_of(source)["findings"] if f["severity"] == "warning"]
+    assert len(texts) == 3
+    assert texts[0].startswith("7 events were lost (70 %)")
+    assert texts[1].startswith("recording stopped early (max-size)")
+    assert texts[2].startswith("1 of 1 processes ended without saying so")
+
+
+def test_a_trace_without_events_says_so() -> None:
+    assert verdict(StoryBuilder().source()) == "the trace has 0 events."
+    builder = StoryBuilder()
+    builder.process(interpreter="free-threaded")
+    builder.event(0, K.PROCESS_START, builder.thread())
+    assert "1 of 1 processes ran a free-threaded Python" in verdict(builder.source())
+
+
+@pytest.mark.parametrize(
+    ("ns", "text"),
+    [
+        (0, "0 ns"),
+        (999, "999 ns"),
+        (1_000, "1 µs"),
+        (38_200, "38.2 µs"),
+        (4_930_000, "4.93 ms"),
+        (999_900_000, "1 s"),
+        (12_400_000_000, "12.4 s"),
+        (130_000_000_000, "130 s"),
+        (5_000_000_000_000, "5,000 s"),
+    ],
+)
+def test_durations(ns: int, text: str) -> None:
+    assert duration(ns) == text
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "text"),
+    [
+        (0, 100, "0 %"),
+        (1, 10_000, "<0.1 %"),
+        (3, 1_000, "0.3 %"),
+        (98, 100, "98 %"),
+        (9_999, 10_000, ">99 %"),
+        (100, 100, "100 %"),
+        (0, 0, "0 %"),
+    ],
+)
+def test_percents(part: int, whole: int, text: str) -> None:
+    assert percent(part, whole) == text
+
+
+def test_names_cannot_move_the_cursor() -> None:
+    assert escaped("a\x1b[31m\n\u202eü") == r"a\x1b[31m\n\u202eü"
