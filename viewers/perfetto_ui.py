@@ -190,8 +190,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.connection.sendfile(stream)
 
     def handle(self) -> None:
-        """As the base class, but a browser may leave at any time."""
-        with suppress(ConnectionError, TimeoutError):
+        """As the base class; a browser may leave at any time, and a file may have been removed."""
+        with suppress(OSError):
             super().handle()
 
 
@@ -230,7 +230,8 @@ def online_server(trace: Path) -> TraceServer:
 def offline_server(trace: Path) -> TraceServer:
     """A server of trace and UI on a free port. Raises InstallationError: there is no UI."""
     root = _offline_ui()
-    files = {"/" + file.relative_to(root).as_posix(): file for file in root.rglob("*.*")}
+    found = {"/" + path.relative_to(root).as_posix(): path for path in root.rglob("*")}
+    files = {name: path for name, path in found.items() if path.is_file()}
     return TraceServer(trace, files=files | {"/": root / "index.html"})
 
 

