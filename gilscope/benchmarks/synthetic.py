@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -127,6 +127,11 @@ class _Block:
             self._acquire(self._waiting.pop(0), FLAG_WAITED)
 
 
+@cache
+def _block(seed: int, n_io: int, n_cpu: int) -> tuple[Row, ...]:
+    return tuple(_Block(seed, n_io, n_cpu).rows)
+
+
 class SyntheticSource:
     """An EventSource of exactly `n_events` events.
 
@@ -151,7 +156,7 @@ class SyntheticSource:
             _Telling(
                 process,
                 n_threads,
-                _Block(seed + process, n_io, n_cpu).rows,
+                _block(seed + process, n_io, n_cpu),
                 n_events // n_processes + (process < n_events % n_processes),
             )
             for process in range(n_processes)
@@ -222,7 +227,7 @@ class SyntheticSource:
 class _Telling:
     """One process's story: its threads start, its block is told over and over, its threads end."""
 
-    def __init__(self, process: int, n_threads: int, rows: list[Row], n_events: int) -> None:
+    def __init__(self, process: int, n_threads: int, rows: tuple[Row, ...], n_events: int) -> None:
         self.process = process
         self._first_thread = process * n_threads
         self._n_threads = n_threads

@@ -69,8 +69,8 @@ class TraceFile:
     def locate(self, index: int) -> int:
         """Return the offset of the packet of event number `index`. Raises TraceError, IndexError.
 
-        Events of several packets (an acquire ends the wait first) are where the last of those lies
-        that they cannot be told without.
+        Of an event of several packets (an acquire ends the wait first) it is the one that tells its
+        number of waiters.
         """
         room = np.empty(min(index + 1, _BATCH), dtype=EVENT_DTYPE)
         with closing(_Scan(self._path)) as scan:
