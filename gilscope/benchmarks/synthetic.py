@@ -231,7 +231,7 @@ class _Telling:
         self.process = process
         self._first_thread = process * n_threads
         self._n_threads = n_threads
-        self._block = np.array(rows, dtype=EVENT_DTYPE)
+        self._block = np.array(list(rows), dtype=EVENT_DTYPE)
         self._block["thread"] += self._first_thread
         self._block["gil"] = process
         self._span_ns = int(self._block["time_ns"][-1]) + _GAP_NS
