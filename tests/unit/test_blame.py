@@ -129,8 +129,16 @@ def test_percentiles_are_values_of_nearest_rank(values: list[int]) -> None:
     assert row["count"] == len(values)
 
 
-def test_percentiles_of_a_hundred_thousand_equal_or_sorted_values() -> None:
-    for values in (np.zeros(100_000, np.int64), np.arange(100_000, dtype=np.int64)):
+def test_percentiles_of_a_hundred_thousand_values() -> None:
+    dice = np.random.default_rng(1)
+    for values in (
+        np.zeros(100_000, np.int64),
+        np.arange(100_000, dtype=np.int64),
+        np.arange(100_000, dtype=np.int64)[::-1] - 50_000,
+        dice.integers(5_000_000, 5_000_900, 100_000),
+        (10.0 ** dice.uniform(0, 18.9, 100_000)).astype(np.int64) // 100_000,
+        2 ** dice.integers(0, 46, 100_000),
+    ):
         expected = [nearest_rank(values.tolist(), percent) for percent in (50, 90, 99)]
         row = distribution_of(values)
         assert [row["p50"], row["p90"], row["p99"]] == expected

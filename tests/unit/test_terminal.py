@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def unused_gil() -> MemorySource:
     return builder.source()
 
 
+@cache
 def crowd() -> MemorySource:
     builder = StoryBuilder()
     builder.process()
