@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gilscope.errors import TraceError
 
@@ -13,8 +12,7 @@ RINGS = "rings"
 NOTES = "recording.json"
 
 
-@dataclass(frozen=True)
-class Notes:
+class Notes(NamedTuple):
     """Written when a recording begins and again, with more, when it ends."""
 
     command: tuple[str, ...]
@@ -23,11 +21,11 @@ class Notes:
     root_end_ns: int | None = None  # CLOCK_MONOTONIC: the recorder saw the command's process end
     exit_code: int | None = None
     stopped: str | None = None  # "max-size" | "disk-full"
-    policy: dict[str, Any] = field(default_factory=dict)  # the fields of schema.Policy
+    policy: dict[str, Any] | None = None  # the fields of schema.Policy
 
     def write(self, directory: Path) -> None:
         """Write the notes into a recording's directory. Raises OSError."""
-        (directory / NOTES).write_text(json.dumps(asdict(self)), encoding="utf-8")
+        (directory / NOTES).write_text(json.dumps(self._asdict()), encoding="utf-8")
 
     @classmethod
     def read(cls, directory: Path) -> Notes:

@@ -6,8 +6,8 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from gilscope import __version__, _native
 from gilscope.errors import UsageError
@@ -19,8 +19,7 @@ PRELOAD = "LD_PRELOAD"
 RINGS = "GILSCOPE_RINGS"
 
 
-@dataclass(frozen=True)
-class Recorded:
+class Recorded(NamedTuple):
     """What came of it. The rings are the caller's to read and to discard."""
 
     session: Session
@@ -57,7 +56,7 @@ def record(command: Sequence[str], max_bytes: int | None = None, follow: bool = 
     except UsageError:
         session.discard()
         raise
-    notes = replace(notes, root_pid=pid, root_end_ns=ended_ns, exit_code=exit_code, stopped=stopped)
+    notes = notes._replace(root_pid=pid, root_end_ns=ended_ns, exit_code=exit_code, stopped=stopped)
     notes.write(session.directory)
     return Recorded(session, notes)
 

@@ -10,9 +10,7 @@ import errno
 import mmap
 import os
 import resource
-import shutil
 import struct
-import tempfile
 import time
 from pathlib import Path
 
@@ -34,6 +32,12 @@ _NEXT_UNIT_OFFSET = 128
 _PROCESS_PAGE = 0x50534731
 
 
+def free_bytes(place: str | Path) -> int:
+    """Bytes that this user may still write in a file system."""
+    status = os.statvfs(place)
+    return status.f_bavail * status.f_frsize
+
+
 def choose_directory() -> Path:
     """Where rings live: memory-backed if possible, private to the user.
 
@@ -41,14 +45,16 @@ def choose_directory() -> Path:
     directory that can be written to and has room. Raises RecordingError.
     """
     asked = os.environ.get("GILSCOPE_DIR")
-    usual = ["/dev/shm", os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir()]
+    usual = ["/dev/shm", os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"), "/tmp"]
     problems = []
     for place in filter(None, [asked] if asked else usual):
         try:
-            if shutil.disk_usage(place).free < 2 * LEAST_BYTES:
+            if free_bytes(place) < 2 * LEAST_BYTES:
                 problems.append(f"{place}: full")
                 continue
-            return Path(tempfile.mkdtemp(prefix="gilscope-", dir=place))
+            directory = Path(place, f"gilscope-{os.urandom(6).hex()}")
+            directory.mkdir(mode=0o700)
+            return directory
         except OSError as error:
             problems.append(f"{place}: {error.strerror}")
     raise RecordingError(
@@ -69,8 +75,7 @@ class Session:
         self.path = self.directory / RINGS
         self.disk_full = False
         try:
-            free = shutil.disk_usage(self.directory).free
-            limit = max_bytes or min(MOST_BYTES, free // 2)
+            limit = max_bytes or min(MOST_BYTES, free_bytes(self.directory) // 2)
             space, _ = resource.getrlimit(resource.RLIMIT_AS)
             if space != resource.RLIM_INFINITY:
                 limit = min(limit, space // 16)  # what the probe will map of it
@@ -157,6 +162,8 @@ class Session:
 
     def discard(self) -> None:
         """Remove the directory and all that is in it."""
+        import shutil  # noqa: PLC0415 - not needed before the program has run
+
         shutil.rmtree(self.directory, ignore_errors=True)
 
 

@@ -168,7 +168,7 @@ class RingSource:
             stopped=stopped,
             exit_code=self.notes.exit_code,
             gilscope=self.notes.gilscope,
-            policy=Policy(**self.notes.policy),
+            policy=Policy(**(self.notes.policy or {})),
             processes=tuple(processes),
             threads=tuple(threads),
             gils=tuple(gils),
