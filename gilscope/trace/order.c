@@ -93,11 +93,19 @@ static int64_t head_time(struct gs_order *order, const struct thread *thread) {
     return gs_order_to_ns(order, thread->head->stamp_kind >> GS_KIND_BITS);
 }
 
+static int comes_twice(struct gs_order *order, uint32_t thread) {
+    return gs_order_fail(order, "offset 0x%" PRIx64 ": sequence number %" PRIu64 " comes twice",
+                         gs_offset_of(order, order->threads[thread].head),
+                         head_sequence(order, thread));
+}
+
 /* Queues a GIL whose next event stands at the head of a thread. */
 static int queue_gil(struct gs_order *order, uint32_t id) {
     struct gil *gil = &order->gils[id];
     if (gil->queued || gil->n == 0 || head_sequence(order, gil->heap[0]) > gil->expected)
         return 0;
+    if (head_sequence(order, gil->heap[0]) < gil->expected)
+        return comes_twice(order, gil->heap[0]);
     gil->queued = true;
     return push(order,
                 (struct candidate){head_time(order, &order->threads[gil->heap[0]]), id, GIL});
@@ -128,8 +136,7 @@ static int announce(struct gs_order *order, uint32_t id) {
                              gs_offset_of(order, thread->head), index, process->n_gils);
     struct gil *gil = &order->gils[process->first_gil + index];
     if (head_sequence(order, id) < gil->expected)
-        return gs_order_fail(order, "offset 0x%" PRIx64 ": sequence number %" PRIu64 " comes twice",
-                             gs_offset_of(order, thread->head), head_sequence(order, id));
+        return comes_twice(order, id);
     if (gil_push(order, gil, id))
         return -1;
     return queue_gil(order, process->first_gil + (uint32_t)index);
@@ -157,13 +164,13 @@ GS_EXPORT int gs_order_begin(struct gs_order *order, const int64_t *end_ns,
  * time says where it goes on. */
 static struct gil *find_gap(struct gs_order *order) {
     struct gil *earliest = NULL;
-    int64_t time_ns = INT64_MAX;
+    int64_t time_ns = 0;
     for (uint64_t i = 0; i < order->n_gils; i++) {
         struct gil *gil = &order->gils[i];
         if (gil->n == 0)
             continue;
         int64_t its = head_time(order, &order->threads[gil->heap[0]]);
-        if (its < time_ns) {
+        if (!earliest || its < time_ns) {
             time_ns = its;
             earliest = gil;
         }

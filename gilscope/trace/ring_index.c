@@ -38,21 +38,32 @@ static int64_t ticks_since_start(const struct gs_order *order, uint64_t ticks) {
     return (int64_t)delta >> GS_KIND_BITS;
 }
 
+/* So that sums of times stay within their type. */
+static bool sane_clocks(const struct gs_file_header *header) {
+    for (uint32_t i = 0; i < header->n_clocks && i < GS_MAX_CLOCKS; i++)
+        if (header->clocks[i].monotonic_ns < 0 || header->clocks[i].monotonic_ns > INT64_MAX / 4)
+            return false;
+    return true;
+}
+
+/* Each snapshot that is later than all before it ends a segment; one that is not was being moved
+ * when its recorder died (gs_ring_clock). */
 static void build_clock(struct gs_order *order) {
     const struct gs_file_header *header = order->header;
     uint32_t n = header->n_clocks < GS_MAX_CLOCKS ? header->n_clocks : GS_MAX_CLOCKS;
-    double slope = 1.0;
-    for (uint32_t i = 0; i + 1 < n; i++) {
-        const struct gs_clock_snapshot *a = &header->clocks[i], *b = a + 1;
+    const struct gs_clock_snapshot *a = &header->clocks[0];
+    for (uint32_t i = 1; i < n; i++) {
+        const struct gs_clock_snapshot *b = &header->clocks[i];
         if (b->ticks <= a->ticks || b->monotonic_ns <= a->monotonic_ns)
             continue;
-        slope = (double)(b->monotonic_ns - a->monotonic_ns) / (double)(b->ticks - a->ticks);
+        double slope =
+            ((double)b->monotonic_ns - (double)a->monotonic_ns) / (double)(b->ticks - a->ticks);
         order->segments[order->n_segments++] =
             (struct segment){ticks_since_start(order, a->ticks), a->monotonic_ns, slope};
+        a = b;
     }
     if (order->n_segments == 0)
-        order->segments[order->n_segments++] =
-            (struct segment){0, header->clocks[0].monotonic_ns, slope};
+        order->segments[order->n_segments++] = (struct segment){0, a->monotonic_ns, 1.0};
 }
 
 GS_EXPORT int64_t gs_order_to_ns(struct gs_order *order, uint64_t ticks) {
@@ -64,7 +75,10 @@ GS_EXPORT int64_t gs_order_to_ns(struct gs_order *order, uint64_t ticks) {
         i++;
     order->segment = i;
     const struct segment *s = &order->segments[i];
-    return s->base_ns + (int64_t)((double)(t - s->base_ticks) * s->slope);
+    double delta = (double)(t - s->base_ticks) * s->slope;
+    if (delta > 0x1p61 || delta < -0x1p61) /* 73 years: a damaged file; stay within the type */
+        delta = delta > 0 ? 0x1p61 : -0x1p61;
+    return s->base_ns + (int64_t)delta;
 }
 
 /* ---- the index --------------------------------------------------------------------------------
@@ -239,6 +253,8 @@ GS_EXPORT struct gs_order *gs_order_open(const void *map, uint64_t bytes) {
                       order->header->abi_version, GS_ABI_VERSION);
     } else if (order->header->n_clocks == 0) {
         gs_order_fail(order, "no clock snapshot");
+    } else if (!sane_clocks(order->header)) {
+        gs_order_fail(order, "a clock snapshot outside all time");
     } else if (index_file(order) == 0) {
         build_clock(order);
         for (uint64_t i = 0; i < order->n_threads; i++)
