@@ -115,8 +115,8 @@ static inline void gs_on_acquire(struct gs_gil *gil) {
 static inline void gs_on_release(struct gs_gil *gil) {
     gil->holder = NULL;
     gs_writer.last_forced = false;
-    if (gs_recording())
-        gs_writer.last_release = gs_emit_gil(gil, GS_GIL_RELEASE, 0);
+    /* NULL where nothing is recorded: a yield must never correct an older record. */
+    gs_writer.last_release = gs_recording() ? gs_emit_gil(gil, GS_GIL_RELEASE, 0) : NULL;
 }
 
 /* The release just made was forced: corrects the kind of its record in place. */

@@ -56,6 +56,9 @@ static void thread_ends(void *unused) {
     }
     if (gs_emit(GS_THREAD_END, 0))
         writer->page->end_ticks = gs_clock_now(gs_process.clock);
+    /* Another library's destructor may run after this one and take the GIL once more. Nothing may
+     * follow a thread's end, so that attaches anew and reads as a thread of the same tid. */
+    *writer = (struct gs_writer){0};
 }
 
 static void count_loss(void) {

@@ -102,7 +102,10 @@ int gs_ring_extend(struct gs_file_header *header, int fd, uint64_t ready_units) 
         return 0;
     uint64_t bytes = (ready_units - from) * GS_UNIT_BYTES;
     /* fallocate first: it says ENOSPC where a store would raise SIGBUS. */
-    int error = posix_fallocate(fd, (off_t)(from * GS_UNIT_BYTES), (off_t)bytes);
+    int error;
+    do /* interrupted where the recorder was stopped and continued */
+        error = posix_fallocate(fd, (off_t)(from * GS_UNIT_BYTES), (off_t)bytes);
+    while (error == EINTR);
     if (error == 0)
         error = populate((char *)header + from * GS_UNIT_BYTES, bytes);
     if (error) /* what is ready is all there will be: a writer that needs more stops the recording
@@ -118,8 +121,8 @@ void gs_ring_clock(struct gs_file_header *header) {
     if (n == GS_MAX_CLOCKS) {
         for (n = 1; n < GS_MAX_CLOCKS / 2; n++)
             header->clocks[n] = header->clocks[2 * n];
-        /* A reader of a file whose recorder died just here sees a shorter table, never a torn one:
-         * all entries below n ascend at every moment. */
+        /* A reader of a file whose recorder died just here sees old ones behind new ones, and
+         * leaves out each that is not later than all before it. */
         __atomic_store_n(&header->n_clocks, n, __ATOMIC_RELEASE);
     }
     gs_clock_snapshot(header->clock_source, &header->clocks[n]);
