@@ -238,7 +238,7 @@ def _cause(row: Row, names: dict[int, str]) -> str:
 
 
 def _legend(glyphs: str) -> Text:
-    held, waiting, outside = glyphs
+    held, waiting, outside = tuple(glyphs)
     legend = Text()
     legend.append(held * 2, _STYLES["held"])
     legend.append(" holds the GIL  ", "dim")

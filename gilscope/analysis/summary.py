@@ -161,15 +161,19 @@ def _blame(trace: Trace, folded: Folded) -> dict[int, list[Row]]:
     """Rows by process, the longest first."""
     by_process = defaultdict(list)
     threads = trace.metadata.threads
-    order = np.argsort(-folded.blame["wait_ns"], kind="stable")
-    for row in _rows(folded.blame[order]):
-        by_process[threads[row["waiter"]].process].append(
+    table = folded.blame[np.argsort(-folded.blame["wait_ns"], kind="stable")]
+    fields = ("waiter", "holder", "reason", "wait_ns", "waits")
+    # Columns, not dictionaries: of 500 threads that all wait there are 250,000 rows.
+    for waiter, holder, reason, wait_ns, waits in zip(
+        *(table[field].tolist() for field in fields), strict=True
+    ):
+        by_process[threads[waiter].process].append(
             {
-                "waiter": row["waiter"],
-                "holder": holder_of(row["holder"]),
-                "reason": REASONS[row["reason"]],
-                "wait_ns": row["wait_ns"],
-                "waits": row["waits"],
+                "waiter": waiter,
+                "holder": holder_of(holder),
+                "reason": REASONS[reason],
+                "wait_ns": wait_ns,
+                "waits": waits,
                 "waiter_site": None,
                 "holder_site": None,
             }
