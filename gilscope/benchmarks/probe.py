@@ -149,7 +149,8 @@ def events(rounds: int) -> list[Figure]:
     """An event through the hot path, beside its floor: a time stamp and a 16-byte store."""
     from gilscope import _native  # noqa: PLC0415 - ctypes
 
-    cost, floor = [], []
+    cost: list[float] = []
+    floor: list[float] = []
     probe = str(_native.probe_path())
     with _recorded(sys.executable, EVENT_WORKER, probe, str(EVENTS)) as (worker, tick):
         for index in range(rounds):
@@ -166,7 +167,8 @@ def events(rounds: int) -> list[Figure]:
 
 def write_loop(interpreter: str, rounds: int, event_ns: float) -> list[Figure]:
     """A loop of GIL release and re-acquire: os.write to /dev/null, two events a turn."""
-    plain_ns, recorded_ns = [], []
+    plain_ns: list[float] = []
+    recorded_ns: list[float] = []
     with (
         _plain(interpreter, LOOP_WORKER) as plain,
         _recorded(interpreter, LOOP_WORKER) as (recorded, tick),
@@ -218,7 +220,8 @@ def start_up(rounds: int) -> Figure:
     took = []
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder, "start.pftrace")
-        command = [sys.executable, "-m", "gilscope", "record", "--no-summary", "-o", trace, program]
+        record = [sys.executable, "-m", "gilscope", "record", "--no-summary"]
+        command = [*record, "-o", str(trace), program]
         for _ in range(rounds + 1):
             begin = time.monotonic_ns()
             subprocess.run(command, check=True, capture_output=True)
