@@ -1,0 +1,328 @@
+/* Fake GIL users on the real ring.c, process.c and emit.h, read back by the real ring reader; to be
+ * compiled with -fsanitize=thread or address,undefined.
+ *
+ *     stress FILE MODE SEED [TURNS]
+ *
+ * FILE becomes the ring file. Modes:
+ *   threads   one process: this thread is the recorder, the others use one GIL
+ *   starved   the same, but the recorder lags: records are lost, and counted
+ *   limit     the file is too small: recording stops, nothing before the stop is missing
+ *   forks     two children, each with threads and a GIL of its own
+ *   killed    the same, but they are killed somewhere in the middle
+ * Checked: written = read + lost; sequence numbers have gaps only where records were lost; one
+ * holder at a time; a killed process's events are there up to the one in flight. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../../gilscope/probe/process.h"
+#include "../../gilscope/trace/event.h"
+
+struct gs_order *gs_order_open(const void *, uint64_t);
+const char *gs_order_error(const struct gs_order *);
+void gs_order_counts(const struct gs_order *, uint64_t[5]);
+void gs_order_thread(struct gs_order *, uint64_t, uint64_t *, uint64_t *, int64_t *);
+int gs_order_begin(struct gs_order *, const int64_t *, const uint8_t *);
+int64_t gs_order_next(struct gs_order *, struct gs_event *, int64_t, uint64_t *);
+void gs_order_close(struct gs_order *);
+
+enum { THREADS = 4, CHILDREN = 2, LIMIT_UNITS = 8192, GENERATIONS = 3 };
+
+#define CHECK(condition, ...)                                                                      \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition);                        \
+            fprintf(stderr, __VA_ARGS__);                                                          \
+            fputc('\n', stderr);                                                                   \
+            _exit(1);                                                                              \
+        }                                                                                          \
+    } while (0)
+
+/* Outlives the children. `begun` is counted before an event is emitted, `done` behind it. */
+static struct {
+    _Atomic uint64_t begun, done, yields;
+} *shared;
+
+static unsigned turns = 1500;
+static const char *mode;
+
+static bool is(const char *name) {
+    return strcmp(mode, name) == 0;
+}
+
+/* ---- a GIL as CPython makes it ----------------------------------------------------------------
+ */
+
+static struct {
+    pthread_mutex_t mutex;
+    pthread_cond_t cond;
+    bool locked, request;
+    uint64_t switches;
+    struct gs_gil gil;
+} fake = {.mutex = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
+
+#define COUNTED(call)                                                                              \
+    do {                                                                                           \
+        shared->begun++;                                                                           \
+        call;                                                                                      \
+        shared->done++;                                                                            \
+    } while (0)
+
+static void take(void) {
+    pthread_mutex_lock(&fake.mutex);
+    while (fake.locked) {
+        if (gs_writer.waiting)
+            gs_on_wait(&fake.gil); /* the same wait, entered again: no event */
+        else
+            COUNTED(gs_on_wait(&fake.gil));
+        uint64_t switches = fake.switches;
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += 20000;
+        if (until.tv_nsec >= 1000000000)
+            until = (struct timespec){until.tv_sec + 1, 0};
+        int result = pthread_cond_timedwait(&fake.cond, &fake.mutex, &until);
+        if (result == ETIMEDOUT && fake.locked && fake.switches == switches) {
+            fake.request = true;
+            COUNTED(gs_on_request(&fake.gil));
+        }
+    }
+    fake.locked = true;
+    fake.switches++;
+    fake.request = false;
+    COUNTED(gs_on_acquire(&fake.gil));
+    pthread_mutex_unlock(&fake.mutex);
+}
+
+static void drop(void) {
+    pthread_mutex_lock(&fake.mutex);
+    bool forced = fake.request;
+    fake.locked = false;
+    COUNTED(gs_on_release(&fake.gil));
+    pthread_cond_signal(&fake.cond);
+    pthread_mutex_unlock(&fake.mutex);
+    if (forced) {
+        shared->yields++;
+        gs_on_yield();
+    }
+}
+
+static void *use_gil(void *argument) {
+    uint64_t dice = (uint64_t)(uintptr_t)argument * 0x9e3779b97f4a7c15u + 1;
+    for (unsigned i = 0; i < turns; i++) {
+        take();
+        dice ^= dice << 13, dice ^= dice >> 7, dice ^= dice << 17;
+        if (dice % 4 == 0) /* let the others come while the GIL is taken */
+            sched_yield();
+        for (volatile unsigned spin = dice % 64 ? dice % 50 : 100000; spin > 0; spin--)
+            ;
+        drop();
+    }
+    return NULL;
+}
+
+/* Threads that come and go; they carry names, one of them longer than fits. */
+static void run_threads(unsigned seed) {
+    char name[GS_NAME_BYTES + 50];
+    memset(name, 'n', sizeof name - 1);
+    name[sizeof name - 1] = 0;
+    for (unsigned generation = 0; generation < GENERATIONS; generation++) {
+        pthread_t threads[THREADS];
+        for (unsigned i = 0; i < THREADS; i++)
+            CHECK(gs_thread_create(&threads[i], NULL, use_gil,
+                                   (void *)(uintptr_t)(seed * 100 + generation * 10 + i + 1),
+                                   i ? "worker" : name, pthread_create) == 0,
+                  "no thread");
+        for (unsigned i = 0; i < THREADS; i++)
+            pthread_join(threads[i], NULL);
+    }
+}
+
+static void *run_in_background(void *finished) {
+    run_threads(1);
+    __atomic_store_n((int *)finished, 1, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+/* ---- the recorder -----------------------------------------------------------------------------
+ */
+
+static void keep_ahead(int fd, uint64_t units) {
+    struct gs_file_header *header = gs_process.ring.header;
+    uint64_t next = __atomic_load_n(&header->next_unit, __ATOMIC_RELAXED);
+    CHECK(gs_ring_extend(header, fd, next + units) == 0, "cannot extend");
+}
+
+static void run_children(int fd, unsigned seed) {
+    pid_t pids[CHILDREN];
+    for (unsigned i = 0; i < CHILDREN; i++) {
+        pids[i] = fork();
+        if (pids[i] == 0) {
+            fake.gil = (struct gs_gil){.index = gs_next_gil_index()};
+            run_threads(seed + i);
+            gs_process_end();
+            _exit(0);
+        }
+        CHECK(pids[i] > 0, "no child");
+    }
+    uint64_t kill_at = is("killed") ? 500 + seed * 7919 % 20000 : UINT64_MAX;
+    for (unsigned left = CHILDREN; left > 0;) {
+        keep_ahead(fd, 512);
+        if (shared->done >= kill_at) {
+            for (unsigned i = 0; i < CHILDREN; i++)
+                kill(pids[i], SIGKILL);
+            kill_at = UINT64_MAX;
+        }
+        int status;
+        pid_t pid = waitpid(-1, &status, WNOHANG);
+        if (pid == 0) {
+            sched_yield();
+            continue;
+        }
+        CHECK(is("killed") || (WIFEXITED(status) && WEXITSTATUS(status) == 0), "child: 0x%x",
+              status);
+        left--;
+    }
+}
+
+static void run_here(int fd) {
+    int finished = 0;
+    pthread_t runner;
+    fake.gil.index = gs_next_gil_index();
+    CHECK(pthread_create(&runner, NULL, run_in_background, &finished) == 0, "no thread");
+    for (unsigned lap = 0; !__atomic_load_n(&finished, __ATOMIC_ACQUIRE); lap++) {
+        if (!is("starved"))
+            keep_ahead(fd, 512);
+        else if (lap % 400 == 0) /* a unit here and there, whatever they need */
+            CHECK(gs_ring_extend(gs_process.ring.header, fd,
+                                 gs_process.ring.header->ready_units + 3) == 0,
+                  "cannot extend");
+        sched_yield();
+    }
+    pthread_join(runner, NULL);
+}
+
+/* ---- the reader -------------------------------------------------------------------------------
+ */
+
+static void read_back(const char *path) {
+    int fd = open(path, O_RDONLY);
+    off_t bytes = lseek(fd, 0, SEEK_END);
+    const unsigned char *map = mmap(NULL, (size_t)bytes, PROT_READ, MAP_SHARED, fd, 0);
+    CHECK(map != MAP_FAILED, "cannot map");
+    const struct gs_file_header *header = (const void *)map;
+    struct gs_order *order = gs_order_open(map, (uint64_t)bytes);
+    CHECK(order, "out of memory");
+    CHECK(!*gs_order_error(order), "%s", gs_order_error(order));
+    uint64_t counts[5];
+    gs_order_counts(order, counts);
+    int64_t ends[CHILDREN + 1] = {0};
+    uint8_t unclean[CHILDREN + 1] = {0};
+    CHECK(counts[0] <= CHILDREN + 1, "%lu processes", (unsigned long)counts[0]);
+    uint64_t lost = header->lost_unattached;
+    for (uint64_t i = 0; i < counts[1]; i++) {
+        uint64_t at, process;
+        int64_t last;
+        gs_order_thread(order, i, &at, &process, &last);
+        const struct gs_thread_page *page = (const void *)(map + at);
+        CHECK(strlen(page->name) < GS_NAME_BYTES, "a name without an end");
+        lost += page->lost;
+    }
+    CHECK(gs_order_begin(order, ends, unclean) == 0, "%s", gs_order_error(order));
+    uint64_t read = 0, yields = 0, starts = 0, ends_read = 0, gaps = 0;
+    int64_t holder[CHILDREN + 1];
+    int64_t last_of_gil[CHILDREN + 1] = {0};
+    memset(holder, -1, sizeof holder);
+    static struct gs_event events[1000];
+    int64_t n;
+    while ((n = gs_order_next(order, events, 1000, NULL)) > 0)
+        for (int64_t i = 0; i < n; i++) {
+            const struct gs_event *e = &events[i];
+            starts += e->kind == GS_THREAD_START;
+            ends_read += e->kind == GS_THREAD_END;
+            if (e->gil == GS_NO_GIL)
+                continue;
+            CHECK(e->gil <= CHILDREN && e->time_ns >= last_of_gil[e->gil], "time runs back");
+            last_of_gil[e->gil] = e->time_ns;
+            int64_t *holds = &holder[e->gil];
+            if (e->kind == GS_GIL_LOST) {
+                gaps += e->arg;
+                *holds = -1;
+                continue;
+            }
+            read++;
+            yields += e->kind == GS_GIL_YIELD;
+            if (e->kind == GS_GIL_ACQUIRE) {
+                CHECK(*holds == -1, "two holders");
+                *holds = e->thread;
+            } else if (e->kind == GS_GIL_RELEASE || e->kind == GS_GIL_YIELD) {
+                CHECK(*holds == -1 || *holds == e->thread, "another's release");
+                *holds = -1;
+            } else if (e->kind == GS_GIL_WAIT) {
+                CHECK(*holds != e->thread, "the holder waits");
+            }
+        }
+    CHECK(n == 0, "%s", gs_order_error(order));
+    gs_order_close(order);
+    /* The ends of threads can be lost too, and the rings count them with the rest. */
+    uint64_t lost_ends = is("killed") ? 0 : counts[1] - ends_read;
+    uint64_t begun = shared->begun, done = shared->done;
+    uint64_t accounted = read + lost - (header->stop ? 0 : lost_ends);
+    CHECK(starts == counts[1], "%lu of %lu starts", (unsigned long)starts,
+          (unsigned long)counts[1]);
+    CHECK(gaps <= lost, "%lu missing, %lu lost", (unsigned long)gaps, (unsigned long)lost);
+    if (is("limit"))
+        CHECK(header->stop && lost == 0 && gaps == 0 && accounted < done, "stopped badly");
+    else if (is("killed"))
+        CHECK(done <= accounted && accounted <= begun, "%lu <= %lu <= %lu", (unsigned long)done,
+              (unsigned long)accounted, (unsigned long)begun);
+    else
+        CHECK(begun == done && done == accounted, "%lu written, %lu read, %lu lost",
+              (unsigned long)done, (unsigned long)read, (unsigned long)lost);
+    if (is("starved"))
+        CHECK(lost > 0 && read > 0, "nothing lost: %lu read", (unsigned long)read);
+    else
+        CHECK(lost == 0, "%lu lost", (unsigned long)lost);
+    if (is("threads") || is("forks"))
+        CHECK(yields == shared->yields && yields > 0, "%lu yields", (unsigned long)yields);
+    printf("%s: %lu written, %lu read, %lu lost, %lu yields, %lu threads\n", mode,
+           (unsigned long)done, (unsigned long)read, (unsigned long)lost, (unsigned long)yields,
+           (unsigned long)counts[1]);
+}
+
+int main(int argc, char **argv) {
+    CHECK(argc >= 4, "stress FILE MODE SEED [TURNS]");
+    const char *path = argv[1];
+    mode = argv[2];
+    unsigned seed = (unsigned)atoi(argv[3]);
+    if (argc > 4)
+        turns = (unsigned)atoi(argv[4]);
+    uint64_t units = is("limit") ? 100 : LIMIT_UNITS;
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    CHECK(fd >= 0 && ftruncate(fd, (off_t)(units * GS_UNIT_BYTES)) == 0, "no ring file");
+    struct gs_file_header *header =
+        mmap(NULL, units * GS_UNIT_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(header != MAP_FAILED && shared != MAP_FAILED, "cannot map");
+    gs_ring_create(header, units, 1);
+    CHECK(gs_ring_extend(header, fd, is("starved") ? 4 : 512) == 0, "cannot extend");
+    setenv(GS_RINGS_VARIABLE, path, 1);
+    gs_process_start();
+    CHECK(gs_process.page, "not recording");
+    if (is("forks") || is("killed"))
+        run_children(fd, seed);
+    else
+        run_here(fd);
+    gs_ring_clock(header);
+    gs_process_end();
+    read_back(path);
+    return 0;
+}

@@ -1,0 +1,71 @@
+"""The C of the probe and of the ring reader under the thread, address and undefined sanitizers."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+READER = ("gilscope/trace/order.c", "gilscope/trace/ring_index.c")
+PROBE = ("gilscope/probe/ring.c", "gilscope/probe/clock.c", "gilscope/probe/process.c")
+STRESS = ("tests/c/stress.c", *PROBE, *READER)
+FUZZ = ("tests/c/fuzz_order.c", *READER)
+ROUNDS = 1_000
+
+Build = Callable[[tuple[str, ...], str], Path]
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """Compiles a program of tests/c with sanitizers, once."""
+    root = Path(__file__).parents[2]
+    folder = tmp_path_factory.mktemp("c")
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    assert compiler is not None
+
+    def build(sources: tuple[str, ...], sanitizers: str) -> Path:
+        program = folder / f"{Path(sources[0]).stem}-{sanitizers}"
+        if not program.exists():
+            flags = ["-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"]
+            if sanitizers:
+                flags += [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
+            files = [root / source for source in sources]
+            subprocess.run([compiler, *flags, *files, "-o", program], check=True)
+        return program
+
+    return build
+
+
+def run(*command: str | Path) -> str:
+    """What it printed; it must end well and say nothing on stderr."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("sanitizers", ["thread", "address,undefined"])
+@pytest.mark.parametrize("mode", ["threads", "starved", "limit", "forks", "killed"])
+def test_written_is_read_plus_lost(
+    build: Build, tmp_path: Path, sanitizers: str, mode: str
+) -> None:
+    program = build(STRESS, sanitizers)
+    for seed in (1, 2):
+        print(run(program, tmp_path / "rings", mode, str(seed)), end="")
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_damaged_rings_end_in_an_error_or_in_events(
+    build: Build, tmp_path: Path, seed: int
+) -> None:
+    rings = tmp_path / "rings"
+    run(build(STRESS, ""), rings, "forks", str(seed), "200")
+    told = run(build(FUZZ, "address,undefined"), rings, str(ROUNDS), str(seed))
+    print(told, end="")
+    rounds, good, refused = map(int, re.findall(r"\d+", told))
+    assert rounds == ROUNDS
+    assert good > ROUNDS // 10
+    assert refused > ROUNDS // 10
