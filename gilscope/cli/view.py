@@ -64,8 +64,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _until_interrupted(server: TraceServer) -> None:
     _say(f"{_elsewhere(server)}.")
-    _say("Serving until Ctrl-C.")
     with suppress(KeyboardInterrupt):
+        _say("Serving until Ctrl-C.")
         threading.Event().wait()
 
 
