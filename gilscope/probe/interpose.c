@@ -7,8 +7,8 @@
  *   drop:  lock(mutex), locked = 0, signal(cond), unlock(mutex); if a waiter asked and nobody else
  *          took it yet: wait(switch_cond)
  * So each call tells one thing: timedwait on cond, a wait begins; ETIMEDOUT from it while the same
- * holder still holds, a request; signal on switch_cond, acquired; signal on cond, released; wait on
- * switch_cond, the release was forced.
+ * holder still holds, a request; signal on switch_cond, acquired; signal on cond, released. Whether
+ * the release was forced its caller tells (release.h), or else the wait on switch_cond.
  *
  * Which condition variables are the GIL's is found by watching too: CPython initialises `cond` and
  * then `switch_cond`, both inside _PyRuntime for the main interpreter, at the same distance on the
@@ -26,6 +26,7 @@
 #include "emit.h"
 #include "process.h"
 #include "python.h"
+#include "release.h"
 
 #define INTERPOSE   __attribute__((visibility("default")))
 #define LIKELY(x)   __builtin_expect(!!(x), 1)
@@ -81,7 +82,10 @@ struct watched {
     _Atomic(pthread_cond_t *) cond; /* NULL: free slot; stored last */
     pthread_cond_t *switch_cond;
     struct gs_gil gil;
+    bool requested; /* a waiter asked the present holder to yield */
 };
+
+struct gs_release gs_release;
 
 static struct watched gils[256];
 static _Atomic unsigned n_slots; /* slots below may be in use */
@@ -114,6 +118,7 @@ static void watch(pthread_cond_t *cond, pthread_cond_t *switch_cond) {
             continue;
         gils[i].switch_cond = switch_cond;
         gils[i].gil = (struct gs_gil){.index = gs_next_gil_index()};
+        gils[i].requested = false;
         gils[i].cond = cond;
         unsigned slots = n_slots;
         while (slots < i + 1 &&
@@ -159,19 +164,19 @@ static void cond_initialised(pthread_cond_t *cond, const void *caller) {
     }
 }
 
-static inline struct gs_gil *gil_of_cond(pthread_cond_t *cond) {
+static inline struct watched *watched_by_cond(pthread_cond_t *cond) {
     unsigned n = n_slots;
     for (unsigned i = 0; i < n; i++)
         if (gils[i].cond == cond)
-            return &gils[i].gil;
+            return &gils[i];
     return NULL;
 }
 
-static inline struct gs_gil *gil_of_switch_cond(pthread_cond_t *cond) {
+static inline struct watched *watched_by_switch_cond(pthread_cond_t *cond) {
     unsigned n = n_slots;
     for (unsigned i = 0; i < n; i++)
         if (gils[i].switch_cond == cond && gils[i].cond)
-            return &gils[i].gil;
+            return &gils[i];
     return NULL;
 }
 
@@ -193,19 +198,30 @@ INTERPOSE int pthread_cond_destroy(pthread_cond_t *cond) {
     return real.destroy(cond);
 }
 
+/* `stack` begins with the return address into CPython. */
+static inline void released(struct watched *its, const uintptr_t *stack) {
+    gs_on_release(&its->gil);
+    if (LIKELY(!its->requested))
+        gs_release_learn(stack);
+    else if (gs_release_can_tell() && gs_release_was_forced(stack))
+        gs_on_yield();
+}
+
 INTERPOSE int pthread_cond_signal(pthread_cond_t *cond) {
-    struct gs_gil *gil;
+    struct watched *its;
     ensure_resolved();
-    if ((gil = gil_of_cond(cond)))
-        gs_on_release(gil);
-    else if ((gil = gil_of_switch_cond(cond)))
-        gs_on_acquire(gil);
+    if ((its = watched_by_cond(cond))) {
+        released(its, (const uintptr_t *)__builtin_frame_address(0) + 1);
+    } else if ((its = watched_by_switch_cond(cond))) {
+        its->requested = false;
+        gs_on_acquire(&its->gil);
+    }
     return real.signal(cond);
 }
 
 INTERPOSE int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex) {
     ensure_resolved();
-    if (gil_of_switch_cond(cond))
+    if (watched_by_switch_cond(cond) && !gs_release_can_tell())
         gs_on_yield();
     return real.wait(cond, mutex);
 }
@@ -213,14 +229,17 @@ INTERPOSE int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex) {
 INTERPOSE int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
                                      const struct timespec *until) {
     ensure_resolved();
-    struct gs_gil *gil = gil_of_cond(cond);
-    if (!gil)
+    struct watched *its = watched_by_cond(cond);
+    if (!its)
         return real.timedwait(cond, mutex, until);
+    struct gs_gil *gil = &its->gil;
     gs_on_wait(gil);
     uint64_t switches = gil->switches;
     int result = real.timedwait(cond, mutex, until);
-    if (result == ETIMEDOUT && gil->holder && gil->switches == switches)
+    if (result == ETIMEDOUT && gil->holder && gil->switches == switches) {
+        its->requested = true;
         gs_on_request(gil);
+    }
     return result;
 }
 

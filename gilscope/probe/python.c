@@ -36,25 +36,30 @@ static void *module_symbol(void *handle, const void *base, const char *name) {
     return symbol && dladdr(symbol, &info) && info.dli_fbase == base ? symbol : NULL;
 }
 
+/* Start and end of a symbol; `assumed` is its size where the loader cannot tell. */
+static void extent(const void *symbol, size_t assumed, uintptr_t *start, uintptr_t *end) {
+    Dl_info info;
+    ElfW(Sym) *entry = NULL;
+    size_t size = assumed;
+    if (dladdr1 && dladdr1(symbol, &info, (void **)&entry, RTLD_DL_SYMENT) && entry &&
+        entry->st_size)
+        size = entry->st_size;
+    *start = (uintptr_t)symbol;
+    *end = *start + size;
+}
+
 static bool inspect(const void *base, void *handle) {
     struct gs_python found = {.base = base};
     char *runtime = module_symbol(handle, base, "_PyRuntime");
     if (!runtime)
         return false;
-    size_t size = 1 << 20; /* used only where the loader cannot tell the symbol's size */
-    Dl_info info;
-    ElfW(Sym) *symbol = NULL;
-    if (dladdr1 && dladdr1(runtime, &info, (void **)&symbol, RTLD_DL_SYMENT) && symbol &&
-        symbol->st_size)
-        size = symbol->st_size;
-    found.runtime = (uintptr_t)runtime;
-    found.runtime_end = found.runtime + size;
-    struct debug_offsets offsets;
-    if (size >= sizeof offsets) {
-        memcpy(&offsets, runtime, sizeof offsets);
-        found.free_threaded =
-            memcmp(offsets.cookie, "xdebugpy", 8) == 0 && offsets.free_threaded == 1;
-    }
+    extent(runtime, 1 << 20, &found.runtime, &found.runtime_end);
+    const void *save_thread = module_symbol(handle, base, "PyEval_SaveThread");
+    if (save_thread)
+        extent(save_thread, 0, &found.save_thread, &found.save_thread_end);
+    struct debug_offsets offsets; /* _PyRuntime has always been larger */
+    memcpy(&offsets, runtime, sizeof offsets);
+    found.free_threaded = memcmp(offsets.cookie, "xdebugpy", 8) == 0 && offsets.free_threaded == 1;
 #define LOOK_UP(field, name) *(void **)&found.field = module_symbol(handle, base, name)
     LOOK_UP(get_version, "Py_GetVersion");
     LOOK_UP(gil_state_check, "PyGILState_Check");

@@ -11,6 +11,7 @@
 struct gs_python {
     const void *base; /* where the module is loaded; NULL: not found yet */
     uintptr_t runtime, runtime_end;
+    uintptr_t save_thread, save_thread_end; /* the code of PyEval_SaveThread; 0: not known */
     bool free_threaded;
     const char *(*get_version)(void);
     int (*gil_state_check)(void);

@@ -1,0 +1,60 @@
+/* Whether a release was forced, read off the stack of the call that made it.
+ *
+ * CPython lets the GIL go in one function, called either from PyEval_SaveThread (the thread is
+ * about to block: voluntary) or from the evaluation loop, which found a waiter's request (forced).
+ * The calls that the probe sees are the same. After the release a forced thread waits on
+ * switch_cond, but only if nobody has taken the GIL by then, and up to 3.12 the taker may clear the
+ * request first: most forced yields on a busy machine would look voluntary.
+ *
+ * The return address tells. How far up it lies depends on the build, so it is learned: at releases
+ * that nobody asked for, the place that always holds an address in PyEval_SaveThread. Where nothing
+ * can be learned (no such symbol, signed return addresses) the wait on switch_cond has to do. */
+#ifndef GILSCOPE_RELEASE_H
+#define GILSCOPE_RELEASE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "python.h"
+
+enum { GS_RELEASE_WORDS = 64, GS_RELEASE_LESSONS = 16 };
+
+struct gs_release {
+    uint64_t places; /* bit k: word k above the call held such an address in every lesson */
+    uint32_t
+        lessons; /* had so far; one that shows no such address (a thread's end) does not count */
+};
+
+extern struct gs_release gs_release;
+
+static inline bool gs_in_save_thread(uintptr_t code) {
+    return code > gs_python.save_thread && code < gs_python.save_thread_end;
+}
+
+/* At a release that was not asked for. `stack` begins with the wrapper's return address. The GIL's
+ * mutex is held; GILs of other interpreters may learn at the same time, and learn the same. */
+__attribute__((no_sanitize("address"))) static inline void
+gs_release_learn(const uintptr_t *stack) {
+    if (__builtin_expect(gs_release.lessons >= GS_RELEASE_LESSONS, 1))
+        return;
+    uint64_t places = 0;
+    for (unsigned k = 0; k < GS_RELEASE_WORDS; k++)
+        if (gs_in_save_thread(stack[k]))
+            places |= UINT64_C(1) << k;
+    if (!places)
+        return;
+    gs_release.places = gs_release.lessons ? gs_release.places & places : places;
+    gs_release.lessons++;
+}
+
+static inline bool gs_release_can_tell(void) {
+    return gs_release.lessons >= GS_RELEASE_LESSONS && gs_release.places;
+}
+
+/* At a release that a waiter had asked for, where gs_release_can_tell. */
+__attribute__((no_sanitize("address"))) static inline bool
+gs_release_was_forced(const uintptr_t *stack) {
+    return !gs_in_save_thread(stack[__builtin_ctzll(gs_release.places)]);
+}
+
+#endif
