@@ -1,0 +1,170 @@
+"""Compares CPython's own tests with and without recording; prints only what differs.
+
+    cd tests && python -m cpython.compare [--python 3.11]… [--keep DIR] [MODULE]…
+
+A recorded program must do what it does alone, so every case must end the same way. A case that
+differs is run again, its whole module up to three times on each side; a difference counts when the
+two sides share no verdict. Exit code 1 when a difference is not in expected.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from cpython import regrtest
+from cpython.regrtest import NO_RESULT, Run
+from support import interpreters
+
+VERSIONS = ("3.11", "3.13")
+ROUNDS = 3
+MODULES = """
+    test_thread test_threading test_threading_local test_threadedtempfile test_threadsignals
+    test_queue test_sched test_fork1 test_wait3 test_wait4 test_signal test_atexit
+    test_faulthandler test_os test_posix test_subprocess test_socketserver test_asyncio
+    test_embed test_capi test_interpreters test__interpreters test__xxsubinterpreters
+    test_concurrent_futures test_multiprocessing_main_handling test_multiprocessing_fork
+    test_multiprocessing_spawn test_multiprocessing_forkserver
+"""
+EXPECTED = Path(__file__).parent / "expected.txt"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What became of one module on one interpreter."""
+
+    module: str
+    cases: int
+    differences: dict[str, str]  # case -> "passed alone, failed recorded"
+    flaky: list[str]  # cases that differed at first, but not always
+    problems: list[str]  # of the traces
+    plain_s: float
+    recorded_s: float
+    events: int
+
+
+def compare(python: Path, module: str, folder: Path) -> Comparison:
+    """Run one module on both sides as often as it takes to know."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plain = [regrtest.run(python, module, folder / "plain-1", recorded=False)]
+    recorded = [regrtest.run(python, module, folder / "recorded-1", recorded=True)]
+    first = suspects = _differing(_names(plain + recorded), plain, recorded)
+    for number in range(2, ROUNDS + 1):
+        # The recorded side first: one good run of it ends most doubts.
+        for runs, kind in ((recorded, "recorded"), (plain, "plain")):
+            if suspects:
+                file = folder / f"{kind}-{number}"
+                runs.append(regrtest.run(python, module, file, recorded=runs is recorded))
+                suspects = _differing(suspects, plain, recorded)
+    return Comparison(
+        module,
+        cases=len(_names(plain)) - 1,
+        differences={
+            case: f"{_verdicts(case, plain)} alone, {_verdicts(case, recorded)} recorded"
+            for case in sorted(suspects)
+        },
+        flaky=sorted(first - suspects),
+        problems=[
+            f"recorded run {number}: {problem}"
+            for number, run in enumerate(recorded, 1)
+            for problem in run.problems
+        ],
+        plain_s=plain[0].seconds,
+        recorded_s=recorded[0].seconds,
+        events=recorded[0].events,
+    )
+
+
+WHOLE = "(exit code of the module)"
+
+
+def _names(runs: list[Run]) -> set[str]:
+    return {WHOLE}.union(*(run.cases for run in runs))
+
+
+def _verdict(case: str, run: Run) -> str:
+    if case == WHOLE:
+        return "timeout" if run.exit_code is None else f"exit code {run.exit_code}"
+    return run.cases.get(case, NO_RESULT)
+
+
+def _differing(cases: set[str], plain: list[Run], recorded: list[Run]) -> set[str]:
+    """Those that never ended the same way on both sides."""
+    return {
+        case
+        for case in cases
+        if not {_verdict(case, run) for run in plain} & {_verdict(case, run) for run in recorded}
+    }
+
+
+def _verdicts(case: str, runs: list[Run]) -> str:
+    return "/".join(dict.fromkeys(_verdict(case, run) for run in runs))
+
+
+def expected(version: str) -> dict[str, str]:
+    """Known differences: lines of `VERSION CASE REASON…`, `#` begins a comment."""
+    known = {}
+    for line in EXPECTED.read_text(encoding="utf-8").splitlines():
+        if line.strip() and not line.startswith("#"):
+            where, case, reason = line.split(maxsplit=2)
+            if where in (version, "*"):
+                known[case] = reason
+    return known
+
+
+def unexplained(version: str, result: Comparison) -> list[str]:
+    """Lines for what differs without a known reason, and for what is wrong with traces."""
+    known = expected(version)
+    cases = {case for case in result.differences if case != WHOLE}
+    if cases and cases <= known.keys():
+        known[WHOLE] = "it tells that a case failed"
+    return [
+        f"{case}: {verdicts}" for case, verdicts in result.differences.items() if case not in known
+    ] + result.problems
+
+
+def outline(result: Comparison) -> str:
+    """One line: how many cases, how long, what was flaky."""
+    line = (
+        f"{result.module}: {result.cases} cases, {len(result.differences)} differ, "
+        f"{result.plain_s:.0f} s alone, {result.recorded_s:.0f} s recorded, "
+        f"{result.events:,} events"
+    )
+    return f"{line}; only at times: {', '.join(result.flaky)}" if result.flaky else line
+
+
+def main() -> int:
+    """Returns 1 when anything differs that is not expected."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help="all by default")
+    parser.add_argument("--python", action="append", metavar="3.X", help="3.11 and 3.13 by default")
+    parser.add_argument("--keep", metavar="DIR", type=Path, help="keep logs and traces here")
+    args = parser.parse_args()
+    folder = args.keep or Path(tempfile.mkdtemp(prefix="gilscope-cpython-"))
+    bad = 0
+    try:
+        for version in args.python or VERSIONS:
+            python = interpreters.path(version)
+            for module in args.modules or MODULES.split():
+                if not regrtest.available(python, module):
+                    print(f"{version} {module}: not in this installation", flush=True)
+                    continue
+                result = compare(python, module, folder / version / module)
+                lines = unexplained(version, result)
+                bad += len(lines)
+                print(f"{version} {outline(result)}", flush=True)
+                for line in lines:
+                    print(f"  {line}", flush=True)
+    finally:
+        if args.keep is None:
+            shutil.rmtree(folder)
+    print(f"{bad} differences" if bad else "no difference")
+    return bool(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

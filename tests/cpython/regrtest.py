@@ -1,0 +1,101 @@
+"""Runs one of CPython's own test modules under one interpreter, plain or recorded."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+GLUE = Path(__file__).parent / "glue"
+TIMEOUT_S = 1200
+# Verdicts of a test case; a case that gave none (the module crashed) is "no result".
+NO_RESULT = "no result"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a test module: what became of each case, and of the whole."""
+
+    exit_code: int | None  # of the test process; None: it did not end within TIMEOUT_S
+    cases: dict[str, str]  # "test.test_x.Class.test_y" -> "passed" | "skipped" | "failed"
+    seconds: float
+    events: int  # in the trace of a recorded run
+    problems: list[str]  # what is wrong with that trace
+
+
+def available(python: Path, module: str) -> bool:
+    """Whether this installation has the module, itself or by glue over what it has."""
+    return _has(python, module) or (
+        (GLUE / f"{module}.py").is_file() and _has(python, "_test_multiprocessing")
+    )
+
+
+def run(python: Path, module: str, files: Path, *, recorded: bool) -> Run:
+    """Run a module; leaves `files` with the endings .log, .xml and, if recorded, .pftrace."""
+    xml, trace = files.with_suffix(".xml"), files.with_suffix(".pftrace")
+    command = [str(python), "-m", "test", "-u", "cpu", "-W", "--junit-xml", str(xml)]
+    if not _has(python, module):
+        command += ["--testdir", str(GLUE)]
+    command.append(module)
+    if recorded:
+        command = [
+            *(sys.executable, "-m", "gilscope", "record", "--no-summary", "-o", str(trace), "--"),
+            *command,
+        ]
+    begin = time.monotonic()
+    with open(files.with_suffix(".log"), "wb") as out:
+        # A session of its own: whatever hangs can be ended as a whole.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )
+        try:
+            code: int | None = process.wait(TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            code = None
+    seconds = time.monotonic() - begin
+    cases = dict(_cases(xml)) if xml.is_file() else {}
+    events, problems = _check_trace(trace) if recorded else (0, [])
+    return Run(code, cases, seconds, events, problems)
+
+
+def _has(python: Path, module: str) -> bool:
+    find = "import sys, importlib.util as u; print(bool(u.find_spec('test.' + sys.argv[1])))"
+    answer = subprocess.run(
+        [python, "-c", find, module], capture_output=True, text=True, check=True, timeout=60
+    )
+    return answer.stdout.strip() == "True"
+
+
+def _cases(xml: Path) -> Iterator[tuple[str, str]]:
+    for case in ElementTree.parse(xml).getroot().iter("testcase"):
+        name = case.get("name", "")
+        bad = case.find("failure") is not None or case.find("error") is not None
+        skipped = case.find("skipped") is not None
+        yield name, "failed" if bad else "skipped" if skipped else "passed"
+
+
+def _check_trace(trace: Path) -> tuple[int, list[str]]:
+    """A trace opens, its story is possible (reading checks that), and nothing was lost."""
+    import gilscope  # noqa: PLC0415 - numpy, and only for recorded runs
+    from gilscope.errors import GilscopeError  # noqa: PLC0415
+
+    try:
+        read = gilscope.read(trace)
+    except (OSError, GilscopeError) as error:
+        return 0, [f"the trace cannot be read: {error}"]
+    problems = []
+    if read.metadata.stopped:
+        problems.append(f"the recording stopped: {read.metadata.stopped}")
+    if lost := read.metadata.lost_events + int(read.gaps["missing"].sum()):
+        problems.append(f"{lost} events were lost")
+    if read.totals.events == 0:
+        problems.append("the trace holds no event")
+    return read.totals.events, problems
