@@ -1,0 +1,369 @@
+"""The ring reader against ring files made by hand."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.ring_file import CHUNK_UNITS, RECORDS_IN_PAGE, START, UNIT, RingFile, record
+
+from gilscope.errors import TraceError
+from gilscope.recorder import session
+from gilscope.recorder.notes import Notes
+from gilscope.trace import rings as reader
+from gilscope.trace.rings import RingSource, open_rings
+from gilscope.trace.schema import EventKind
+from gilscope.trace.story import checked
+
+WAIT, ACQUIRE, RELEASE = EventKind.GIL_WAIT, EventKind.GIL_ACQUIRE, EventKind.GIL_RELEASE
+BEGIN, END = EventKind.THREAD_START, EventKind.THREAD_END
+Row = tuple[str, int, int, int]  # kind, thread, ns after the start, arg
+
+
+def story(source: RingSource) -> list[Row]:
+    """All events, checked to be possible."""
+    rows: list[Row] = []
+    for batch in checked(source):
+        rows += [
+            (EventKind(e["kind"]).label, int(e["thread"]), int(e["time_ns"]) - START, int(e["arg"]))
+            for e in batch
+        ]
+    return rows
+
+
+def cycles(first: int, n: int, at: int = 0, step: int = 10) -> list[bytes]:
+    """`n` holds, their numbers beginning at `first`."""
+    return [record((ACQUIRE, RELEASE)[i % 2], at + i * step, first + i) for i in range(2 * n)]
+
+
+# ---- what Python hard-codes of the C structs ----------------------------------------------------
+
+ASK = """
+#include <stddef.h>
+#include <stdio.h>
+#include "gilscope/probe/event_abi.h"
+#define SAY(type, field) printf("%s.%s %zu\\n", #type, #field, offsetof(struct gs_##type, field))
+int main(void) {
+    SAY(file_header, abi_version); SAY(file_header, clock_source); SAY(file_header, root_pid);
+    SAY(file_header, stop); SAY(file_header, created_ns); SAY(file_header, limit_units);
+    SAY(file_header, ready_units); SAY(file_header, next_unit); SAY(file_header, lost_unattached);
+    SAY(file_header, lost_processes); SAY(file_header, unfollowed); SAY(file_header, n_clocks);
+    SAY(file_header, clocks); SAY(process_page, pid); SAY(process_page, parent);
+    SAY(process_page, interpreter); SAY(process_page, n_gils); SAY(process_page, start);
+    SAY(process_page, end_ticks); SAY(process_page, python); SAY(process_page, feed);
+    SAY(process_page, command_bytes); SAY(process_page, command); SAY(thread_page, tid);
+    SAY(thread_page, is_main); SAY(thread_page, start_ticks); SAY(thread_page, end_ticks);
+    SAY(thread_page, lost); SAY(thread_page, name); SAY(thread_page, records);
+    SAY(event_chunk, records);
+    SAY(clock_snapshot, ticks); SAY(clock_snapshot, monotonic_ns); SAY(clock_snapshot, boottime_ns);
+    SAY(clock_snapshot, realtime_ns);
+    printf("unit %u\\nchunk %u\\nprocess %u\\nname %u\\n", GS_UNIT_BYTES, GS_CHUNK_UNITS,
+           GS_PROCESS_PAGE, GS_NAME_BYTES);
+    return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    assert compiler is not None
+    folder = tmp_path_factory.mktemp("abi")
+    (folder / "ask.c").write_text(ASK)
+    root = Path(__file__).parents[2]
+    subprocess.run(
+        [compiler, "-std=c11", "-I", root, folder / "ask.c", "-o", folder / "ask"], check=True
+    )
+    answer = subprocess.run([folder / "ask"], check=True, capture_output=True, text=True)
+    return {name: int(n) for name, n in (line.split() for line in answer.stdout.splitlines())}
+
+
+def marked(compiled: dict[str, int], struct_name: str, fields: str) -> bytes:
+    """A page whose fields hold 1, 2, … in the order named, at the compiler's offsets."""
+    page = bytearray(UNIT)
+    for number, field in enumerate(fields.split(), 1):
+        page[compiled[f"{struct_name}.{field}"]] = number
+    return bytes(page)
+
+
+def number(field: int | bytes) -> int:
+    return field[0] if isinstance(field, bytes) else field
+
+
+@pytest.mark.parametrize(
+    ("layout", "struct_name", "fields", "seen"),
+    [
+        (reader._FILE_HEADER, "file_header", "abi_version clock_source root_pid stop created_ns "
+         "limit_units", [0, 1, 2, 0, 3, 0, 4, 5, 6]),
+        (reader._SNAPSHOT, "clock_snapshot", "ticks monotonic_ns boottime_ns realtime_ns",
+         [1, 2, 3, 4]),
+        (reader._PROCESS_PAGE, "process_page", "pid parent interpreter n_gils start end_ticks "
+         "python feed command_bytes", [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        (reader._THREAD_PAGE, "thread_page", "tid is_main start_ticks end_ticks lost name",
+         [1, 2, 3, 4, 5, 6]),
+    ],
+)  # fmt: skip
+def test_layouts_are_the_compilers(
+    compiled: dict[str, int], layout: struct.Struct, struct_name: str, fields: str, seen: list[int]
+) -> None:
+    page = marked(compiled, struct_name, fields)
+    assert [number(field) for field in layout.unpack_from(page)] == seen
+
+
+def test_offsets_are_the_compilers(compiled: dict[str, int]) -> None:
+    def of(*fields: str) -> tuple[int, ...]:
+        return tuple(compiled[field] for field in fields)
+
+    assert compiled["file_header.lost_unattached"] == reader._LOST_OFFSET
+    lost = reader._LOST_OFFSET
+    assert of("file_header.lost_processes", "file_header.unfollowed") == (lost + 8, lost + 16)
+    assert compiled["file_header.clocks"] == reader._CLOCKS_OFFSET
+    assert compiled["process_page.command"] == reader._PROCESS_PAGE.size
+    assert reader._UNIT == session.UNIT == UNIT == compiled["unit"]
+    assert compiled["chunk"] == CHUNK_UNITS
+    assert compiled["file_header.root_pid"] == session._ROOT_PID_OFFSET
+    assert compiled["file_header.stop"] == session._STOP_OFFSET
+    assert compiled["file_header.ready_units"] == session._READY_UNITS_OFFSET
+    assert compiled["file_header.next_unit"] == session._NEXT_UNIT_OFFSET
+    assert compiled["process"] == session._PROCESS_PAGE
+    # living_processes reads pid, parent, interpreter and then the start's realtime_ns, end_ticks.
+    assert of("process_page.pid", "process_page.interpreter") == (16, 24)
+    realtime = compiled["process_page.start"] + compiled["clock_snapshot.realtime_ns"]
+    assert (realtime, compiled["process_page.end_ticks"]) == (56, 64)
+    assert compiled["thread_page.records"] + 16 * RECORDS_IN_PAGE == UNIT
+
+
+# ---- stories ------------------------------------------------------------------------------------
+
+
+def test_one_thread(tmp_path: Path) -> None:
+    rings = RingFile()
+    process = rings.process(10, start=1, end=90)
+    records = [record(BEGIN, 5), *cycles(0, 2, at=10), record(END, 60)]
+    rings.thread(process, 10, records, name="Füße".encode(), is_main=True, end=60)
+    with rings.open(tmp_path) as source:
+        assert story(source) == [
+            ("process.start", 0, 1, 0),
+            ("thread.start", 0, 5, 0),
+            ("gil.acquire", 0, 10, 0),
+            ("gil.release", 0, 20, 0),
+            ("gil.acquire", 0, 30, 0),
+            ("gil.release", 0, 40, 0),
+            ("thread.end", 0, 60, 0),
+            ("process.end", 0, 90, 0),
+        ]
+        assert source.totals == reader.Totals(events=8, clamped=0)
+        process_row, thread = source.metadata.processes[0], source.metadata.threads[0]
+        assert (process_row.command, process_row.python) == (("python", "a"), "3.13.0")
+        assert (process_row.start_ns, process_row.end_ns) == (START + 1, START + 90)
+        assert (thread.name, thread.end_ns, thread.is_main) == ("Füße", START + 60, True)
+        assert (source.metadata.boottime_offset_ns, source.metadata.realtime_offset_ns) == (7, 9)
+
+
+def test_the_sequence_orders_what_two_cores_stamped_the_wrong_way_round(tmp_path: Path) -> None:
+    rings = RingFile()
+    process = rings.process(10, end=90)
+    rings.thread(process, 10, [record(ACQUIRE, 10, 0), record(RELEASE, 21, 1)])
+    rings.thread(process, 11, [record(ACQUIRE, 20, 2), record(RELEASE, 30, 3)])
+    with rings.open(tmp_path) as source:
+        assert [row[1:3] for row in story(source)[1:-1]] == [(0, 10), (0, 21), (1, 21), (1, 30)]
+        assert source.totals.clamped == 1
+
+
+def test_pages_and_chunks_of_one_thread_are_one_after_the_other(tmp_path: Path) -> None:
+    rings = RingFile()
+    n = RECORDS_IN_PAGE // 2
+    first = (CHUNK_UNITS * UNIT - 16) // 16 // 2
+    process = rings.process(10, end=10_000_000)
+    thread = rings.thread(process, 10, cycles(0, n))
+    rings.take(CHUNK_UNITS)  # taken by a thread that died before it could publish it
+    rings.chunk(thread, 1, cycles(2 * n, first, at=100_000))
+    rings.chunk(thread, 2, cycles(2 * (n + first), 3, at=1_000_000))
+    with rings.open(tmp_path) as source:
+        rows = story(source)
+    assert len(rows) == 2 * (n + first + 3) + 2
+    assert not any(row[0] == "gil.lost" for row in rows)
+
+
+def test_a_chunk_that_is_gone_is_a_gap_that_says_how_many(tmp_path: Path) -> None:
+    rings = RingFile()
+    n = RECORDS_IN_PAGE // 2
+    process = rings.process(10, end=10_000_000)
+    thread = rings.thread(process, 10, cycles(0, n), lost=4093)
+    rings.chunk(thread, 2, cycles(2 * n + 4093, 1, at=500_000))
+    with rings.open(tmp_path) as source:
+        rows = story(source)
+        assert source.metadata.lost_events == 4093
+    assert rows[-4:] == [
+        ("gil.lost", 0, 500_000, 4093),
+        ("gil.acquire", 0, 500_000, 0),
+        ("gil.release", 0, 500_010, 0),
+        ("process.end", 0, 10_000_000, 0),
+    ]
+
+
+def test_a_torn_record_and_what_was_never_written_end_a_thread(tmp_path: Path) -> None:
+    rings = RingFile()
+    process = rings.process(10)
+    torn = struct.pack("<QQ", 0, 2 << 24)  # its payload is there, its stamp is not
+    rings.thread(process, 10, [record(ACQUIRE, 10, 0), record(RELEASE, 20, 1), torn])
+    notes = Notes(("python",), "0", root_pid=10, root_end_ns=START + 70, exit_code=137)
+    with rings.open(tmp_path, notes) as source:
+        assert story(source)[1:] == [
+            ("gil.acquire", 0, 10, 0),
+            ("gil.release", 0, 20, 0),
+            ("process.end", 0, 70, 1),
+        ]
+
+
+def test_a_killed_process_leaves_nothing_open(tmp_path: Path) -> None:
+    rings = RingFile()
+    process = rings.process(10)
+    rings.thread(process, 10, [record(ACQUIRE, 10, 0)])
+    rings.thread(process, 11, [record(WAIT, 15, 1, arg=1)])
+    with rings.open(tmp_path) as source:
+        assert story(source)[-1] == ("process.end", 0, 15, 1)
+        assert [t.end_ns for t in source.metadata.threads] == [START + 15, START + 15]
+
+
+def test_an_exec_ends_the_image_before_it(tmp_path: Path) -> None:
+    rings = RingFile()
+    first = rings.process(10)
+    rings.thread(first, 10, [record(ACQUIRE, 10, 0)], is_main=True)
+    second = rings.process(10, start=40, end=80)
+    rings.thread(second, 10, cycles(0, 1, at=50), is_main=True)
+    with rings.open(tmp_path) as source:
+        rows = story(source)
+        assert [p.end_ns - START for p in source.metadata.processes] == [40, 80]
+    assert ("process.end", 0, 40, 0) in rows
+    assert ("process.end", 1, 80, 0) in rows
+
+
+def test_a_fork_is_a_process_with_a_gil_of_its_own(tmp_path: Path) -> None:
+    rings = RingFile()
+    parent = rings.process(10, end=90)
+    rings.thread(parent, 10, cycles(0, 1, at=10), is_main=True)
+    child = rings.process(20, parent=parent, start=30, end=60)
+    rings.thread(child, 20, cycles(0, 1, at=40), is_main=True)
+    with rings.open(tmp_path) as source:
+        story(source)
+        assert [p.parent for p in source.metadata.processes] == [None, 0]
+        assert [g.process for g in source.metadata.gils] == [0, 1]
+
+
+def test_gils_are_numbered_across_processes_and_go_on_without_each_other(tmp_path: Path) -> None:
+    rings = RingFile()
+    first = rings.process(10, n_gils=2, end=90)
+    second = rings.process(11, n_gils=1, end=95)
+    rings.thread(first, 10, [record(ACQUIRE, 10, 0, gil=1), record(RELEASE, 20, 1, gil=1)])
+    rings.thread(first, 12, [record(ACQUIRE, 12, 7, gil=0)], lost=7)  # 0 to 6 are lost
+    rings.thread(second, 11, [record(ACQUIRE, 11, 0), record(RELEASE, 13, 1)])
+    with rings.open(tmp_path) as source:
+        gils = [(EventKind(e["kind"]).label, int(e["gil"])) for b in checked(source) for e in b]
+        assert len(source.metadata.gils) == 3
+    assert gils.count(("gil.lost", 0)) == 1
+    assert [g for kind, g in gils if kind == "gil.release"] == [2, 1]
+
+
+def test_a_file_without_events_is_valid(tmp_path: Path) -> None:
+    with RingFile().open(tmp_path) as source:
+        assert story(source) == []
+        assert source.metadata.processes == ()
+
+
+# ---- what cannot be -----------------------------------------------------------------------------
+
+
+def refusal(rings: RingFile, folder: Path) -> str:
+    with pytest.raises(TraceError) as refused, rings.open(folder) as source:
+        story(source)
+    assert str(folder / "rings") in str(refused.value)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_number_that_comes_twice(tmp_path: Path, late: bool) -> None:
+    """Whether the two records meet, or the second comes when the first has gone."""
+    rings = RingFile()
+    process = rings.process(10, end=90)
+    rings.thread(process, 10, [record(ACQUIRE, 10, 0), record(RELEASE, 20, 1)])
+    twice = record(WAIT, 22, 1)
+    records = [record(BEGIN, 21), twice] if late else [twice]
+    unit = rings.thread(process, 11, records)
+    told = refusal(rings, tmp_path)
+    assert "sequence number 1 comes twice" in told
+    places = {unit * UNIT + 256 + 16 * (len(records) - 1), (unit - 1) * UNIT + 256 + 16}
+    assert int(told.split("offset 0x")[1].split(":")[0], 16) in places
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "why"),
+    [
+        (0, 5, "not a ring file"),
+        (8, 99, "another version"),
+        (192, 0, "no clock snapshot"),
+        (UNIT, 77, "not a page or chunk"),
+        (UNIT + 4, 0, "a chunk of 0 units"),
+        (UNIT + 4, 200, "a chunk of 200 units"),
+        (2 * UNIT + 8, 55, "a thread of no process"),
+        (3 * UNIT + 8, 55, "a chunk of no thread"),
+        (3 * UNIT, 0x50534731, "not a page or chunk"),
+    ],
+)
+def test_damage_is_named_with_its_place(tmp_path: Path, at: int, value: int, why: str) -> None:
+    rings = RingFile()
+    thread = rings.thread(rings.process(10), 10, cycles(0, 1))
+    rings.chunk(thread, 1, cycles(2, 1, at=50))
+    struct.pack_into("<I", rings.data, at, value)
+    told = refusal(rings, tmp_path)
+    assert why in told
+    if at >= UNIT:
+        assert f"offset 0x{at // UNIT * UNIT:x}" in told
+
+
+def test_an_unknown_kind_and_an_unknown_gil(tmp_path: Path) -> None:
+    for bad, why in (
+        (struct.pack("<QQ", START << 6 | 63, 0), "unknown kind 63"),
+        (record(ACQUIRE, 10, 0, gil=3), "GIL 3 of 1"),
+    ):
+        rings = RingFile()
+        unit = rings.thread(rings.process(10), 10, [record(BEGIN, 1), bad])
+        assert f"offset 0x{unit * UNIT + 256 + 16:x}: {why}" in refusal(rings, tmp_path)
+
+
+def test_two_holders_are_impossible(tmp_path: Path) -> None:
+    rings = RingFile()
+    process = rings.process(10, end=90)
+    rings.thread(process, 10, [record(ACQUIRE, 10, 0)])
+    rings.thread(process, 11, [record(ACQUIRE, 12, 1)])
+    refusal(rings, tmp_path)
+
+
+def test_no_rings_and_broken_notes(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match="no rings of a recording"):
+        open_rings(tmp_path)
+    RingFile().write(tmp_path)
+    (tmp_path / "recording.json").write_text("{")
+    with pytest.raises(TraceError, match=r"recording\.json"):
+        open_rings(tmp_path)
+    (tmp_path / "recording.json").unlink()
+    with pytest.raises(TraceError, match=r"recording\.json"):
+        open_rings(tmp_path)
+
+
+def test_a_file_cut_short_holds_what_is_left(tmp_path: Path) -> None:
+    rings = RingFile()
+    process = rings.process(10)
+    thread = rings.thread(process, 10, cycles(0, RECORDS_IN_PAGE // 2))
+    rings.chunk(thread, 1, cycles(RECORDS_IN_PAGE, 1, at=10_000))
+    folder = rings.write(tmp_path)
+    whole = (folder / "rings").read_bytes()
+    (folder / "rings").write_bytes(whole[: 3 * UNIT])
+    with open_rings(folder) as source:
+        assert len(story(source)) == RECORDS_IN_PAGE + 2
+    (folder / "rings").write_bytes(whole[: UNIT - 1])
+    with pytest.raises(TraceError, match="not a ring file"):
+        open_rings(folder)
