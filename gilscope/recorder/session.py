@@ -28,6 +28,7 @@ CLOCK_PERIOD_S = 1.0
 # Of struct gs_file_header; a test compares them.
 _ROOT_PID_OFFSET = 20
 _STOP_OFFSET = 28
+_READY_UNITS_OFFSET = 64
 _NEXT_UNIT_OFFSET = 128
 _PROCESS_PAGE = 0x50534731
 
@@ -125,8 +126,9 @@ class Session:
     @property
     def used_bytes(self) -> int:
         """Bytes of the rings that were given to writers."""
+        (ready,) = struct.unpack_from("<Q", self._map, _READY_UNITS_OFFSET)
         (units,) = struct.unpack_from("<Q", self._map, _NEXT_UNIT_OFFSET)
-        return int(units) * UNIT
+        return int(min(units, ready)) * UNIT  # writers that race for the last units add too much
 
     def living_processes(self) -> list[int]:
         """Pids of recorded Python processes that have not ended yet."""
@@ -140,7 +142,7 @@ class Session:
                 pid, _, interpreter = struct.unpack_from("<III", self._map, unit * UNIT + 16)
                 start_ns, end_ticks = struct.unpack_from("<QQ", self._map, unit * UNIT + 56)
                 # The last page of a pid tells what it is now: an exec leaves one behind.
-                candidates[pid] = (interpreter == 1 and not end_ticks, start_ns / 1e9)
+                candidates[pid] = (interpreter & 0xFF == 1 and not end_ticks, start_ns / 1e9)
             unit += length if magic else 1
 
         def lives(pid: int, since: float) -> bool:
