@@ -1,0 +1,181 @@
+"""Programs that strain threads, processes and their ends behave as if nobody watched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import interpreters
+from support.faults import WORK, Recording, same, script, thread_names
+
+PYTHON = interpreters.path("3.13")
+
+# Each ends, or fails to end, in another way; what is compared is its code and what it printed.
+ENDS = {
+    "os._exit": "print('out', flush=True); os._exit(7)",
+    "os._exit while threads run": """
+threading.Thread(target=work, args=(10**9,), name="endless").start()
+os._exit(8)
+""",
+    "sys.exit": "sys.exit('the reason')",
+    "sys.exit in a thread": """
+def leave():
+    work()
+    sys.exit(9)
+thread = threading.Thread(target=leave, name="leaver")
+thread.start()
+thread.join()
+print("still here")
+""",
+    "an exception": "raise ValueError('nobody catches this')",
+    "an exception in a thread": """
+def fall():
+    work()
+    raise KeyError("in a thread")
+thread = threading.Thread(target=fall, name="faller")
+thread.start()
+thread.join()
+""",
+    "an exception at exit": """
+class Late:
+    def __call__(self):
+        work()
+        raise RuntimeError("at exit")
+    def __repr__(self):
+        return "Late()"
+atexit.register(Late())
+""",
+    "a thread started at exit of another": """
+def outlive():
+    threading.main_thread().join()
+    work()
+    print("the last word")
+threading.Thread(target=outlive, name="outliver").start()
+""",
+    "daemon threads at shutdown": """
+for i in range(20):
+    threading.Thread(target=work, args=(10**9,), name=f"daemon-{i}", daemon=True).start()
+work()
+""",
+    "daemon threads that compute at shutdown": """
+def spin():
+    while True:
+        sum(range(100))
+for i in range(4):
+    threading.Thread(target=spin, name=f"spinner-{i}", daemon=True).start()
+work()
+""",
+    "abort": "os.abort()",
+    "a segmentation fault": "signal.raise_signal(signal.SIGSEGV)",
+    "killed by itself": "os.kill(os.getpid(), signal.SIGKILL)",
+    "exec into a shell": "os.execvp('sh', ['sh', '-c', 'echo from the shell; exit 5'])",
+    "a failed exec": """
+try:
+    os.execv("/nowhere/at/all", ["x"])
+except FileNotFoundError as error:
+    print(error)
+""",
+}
+HEAD = f"import atexit, os, signal, sys\n{WORK}\ncrew()\n"
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_program_ends_as_it_would_alone(tmp_path: Path, end: str) -> None:
+    recording = same(tmp_path, [PYTHON, script(tmp_path, HEAD + ENDS[end])])
+    assert {"MainThread", "crew-0", "crew-2"} <= set(thread_names(recording.trace()))
+
+
+@pytest.mark.parametrize("end", ["os._exit while threads run", "daemon threads at shutdown"])
+def test_shutdown_on_every_interpreter(tmp_path: Path, interpreter: Path, end: str) -> None:
+    recording = same(tmp_path, [interpreter, script(tmp_path, HEAD + ENDS[end])])
+    assert {"MainThread", "crew-0"} <= set(thread_names(recording.trace()))
+
+
+def started(recording: Recording, prefix: str) -> int:
+    return sum(name.startswith(prefix) for name in thread_names(recording.trace()))
+
+
+def test_five_thousand_threads_started_and_ended(tmp_path: Path) -> None:
+    source = """
+import threading
+done = []
+for i in range(5000):
+    thread = threading.Thread(target=done.append, args=(i,), name=f"brief-{i}")
+    thread.start()
+    thread.join()
+print(len(done))
+"""
+    recording = same(tmp_path, [PYTHON, script(tmp_path, source)])
+    assert recording.outcome.stdout == "5000\n"
+    assert started(recording, "brief-") == 5000
+
+
+def test_five_hundred_threads_alive_at_once(tmp_path: Path) -> None:
+    source = """
+import threading, time
+everybody = threading.Barrier(501)
+def meet():
+    everybody.wait()
+    for _ in range(20):
+        time.sleep(0)
+    everybody.wait()
+threads = [threading.Thread(target=meet, name=f"guest-{i}") for i in range(500)]
+for thread in threads:
+    thread.start()
+everybody.wait()
+everybody.wait()
+for thread in threads:
+    thread.join()
+print("all met")
+"""
+    recording = same(tmp_path, [PYTHON, script(tmp_path, source)])
+    assert started(recording, "guest-") == 500
+
+
+def test_two_hundred_forked_children(tmp_path: Path) -> None:
+    """All alive at once: each begins when the last has been forked."""
+    source = f"""
+import os
+{WORK}
+go, start = os.pipe()
+children = []
+for i in range(200):
+    pid = os.fork()
+    if pid == 0:
+        os.close(start)
+        os.read(go, 1)
+        crew(1, 5)
+        os._exit(i % 7)
+    children.append(pid)
+os.close(start)
+print([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children])
+"""
+    recording = same(tmp_path, [PYTHON, script(tmp_path, source)])
+    trace = recording.trace()
+    assert len(trace.metadata.processes) == 201
+    assert {p.parent for p in trace.metadata.processes[1:]} == {0}
+    assert thread_names(trace).count("crew-0") == 200
+    assert int((trace.process_stats["unclean"]).sum()) == 0
+
+
+def test_threads_of_a_c_library(tmp_path: Path) -> None:
+    """They attach when they first ask for the GIL and carry the name that the kernel knows."""
+    source = """
+import ctypes, threading
+CALLBACK = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
+libc = ctypes.CDLL(None)
+seen = []
+def in_c(argument):
+    libc.prctl(15, b"from-c", 0, 0, 0)  # PR_SET_NAME
+    seen.append(threading.current_thread().name.startswith("Dummy"))
+    return 0
+callback = CALLBACK(in_c)
+thread = ctypes.c_void_p()
+for _ in range(3):
+    libc.pthread_create(ctypes.byref(thread), None, callback, None)
+    libc.pthread_join(thread, None)
+print(seen)
+"""
+    recording = same(tmp_path, [PYTHON, script(tmp_path, source)])
+    assert recording.outcome.stdout == "[True, True, True]\n"
+    assert len(recording.trace().metadata.threads) == 4
