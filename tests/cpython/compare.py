@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cpython import regrtest
-from cpython.regrtest import NO_RESULT, Run
+from cpython.regrtest import Run
 from support import interpreters
 
 VERSIONS = ("3.11", "3.13")
@@ -79,11 +79,16 @@ def compare(python: Path, module: str, folder: Path) -> Comparison:
     )
 
 
+# Stands among the cases for the whole module.
 WHOLE = "(exit code of the module)"
 
 
 def _names(runs: list[Run]) -> set[str]:
     return {WHOLE}.union(*(run.cases for run in runs))
+
+
+# A case that gave no verdict: its module ended before it, or it exists on one side alone.
+NO_RESULT = "no result"
 
 
 def _verdict(case: str, run: Run) -> str:

@@ -14,8 +14,6 @@ from xml.etree import ElementTree
 
 GLUE = Path(__file__).parent / "glue"
 TIMEOUT_S = 1200
-# Verdicts of a test case; a case that gave none (the module crashed) is "no result".
-NO_RESULT = "no result"
 
 
 @dataclass(frozen=True)
