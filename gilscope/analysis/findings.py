@@ -130,12 +130,16 @@ def _warnings(summary: Row) -> list[Finding]:
 
 def _notes(summary: Row) -> list[Finding]:
     found = []
-    inferred = sorted({_minor(p["python"]) for p in summary["processes"] if p["inferred"]})
+    inferred = {
+        _minor(process["python"])
+        for process in summary["processes"]
+        if process["inferred"] and any(t["requests_made"] for t in process["threads"])
+    }
     if inferred:
-        text = f"forced yields are inferred from the calls of Python {_versions(inferred)}"
-        if any(version < (3, 13) for version in inferred):
-            text += "; before 3.13 many of them look voluntary"
-        found.append(text + ".")
+        found.append(
+            f"forced yields are inferred from the calls of Python {_versions(sorted(inferred))}; "
+            "some of them may look voluntary."
+        )
     if clamped := summary["clock"]["clamped"]:
         total = max(summary["events"], 1)
         found.append(f"{clamped:,} of {total:,} time stamps were out of order and were raised.")

@@ -196,7 +196,7 @@ def _distributions(table: NDArray[np.void]) -> list[Row]:
 
 def _inferred(process: Process) -> list[str]:
     """Fields that the feed concludes from what it sees, without being told."""
-    return ["voluntary_releases", "forced_yields"] if process.feed == "interposed" else []
+    return ["voluntary_releases", "forced_yields"] if process.yields_inferred else []
 
 
 def _by_process(table: tuple[Any, ...], rows: list[Row]) -> dict[int, list[Row]]:

@@ -161,6 +161,8 @@ enum gs_interpreter_state {
     GS_NO_PYTHON = 0,     /* no module with a _PyRuntime made a GIL */
     GS_GIL_FOUND = 1,     /* a GIL is being watched */
     GS_FREE_THREADED = 2, /* Python built without a GIL, and none is in use */
+
+    GS_YIELDS_TOLD = 0x100, /* a bit beside these: the feed tells forced yields, it infers none */
 };
 
 struct gs_process_page {

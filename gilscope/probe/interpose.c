@@ -201,9 +201,13 @@ INTERPOSE int pthread_cond_destroy(pthread_cond_t *cond) {
 /* `stack` begins with the return address into CPython. */
 static inline void released(struct watched *its, const uintptr_t *stack) {
     gs_on_release(&its->gil);
-    if (LIKELY(!its->requested))
-        gs_release_learn(stack);
-    else if (gs_release_can_tell() && gs_release_was_forced(stack))
+    if (LIKELY(!its->requested)) {
+        if (UNLIKELY(gs_release.lessons < GS_RELEASE_LESSONS)) {
+            gs_release_learn(stack);
+            if (gs_release_can_tell() && gs_process.page)
+                gs_process.page->interpreter |= GS_YIELDS_TOLD;
+        }
+    } else if (gs_release_can_tell() && gs_release_was_forced(stack))
         gs_on_yield();
 }
 

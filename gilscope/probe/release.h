@@ -35,8 +35,6 @@ static inline bool gs_in_save_thread(uintptr_t code) {
  * mutex is held; GILs of other interpreters may learn at the same time, and learn the same. */
 __attribute__((no_sanitize("address"))) static inline void
 gs_release_learn(const uintptr_t *stack) {
-    if (__builtin_expect(gs_release.lessons >= GS_RELEASE_LESSONS, 1))
-        return;
     uint64_t places = 0;
     for (unsigned k = 0; k < GS_RELEASE_WORDS; k++)
         if (gs_in_save_thread(stack[k]))

@@ -33,6 +33,7 @@ _LOST_OFFSET, _CLOCKS_OFFSET = 136, 256
 _PROCESS_PAGE = struct.Struct("<16xIIII32sQ64s16sI")
 _THREAD_PAGE = struct.Struct("<16xIIQQQ200s")
 _UNIT = 4096
+_YIELDS_TOLD = 0x100
 
 
 class RingSource:
@@ -221,10 +222,11 @@ class RingSource:
                     command=page["command"],
                     python=page["python"] or None,
                     feed=page["feed"] or None,
-                    interpreter=_INTERPRETERS.get(page["interpreter"], "none"),
+                    interpreter=_INTERPRETERS.get(page["interpreter"] & 0xFF, "none"),
                     start_ns=page["start_ns"],
                     end_ns=end,
                     lost_events=lost[index],
+                    yields_inferred=not page["interpreter"] & _YIELDS_TOLD,
                 )
             )
         return processes, gils

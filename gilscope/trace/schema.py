@@ -68,6 +68,7 @@ class Process:
     start_ns: int
     end_ns: int
     lost_events: int
+    yields_inferred: bool = False  # some forced yields may look voluntary
 
 
 @dataclass(frozen=True)

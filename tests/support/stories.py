@@ -79,6 +79,7 @@ class StoryBuilder:
             start_ns=-1,
             end_ns=-1,
             lost_events=0,
+            yields_inferred=True,
         )
         self.processes.append(replace(process, **fields))  # type: ignore[arg-type]
         return number
