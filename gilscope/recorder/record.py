@@ -53,7 +53,7 @@ def record(command: Sequence[str], max_bytes: int | None = None, follow: bool = 
             wait_for_the_rest(session, pid)
             stopped = session.stopped
             session.stop()
-    except UsageError:
+    except (UsageError, OSError):
         session.discard()
         raise
     notes = notes._replace(root_pid=pid, root_end_ns=ended_ns, exit_code=exit_code, stopped=stopped)

@@ -6,7 +6,6 @@ Imports nothing heavy: it stands between the user's command and the program's st
 from __future__ import annotations
 
 import ctypes
-import errno
 import mmap
 import os
 import resource
@@ -119,9 +118,9 @@ class Session:
     def stopped(self) -> str | None:
         """Why nothing more is recorded: "disk-full", "max-size", or None while it goes on."""
         (stop,) = struct.unpack_from("<I", self._map, _STOP_OFFSET)
-        if self.disk_full:
-            return "disk-full"
-        return "max-size" if stop else None
+        if not stop:
+            return None
+        return "disk-full" if self.disk_full else "max-size"
 
     @property
     def used_bytes(self) -> int:
@@ -158,9 +157,8 @@ class Session:
     def _extend(self, units: int) -> None:
         error = self._probe.gilscope_ring_keep_ahead(self._header, self._fd, units)
         if error:
-            self.disk_full = error in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM)
-            if not self.disk_full:
-                raise RecordingError(f"the rings cannot grow: {os.strerror(error)}")
+            # Whatever it is, the program goes on: a writer that needs more stops the recording.
+            self.disk_full = True
 
     def discard(self) -> None:
         """Remove the directory and all that is in it."""
