@@ -53,8 +53,7 @@ demo: setup ## record the convoy and show its summary
 
 .PHONY: bench
 bench: setup ## what the probe costs, and how fast traces are written and read
-	$(BIN)/gilscope bench probe
-	$(BIN)/gilscope bench export
+	@code=0; for name in probe export; do $(BIN)/gilscope bench $$name || code=1; done; exit $$code
 
 # ---- checks -------------------------------------------------------------------------------------
 
