@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,8 @@ from gilscope.errors import TraceError
 
 RINGS = "rings"
 NOTES = "recording.json"
+_BLOCK = 4096
+_ROOM = 256  # for the numbers that come later
 
 
 class Notes(NamedTuple):
@@ -24,8 +27,17 @@ class Notes(NamedTuple):
     policy: dict[str, Any] | None = None  # the fields of schema.Policy
 
     def write(self, directory: Path) -> None:
-        """Write the notes into a recording's directory. Raises OSError."""
-        (directory / NOTES).write_text(json.dumps(self._asdict()), encoding="utf-8")
+        """Write the notes into a recording's directory, over older ones. Raises OSError.
+
+        In place and as whole blocks: what was written when the recording began needs no more room
+        when it ends, so a file system that is full by then cannot take them.
+        """
+        text = json.dumps(self._asdict()).encode()
+        descriptor = os.open(directory / NOTES, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, text.ljust(-(-(len(text) + _ROOM) // _BLOCK) * _BLOCK))
+        finally:
+            os.close(descriptor)
 
     @classmethod
     def read(cls, directory: Path) -> Notes:

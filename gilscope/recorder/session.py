@@ -11,6 +11,7 @@ import os
 import resource
 import struct
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from gilscope import _native
@@ -36,6 +37,39 @@ def free_bytes(place: str | Path) -> int:
     """Bytes that this user may still write in a file system."""
     status = os.statvfs(place)
     return status.f_bavail * status.f_frsize
+
+
+def allowed_bytes() -> int:
+    """Bytes that rings may take of what limits this process: files, address space, memory."""
+    allowed = [MOST_BYTES * UNIT]
+    for limit, part in ((resource.RLIMIT_FSIZE, 1), (resource.RLIMIT_AS, 16)):
+        soft, _ = resource.getrlimit(limit)
+        if soft != resource.RLIM_INFINITY:
+            allowed.append(soft // part)  # of the address space the probe maps no more either
+    # Pages in memory count against whoever touches them first, and that is the recorder.
+    allowed += [memory // 4 for memory in cgroup_limits()]
+    return min(allowed)
+
+
+def cgroup_limits() -> Iterator[int]:
+    """The memory limits of this process's cgroup and of those above it, versions 1 and 2."""
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top = Path("/sys/fs/cgroup", *(["memory"] if controllers else []))
+        group = Path(path.lstrip("/"))
+        for folder in (group, *group.parents):
+            file_name = "memory.limit_in_bytes" if controllers else "memory.max"
+            try:
+                yield int((top / folder / file_name).read_text(encoding="ascii"))
+            except (OSError, ValueError):  # not visible from in here, or "max"
+                continue
 
 
 def choose_directory() -> Path:
@@ -76,10 +110,7 @@ class Session:
         self.disk_full = False
         try:
             limit = max_bytes or min(MOST_BYTES, free_bytes(self.directory) // 2)
-            space, _ = resource.getrlimit(resource.RLIMIT_AS)
-            if space != resource.RLIM_INFINITY:
-                limit = min(limit, space // 16)  # what the probe will map of it
-            self.limit_bytes = max(limit, LEAST_BYTES) // UNIT * UNIT
+            self.limit_bytes = max(min(limit, allowed_bytes()), LEAST_BYTES) // UNIT * UNIT
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._fd = os.open(self.path, flags, 0o600)
             os.truncate(self._fd, self.limit_bytes)
@@ -95,6 +126,9 @@ class Session:
         self._probe = _probe()
         self._probe.gilscope_ring_create(self._header, self.limit_bytes // UNIT, int(follow))
         self._extend(FIRST_UNITS)
+        if self.disk_full:
+            self.discard()
+            raise RecordingError(f"no room for the recording's rings in {self.directory.parent}")
         self._next_clock = time.monotonic() + CLOCK_PERIOD_S
 
     def begin(self, root_pid: int) -> None:
