@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NoReturn
 
 from gilscope.errors import UsageError
 
@@ -38,7 +39,7 @@ def spawn(
     if pid == 0:
         os.close(go_write)
         os.close(error_read)
-        _become(command, environment, go_read, error_write)
+        _exec_when_told(command, environment, go_read, error_write)
     os.close(go_read)
     os.close(error_write)
     try:
@@ -53,21 +54,37 @@ def spawn(
     return pid
 
 
-def _become(
+def become(command: Sequence[str]) -> NoReturn:
+    """Let the command take this process's place. Raises UsageError when it cannot be run."""
+    _undo_handlers()
+    try:
+        os.execvp(command[0], list(command))
+    except OSError as error:
+        raise UsageError(_explain(command[0], error.errno or 0)) from error
+
+
+def _exec_when_told(
     command: Sequence[str], environment: Mapping[str, str], go: int, error_pipe: int
 ) -> None:
     """In the child: wait for the go, undo what Python did to signals, and exec."""
     try:
         while os.read(go, 1):
             pass
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(number, signal.SIG_DFL)
+        _undo_handlers()
         signal.pthread_sigmask(signal.SIG_SETMASK, _original_mask)
         os.execvpe(command[0], list(command), environment)
     except OSError as error:
         os.write(error_pipe, str(error.errno).encode())
     finally:
         os._exit(127)
+
+
+def _undo_handlers() -> None:
+    """What Python ignores or catches for itself would be inherited, or kill with another code."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _explain(program: str, number: int) -> str:
@@ -82,12 +99,22 @@ _original_mask: set[signal.Signals] = set()
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Hold the signals that `wait` passes on."""
+    """Hold the signals that `wait` passes on.
+
+    Behind it the command is over, and what still comes is meant for gilscope's own work: a request
+    to end raises KeyboardInterrupt, so that the user hears where the rings are, and the rest is
+    not for gilscope to die of.
+    """
     global _original_mask  # noqa: PLW0603 - the child of the fork restores it
     _original_mask = {*signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)}  # type: ignore[arg-type]
     try:
         yield
     finally:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, signal.default_int_handler)
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, _original_mask)
 
 
@@ -101,6 +128,9 @@ def wait(pid: int, tick: Callable[[], None]) -> int:
         tick()
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
+            # The terminal's Ctrl-C that ended the command came here as well.
+            while signal.sigtimedwait(_WATCHED, 0):
+                pass
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
         received = signal.sigtimedwait(_WATCHED, _TICK_S)

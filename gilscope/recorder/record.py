@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gilscope import __version__, _native
-from gilscope.errors import UsageError
+from gilscope.errors import RecordingError, UsageError
 from gilscope.recorder import launch
 from gilscope.recorder.notes import Notes
 from gilscope.recorder.session import Session
@@ -39,10 +39,14 @@ def say(line: str) -> None:
 def record(command: Sequence[str], max_bytes: int | None = None, follow: bool = True) -> Recorded:
     """Run the command, with the probe in it and in what it starts, until all of it has ended.
 
-    `max_bytes` limits the rings. Raises UsageError for a command that cannot be run and
-    RecordingError where there is no room to record.
+    `max_bytes` limits the rings. Where there is no room to record, it says so and becomes the
+    command. Raises UsageError for a command that cannot be run.
     """
-    session = Session(max_bytes, follow)
+    try:
+        session = Session(max_bytes, follow)
+    except RecordingError as error:
+        say(f"{error}; the program runs without being recorded")
+        launch.become(command)
     notes = Notes(command=tuple(command), gilscope=__version__)
     try:
         notes.write(session.directory)
@@ -64,8 +68,11 @@ def record(command: Sequence[str], max_bytes: int | None = None, follow: bool = 
 def environment(session: Session) -> dict[str, str]:
     """The program's environment: its own, the probe first among what is preloaded."""
     variables = dict(os.environ)
+    probe = str(_native.probe_path())
+    if " " in probe or ":" in probe:  # the loader takes either for the end of a name
+        probe = session.link(probe)
     before = variables.get(PRELOAD)
-    variables[PRELOAD] = f"{_native.probe_path()}:{before}" if before else str(_native.probe_path())
+    variables[PRELOAD] = f"{probe}:{before}" if before else probe
     variables[RINGS] = str(session.path)
     return variables
 

@@ -10,6 +10,7 @@ import mmap
 import os
 import resource
 import struct
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +42,7 @@ def free_bytes(place: str | Path) -> int:
 
 def allowed_bytes() -> int:
     """Bytes that rings may take of what limits this process: files, address space, memory."""
-    allowed = [MOST_BYTES * UNIT]
+    allowed = [sys.maxsize]
     for limit, part in ((resource.RLIMIT_FSIZE, 1), (resource.RLIMIT_AS, 16)):
         soft, _ = resource.getrlimit(limit)
         if soft != resource.RLIM_INFINITY:
@@ -134,6 +135,12 @@ class Session:
     def begin(self, root_pid: int) -> None:
         """Note the process that --no-follow confines the recording to."""
         struct.pack_into("<I", self._map, _ROOT_PID_OFFSET, root_pid)
+
+    def link(self, library: str) -> str:
+        """A name for the probe's library that lasts as long as the recording."""
+        name = self.directory / "probe.so"
+        name.symlink_to(library)
+        return str(name)
 
     def tick(self) -> None:
         """Keep the rings ahead of their writers; call it every few milliseconds."""
