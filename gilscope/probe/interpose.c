@@ -145,8 +145,8 @@ static void describe_interpreter(void) {
 }
 
 static void cond_initialised(pthread_cond_t *cond, const void *caller) {
-    forget(cond);
     gs_process_revive();
+    forget(cond);
     if (!gs_recording() || !gs_python_owns(caller))
         return;
     uintptr_t at = (uintptr_t)cond;

@@ -205,15 +205,20 @@ static bool open_page(const struct gs_process_page *parent, uint32_t parent_unit
     return true;
 }
 
-static void forked_child(void) {
-    if (!gs_process.page)
-        return;
+/* The fork handler. Most children of a fork go on to exec, so a child is a process of its own only
+ * when it uses Python: CPython makes its GIL anew then, and gs_process_revive does the rest. */
+static void pause_in_child(void) {
+    if (gs_process.alive)
+        *gs_process.alive = 0; /* where the kernel knows no MADV_WIPEONFORK */
+    gs_writer.last_release = NULL;
+}
+
+static void begin_in_child(void) {
     int saved_errno = errno;
     struct gs_process_page *parent = gs_process.page;
     uint32_t parent_unit = gs_process.unit;
     struct gs_thread_page *forker = gs_writer.page;
     gs_writer = (struct gs_writer){0};
-    *gs_process.alive = 0; /* where the kernel knows no MADV_WIPEONFORK */
     if (gs_process.ring.header->follow && open_page(parent, parent_unit)) {
         if (gs_after_fork_in_child)
             gs_after_fork_in_child();
@@ -226,7 +231,7 @@ static void forked_child(void) {
 void gs_process_revive(void) {
     if (gs_process.alive && !*gs_process.alive && gs_process.page &&
         gs_process.pid != (uint32_t)getpid())
-        forked_child();
+        begin_in_child();
 }
 
 static bool wanted_here(const struct gs_file_header *header) {
@@ -254,7 +259,7 @@ void gs_process_start(void) {
             gs_process.alive = life;
             end_key_made = pthread_key_create(&end_key, thread_ends) == 0;
             if (__register_atfork)
-                __register_atfork(NULL, NULL, forked_child, NULL);
+                __register_atfork(NULL, NULL, pause_in_child, NULL);
             open_page(NULL, 0);
         }
     }
@@ -277,7 +282,7 @@ uint16_t gs_next_gil_index(void) {
 
 void gs_return_gil_index(uint16_t index) {
     uint32_t last = index + 1u;
-    if (gs_process.page)
+    if (gs_process.alive && *gs_process.alive)
         __atomic_compare_exchange_n(&gs_process.page->n_gils, &last, index, false, __ATOMIC_RELAXED,
                                     __ATOMIC_RELAXED);
 }

@@ -17,7 +17,8 @@ void gs_process_start(void);
 /* Stamps the end. Events may still follow (daemon threads); readers take the later of the two. */
 void gs_process_end(void);
 
-/* In a child made by a fork that ran no fork handler: does what the handler would have done. */
+/* In the child of a fork, when it makes its GIL anew: it becomes a process of the recording. Does
+ * nothing anywhere else. */
 void gs_process_revive(void);
 
 /* pthread_create with a page and a name for the new thread from its very first moment. */

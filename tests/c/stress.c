@@ -166,6 +166,7 @@ static void run_children(int fd, unsigned seed) {
     for (unsigned i = 0; i < CHILDREN; i++) {
         pids[i] = fork();
         if (pids[i] == 0) {
+            gs_process_revive(); /* as when CPython makes its GIL anew */
             fake.gil = (struct gs_gil){.index = gs_next_gil_index()};
             run_threads(seed + i);
             gs_process_end();
