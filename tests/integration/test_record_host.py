@@ -1,0 +1,343 @@
+"""The recorded program runs as if gilscope were not there."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support.recorded import GILSCOPE, record
+
+from gilscope.perfetto.reader import open_trace
+
+
+def compile_c(folder: Path, name: str, code: str, *flags: str) -> Path:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    assert compiler is not None
+    (folder / f"{name}.c").write_text(code)
+    subprocess.run([compiler, *flags, folder / f"{name}.c", "-o", folder / name], check=True)
+    return folder / name
+
+
+# ---- the way it ends ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("", 0),
+        ("import sys; sys.exit(3)", 3),
+        ("import sys; sys.exit('x')", 1),
+        ("1/0", 1),
+        ("import os; os._exit(9)", 9),
+        ("import os; os.kill(os.getpid(), 9)", 128 + 9),
+        ("import os; os.kill(os.getpid(), 15)", 128 + 15),
+        ("import os; os.abort()", 128 + 6),
+        ("import threading, os; threading.Thread(target=os._exit, args=(5,)).start()", 5),
+    ],
+)
+def test_exit_code(tmp_path: Path, code: str, expected: int) -> None:
+    done = record(tmp_path, sys.executable, "-c", code)
+    assert done.code == expected
+    assert done.metadata.exit_code == expected
+    assert done.trace.process_stats["unclean"].tolist() == [int(expected > 128)]
+
+
+def test_daemon_threads_end_with_the_program(interpreter: Path, tmp_path: Path) -> None:
+    """They leave from inside their wait for the GIL, or hang there."""
+    code = """
+        import threading
+        def spin():
+            while True:
+                pass
+        for _ in range(3):
+            threading.Thread(target=spin, daemon=True).start()
+    """
+    done = record(tmp_path, interpreter, "-c", textwrap.dedent(code))
+    assert (done.code, done.out) == (0, "")
+    assert done.trace.metadata.lost_events == 0
+
+
+# ---- what it is given ---------------------------------------------------------------------------
+
+
+def test_stdin_and_stdout_are_its_own(interpreter: Path, tmp_path: Path) -> None:
+    code = "import sys; print(sys.stdin.read().upper(), end=''); print('e', file=sys.stderr)"
+    done = record(tmp_path, interpreter, "-c", code, stdin="one\ntwo\n")
+    assert (done.code, done.out) == (0, "ONE\nTWO\n")
+    assert done.err.splitlines()[0] == "e"
+    assert all(line.startswith("gilscope: ") for line in done.err.splitlines()[1:])
+
+
+@contextmanager
+def on_a_terminal(folder: Path, code: str) -> Iterator[tuple[int, int]]:
+    """`gilscope record python -c CODE` as the foreground job of a new terminal: pid, terminal."""
+    command = [*GILSCOPE, "record", "--no-summary", "-o", str(folder / "out.pftrace")]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        try:
+            os.execv(command[0], [*command, sys.executable, "-c", textwrap.dedent(code)])
+        finally:
+            os._exit(127)
+    try:
+        yield pid, terminal
+    finally:
+        os.close(terminal)
+
+
+def read_until(terminal: int, word: str) -> str:
+    text = ""
+    while word not in text:
+        try:
+            read = os.read(terminal, 1000)
+        except OSError:  # the other end has gone
+            break
+        if not read:
+            break
+        text += read.decode()
+    assert word in text, text
+    return text
+
+
+def test_a_terminal_stays_one_and_ctrl_c_comes_once(tmp_path: Path) -> None:
+    code = """
+        import os, signal, sys
+        count = 0
+        def handler(*_):
+            global count
+            count += 1
+            print(f"<{count}>", flush=True)
+        signal.signal(signal.SIGINT, handler)
+        print("tty", [os.isatty(i) for i in range(3)], os.tcgetpgrp(0) == os.getpgrp(), flush=True)
+        sys.stdin.readline()
+        print(f"total {count}", flush=True)
+    """
+    presses = 6
+    with on_a_terminal(tmp_path, code) as (pid, terminal):
+        assert "tty [True, True, True] True" in read_until(terminal, "tty").strip() + read_until(
+            terminal, "\n"
+        )
+        for press in range(1, presses + 1):
+            os.write(terminal, b"\x03")
+            # One that came twice would be counted by the next.
+            assert f"<{press}>" in read_until(terminal, f"<{press}>")
+        os.write(terminal, b"\n")
+        assert f"total {presses}" in read_until(terminal, f"total {presses}")
+        read_until(terminal, "events in")
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert open_trace(tmp_path / "out.pftrace").metadata.exit_code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_sent_to_gilscope_reaches_the_program(tmp_path: Path, number: int) -> None:
+    code = f"""
+        import signal, sys
+        signal.signal({number}, lambda *_: sys.exit(7))
+        print("ready", flush=True)
+        while True:
+            signal.pause()
+    """
+    with subprocess.Popen(
+        [
+            *(*GILSCOPE, "record", "--no-summary", "-o", tmp_path / "out.pftrace"),
+            *(sys.executable, "-c", textwrap.dedent(code)),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        process.communicate(timeout=60)
+    assert process.returncode == 7
+    assert open_trace(tmp_path / "out.pftrace").metadata.exit_code == 7
+
+
+def test_what_was_preloaded_stays_preloaded(tmp_path: Path) -> None:
+    code = (
+        "#include <stdlib.h>\n"
+        '__attribute__((constructor)) static void load(void) { setenv("LOADED", "1", 1); }\n'
+    )
+    library = compile_c(tmp_path, "other.so", code, "-shared", "-fPIC")
+    ask = "import os; print(os.environ['LOADED'], os.environ['LD_PRELOAD'])"
+    done = record(tmp_path, "/usr/bin/python3", "-c", ask, variables={"LD_PRELOAD": str(library)})
+    loaded, preload = done.out.split()
+    assert loaded == "1"
+    assert re.fullmatch(rf".*_probe\.so:{re.escape(str(library))}", preload)
+    assert len(done.metadata.gils) == 1
+
+
+# ---- how it is started --------------------------------------------------------------------------
+
+
+def test_a_module_and_a_command_given_as_text(interpreter: Path, tmp_path: Path) -> None:
+    for words in (("-m", "timeit", "-n", "1", "pass"), ("-c", "print('loop')")):
+        done = record(tmp_path, interpreter, *words)
+        assert done.code == 0
+        assert "loop" in done.out
+        assert done.metadata.command == (str(interpreter), *words)
+
+
+def test_a_console_script_and_the_name_of_its_trace(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(
+        "import threading\n"
+        "def test_it():\n"
+        "    thread = threading.Thread(target=print, name='from-pytest')\n"
+        "    thread.start()\n"
+        "    thread.join()\n"
+    )
+    script = Path(sys.executable).with_name("pytest")
+    done = subprocess.run(
+        [*GILSCOPE, "record", "--no-summary", script, "-q", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "1 passed" in done.stdout
+    (trace,) = tmp_path.glob("*.pftrace")
+    assert re.fullmatch(r"gilscope-pytest-\d+\.pftrace", trace.name)
+    assert "from-pytest" in [thread.name for thread in open_trace(trace).metadata.threads]
+
+
+def test_what_cannot_be_started(tmp_path: Path) -> None:
+    script = tmp_path / "app.py"
+    script.write_text("print('never')")
+    for command, told in (
+        ("no-such-program", "cannot run no-such-program: No such file or directory"),
+        (str(script), f"cannot run {script}: Permission denied; did you mean"),
+        (str(tmp_path), f"cannot run {tmp_path}: Permission denied"),
+    ):
+        done = record(tmp_path, command)
+        assert (done.code, done.out) == (2, "")
+        assert done.err.startswith(f"gilscope: {told}")
+        assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("output", ["no/such/folder/out.pftrace", "."])
+def test_where_nothing_can_be_written_the_program_does_not_run(tmp_path: Path, output: str) -> None:
+    code = "open('ran', 'w').close()"
+    done = subprocess.run(
+        [*GILSCOPE, "record", "-o", output, sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "ran").exists()
+
+
+# ---- where there is nothing to record -----------------------------------------------------------
+
+
+def test_no_python(tmp_path: Path) -> None:
+    program = shutil.which("true")
+    assert program is not None
+    done = record(tmp_path, program)
+    assert done.code == 0
+    assert f"gilscope: nothing recorded: no Python interpreter ran in {program}" in done.err
+    assert done.trace.totals.events == 0
+
+
+def test_a_static_program(tmp_path: Path) -> None:
+    program = compile_c(tmp_path, "static", "int main(void) { return 5; }", "-static")
+    done = record(tmp_path, program)
+    assert done.code == 5
+    assert "is statically linked, so nothing can be preloaded into it" in done.err
+    assert done.trace.totals.events == 0
+
+
+# ---- children -----------------------------------------------------------------------------------
+
+FAMILY = """
+import os, subprocess, sys, threading
+pid = os.fork()
+if pid == 0:
+    thread = threading.Thread(target=len, args=((),), name="in-the-fork")
+    thread.start()
+    thread.join()
+    os._exit(0)
+os.waitpid(pid, 0)
+child = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
+                       stdout=subprocess.PIPE, universal_newlines=True)
+print(os.getpid(), pid, child.stdout.strip())
+"""
+
+
+def test_children_are_recorded(interpreter: Path, tmp_path: Path) -> None:
+    done = record(tmp_path, interpreter, "-c", FAMILY)
+    assert done.code == 0, done.err
+    root, forked, started = map(int, done.out.split())
+    metadata = done.trace.metadata
+    assert {process.pid for process in metadata.processes} == {root, forked, started}
+    by_pid = {process.pid: process for process in metadata.processes}
+    assert by_pid[forked].parent == by_pid[root].id
+    assert [gil.process for gil in metadata.gils] == [0, 1, 2]
+    assert done.thread("in-the-fork").process == by_pid[forked].id
+    assert metadata.lost_events == 0
+    assert not done.trace.process_stats["unclean"].any()
+
+
+def test_no_follow(interpreter: Path, tmp_path: Path) -> None:
+    done = record(tmp_path, interpreter, "-c", FAMILY, options=("--no-follow",))
+    root, *_ = map(int, done.out.split())
+    assert [process.pid for process in done.trace.metadata.processes] == [root]
+
+
+# ---- the rings ----------------------------------------------------------------------------------
+
+
+def test_rings_are_private_and_go_away(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    code = """
+        import os
+        rings = os.environ["GILSCOPE_RINGS"]
+        print(rings, os.stat(os.path.dirname(rings)).st_mode, os.stat(rings).st_mode)
+    """
+    variables = {"GILSCOPE_DIR": str(place)}
+    done = record(tmp_path, sys.executable, "-c", textwrap.dedent(code), variables=variables)
+    rings, folder_mode, file_mode = done.out.split()
+    assert Path(rings).parent.parent == place
+    assert stat.S_IMODE(int(folder_mode)) == 0o700
+    assert stat.S_IMODE(int(file_mode)) == 0o600
+    assert list(place.iterdir()) == []
+
+
+def test_max_size_stops_the_recording_and_not_the_program(
+    interpreter: Path, tmp_path: Path
+) -> None:
+    code = """
+        import os
+        null = os.open("/dev/null", os.O_WRONLY)
+        for _ in range(100_000):
+            os.write(null, b"x")
+        print("done")
+    """
+    done = record(tmp_path, interpreter, "-c", textwrap.dedent(code), options=("--max-size", "1M"))
+    assert (done.code, done.out) == (0, "done\n")
+    assert "gilscope: recording stopped at 1 MiB (--max-size); the program went on" in done.err
+    trace = done.trace
+    assert trace.metadata.stopped == "max-size"
+    assert trace.metadata.lost_events == 0
+    assert 30_000 < trace.totals.events < 65_536
+
+
+def test_a_program_that_closes_every_descriptor(interpreter: Path, tmp_path: Path) -> None:
+    code = "import os; os.closerange(3, 1000); os.write(1, b'x'); [os.stat('.') for _ in range(9)]"
+    done = record(tmp_path, interpreter, "-c", code)
+    assert (done.code, done.out) == (0, "x")
+    assert done.trace.thread_stats["acquires"].max() > 9
