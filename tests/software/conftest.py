@@ -1,0 +1,64 @@
+"""One environment for all the software, made once in build/; and the table of what was seen."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import interpreters
+
+from software.harness import Software
+
+HERE = Path(__file__).parent
+VERSION = os.environ.get("GILSCOPE_SOFTWARE_PYTHON", "3.13")
+
+
+@pytest.fixture(scope="session")
+def environment() -> Path:
+    """The folder of the programs' commands. pip fills it the first time."""
+    wanted = (HERE / "requirements.txt").read_text()
+    place = HERE.parent.parent / "build" / f"software-{VERSION}"
+    place.parent.mkdir(exist_ok=True)
+    with open(place.with_suffix(".lock"), "w") as lock:  # of the workers of pytest-xdist, one
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        stamp = place / "installed"
+        if not stamp.exists() or stamp.read_text() != wanted:
+            python = interpreters.path(VERSION)
+            subprocess.run([python, "-m", "venv", "--clear", place], check=True, timeout=120)
+            subprocess.run(
+                [place / "bin/python", "-m", "pip", "install", "-qq", "-r", HERE / "requirements.txt"],
+                check=True,
+                timeout=300,
+            )
+            stamp.write_text(wanted)
+    return place / "bin"
+
+
+@pytest.fixture
+def software(
+    environment: Path, tmp_path: Path, record_property: Any
+) -> Iterator[Software]:
+    """Runs programs in a folder of their own; what it notes comes into the table."""
+    return Software(environment, tmp_path, record_property)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What was seen, in the form of docs/software.md."""
+    rows = []
+    for report in terminalreporter.stats.get("passed", []):
+        seen = dict(report.user_properties)
+        if report.when == "call" and "program" in seen:
+            rows.append([str(seen.get(key, "")) for key in COLUMNS])
+    if rows:
+        terminalreporter.write_sep("=", f"what was seen on Python {VERSION}")
+        for row in [COLUMNS, ["---"] * len(COLUMNS), *sorted(rows)]:
+            terminalreporter.write_line(f"| {' | '.join(row)} |")
+
+
+COLUMNS = ["program", "command", "check", "processes", "threads", "classes", "events", "lost"]
