@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import socket
 import subprocess
 from pathlib import Path
 
-from software.harness import PROGRAMS, LIMIT_S, Software, check_stamps, free_port, look_at
+import pytest
 
-CASES = str(PROGRAMS / "suite" / "cases.py")
+from software.harness import LIMIT_S, PROGRAMS, Running, Software, check_stamps, free_port, look_at
+
+CASES = "test_cases.py"
 BUSY = str(PROGRAMS / "busy.py")
 
 
+@pytest.fixture
+def cases(software: Software) -> None:
+    """A project of its own with one file of tests, away from ours."""
+    shutil.copy(PROGRAMS / "cases.py", software.folder / CASES)
+    (software.folder / "pytest.ini").write_text("[pytest]\n")
+
+
+@pytest.mark.usefixtures("cases")
 def test_pytest_xdist(software: Software) -> None:
     software.note("program", "pytest-xdist")
     software.note("command", "`pytest -n 2 cases.py`")
@@ -30,6 +41,7 @@ def test_pytest_xdist(software: Software) -> None:
     assert len(seen.threads(r"adder-[0-3]")) == 160
 
 
+@pytest.mark.usefixtures("cases")
 def test_coverage(software: Software) -> None:
     software.note("program", "coverage")
     software.note("command", "`coverage run --concurrency=thread -m pytest cases.py`")
@@ -66,8 +78,7 @@ def test_debugpy(software: Software) -> None:
     )
     alone = software.run(software.python, BUSY, "0")
     with software.started(command, recorded=True) as program:
-        program.listens(port)
-        events = attach(port)
+        events = attach(program, port)
         done = program.finish()
     assert {"initialized", "attach"} <= events
     assert done.exit_code == alone.exit_code == 0, done.errors
@@ -77,10 +88,13 @@ def test_debugpy(software: Software) -> None:
     assert {"busy-0", "busy-1", "busy-2"} <= {t["name"] for t in seen.threads(r"busy-\d")}
 
 
-def attach(port: int) -> set[str]:
+def attach(program: Running, port: int) -> set[str]:
     """Speak the debug adapter protocol until the program goes on; what the adapter said."""
     said: set[str] = set()
-    with socket.create_connection(("127.0.0.1", port), LIMIT_S) as connection:
+    with socket.socket() as connection:
+        # No probing: the adapter takes the first connection for the client.
+        program.until(lambda: connection.connect_ex(("127.0.0.1", port)) == 0, "listening")
+        connection.settimeout(LIMIT_S)
         stream = connection.makefile("rwb")
 
         def send(number: int, command: str, **arguments: object) -> None:
