@@ -47,14 +47,16 @@ static struct {
 } real;
 
 static void *next_version(const char *name) {
+    void *next = dlsym(RTLD_NEXT, name);
 #if defined(__x86_64__) && defined(__GLIBC__)
-    if (dlvsym) {
-        void *symbol = dlvsym(RTLD_NEXT, name, "GLIBC_2.3.2");
-        if (symbol)
-            return symbol;
-    }
+    void *versioned = dlvsym ? dlvsym(RTLD_NEXT, name, "GLIBC_2.3.2") : NULL;
+    Dl_info of_next, of_versioned;
+    /* What another preloaded library wraps has no version: it comes first, if it is there. */
+    if (versioned && (!next || !dladdr(next, &of_next) || !dladdr(versioned, &of_versioned) ||
+                      of_next.dli_fbase == of_versioned.dli_fbase))
+        return versioned;
 #endif
-    return dlsym(RTLD_NEXT, name);
+    return next;
 }
 
 /* Idempotent; other libraries' constructors may call the wrappers before ours has run. */
