@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gilscope.errors import GilscopeError, RecordingError, UsageError
+from gilscope.errors import GilscopeError, UsageError
 
 if TYPE_CHECKING:
     from gilscope.recorder.session import Session
 
 HELP = "run a command and trace its GIL; then print the summary"
 
+_NAMELESS = {KeyboardInterrupt: "interrupted", MemoryError: "no memory to write the trace"}
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -56,22 +57,22 @@ def run(args: argparse.Namespace) -> int:
 
     recorded = record(command, args.max_size, not args.no_follow)
     trace = args.output or recorded.trace_name
-    directory = recorded.session.directory
+    directory, exit_code = recorded.session.directory, recorded.notes.exit_code
+    assert exit_code is not None
     try:
         events = _finish(directory, trace)
-    except (GilscopeError, KeyboardInterrupt) as error:
-        raise RecordingError(
-            f"{str(error) or 'interrupted'}; the recording is kept: "
-            f"gilscope recover {directory} -o FILE"
-        ) from error
+    except (GilscopeError, KeyboardInterrupt, OSError, MemoryError, ImportError) as error:
+        # The program has run, and whoever waits for its exit code gets it.
+        reason = " ".join(str(error).split()) or _NAMELESS[type(error)]
+        say(f"{reason}; the recording is kept: gilscope recover {directory} -o FILE")
+        return exit_code
     recorded.session.discard()
     if events and not args.no_summary:
         _print_summary(trace)
     if recorded.notes.stopped:
         say(_stop_reason(recorded.session, recorded.notes.stopped))
     say(f"{events:,} events in {trace}; see it with: gilscope view {trace}")
-    assert recorded.notes.exit_code is not None
-    return recorded.notes.exit_code
+    return exit_code
 
 
 def check_output(output: Path | None) -> None:
