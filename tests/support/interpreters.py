@@ -16,7 +16,7 @@ from pathlib import Path
 
 DEBIAN = "debian"  # the distribution's own build: static libpython, other compiler flags
 MINIMUM = ("3.9", "3.11", "3.13", DEBIAN)
-_ALL = ("3.9", "3.10", "3.11", "3.12", "3.13", DEBIAN)
+_ALL = ("3.9", "3.10", "3.11", "3.12", "3.13", DEBIAN, "3.14", "3.15")
 
 _PROBE = "import sys; print('%d.%d' % sys.version_info[:2])"
 
