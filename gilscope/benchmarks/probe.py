@@ -32,8 +32,8 @@ T = TypeVar("T")
 HELP = "what recording costs: an event, a GIL hand-over, an echo server, the start"
 
 EVENTS = 50_000  # a block
-TURNS = 20_000
-REQUESTS = 1_000
+TURNS = 4_000
+REQUESTS = 200
 
 # Each worker prints a line when it is ready and then answers each line it reads with one.
 EVENT_WORKER = """
@@ -55,7 +55,7 @@ for line in sys.stdin:
 """
 LOOP_WORKER = """
 import os, sys, time
-def turns(n, write=os.write, now=time.perf_counter_ns):
+def turns(n, write=os.write, now=time.thread_time_ns):
     start = now()
     for _ in range(n):
         write(null, b"x")
@@ -140,9 +140,9 @@ def measure(interpreters: Sequence[str], rounds: int) -> Iterator[Figure]:
     yield event_ns
     yield from rest
     for path in interpreters:
-        yield from write_loop(path, rounds, event_ns.median)
-        yield echo(path, rounds)
-    yield start_up(max(5, rounds // 5))
+        yield from write_loop(path, 4 * rounds, event_ns.median)
+        yield echo(path, 4 * rounds)
+    yield from start_up(max(5, rounds // 5))
 
 
 def events(rounds: int) -> list[Figure]:
@@ -210,23 +210,31 @@ def echo(interpreter: str, rounds: int) -> Figure:
     return _figure(name, "%", losses, 3, judged=low, note=note)
 
 
-def start_up(rounds: int) -> Figure:
-    """From the exec of gilscope to that of its program, as the probe's first stamp tells it."""
+def start_up(rounds: int) -> list[Figure]:
+    """From the exec of gilscope to that of its program, as the probe's first stamp tells it.
+
+    Beside it a Python that does nothing: how busy the machine is just now.
+    """
     from gilscope.perfetto.reader import open_trace  # noqa: PLC0415 - heavy
 
     program = shutil.which("true")
     if program is None:
         raise RecordingError("there is no `true` on PATH to start")
-    took = []
+    took, nothing = [], []
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder, "start.pftrace")
-        record = [sys.executable, "-m", "gilscope", "record", "--no-summary"]
-        command = [*record, "-o", str(trace), program]
+        command = [sys.executable, "-m", "gilscope", "record", "--no-summary", "-o", trace, program]
         for _ in range(rounds + 1):
             begin = time.monotonic_ns()
             subprocess.run(command, check=True, capture_output=True)
             took.append((open_trace(trace).metadata.processes[0].start_ns - begin) / 1e6)
-    return _figure("from exec of gilscope to exec of the program", "ms", took[1:], 100)
+            begin = time.monotonic_ns()
+            subprocess.run([sys.executable, "-c", "pass"], check=True)
+            nothing.append((time.monotonic_ns() - begin) / 1e6)
+    return [
+        _figure("from exec of gilscope to exec of the program", "ms", took[1:], 100),
+        _figure("start and end of a Python that does nothing", "ms", nothing[1:]),
+    ]
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
