@@ -89,18 +89,15 @@ def check_output(output: Path | None) -> None:
 def _finish(directory: Path, trace: Path) -> int:
     """Turn the rings in a directory into a trace; returns its number of events."""
     from gilscope.perfetto.writer import write_trace  # noqa: PLC0415 - after the program's end
-    from gilscope.recorder.diagnose import nothing_recorded  # noqa: PLC0415
+    from gilscope.recorder.diagnose import left_out, nothing_recorded  # noqa: PLC0415
     from gilscope.recorder.record import say  # noqa: PLC0415
     from gilscope.trace.rings import open_rings  # noqa: PLC0415
 
     with open_rings(directory) as rings:
         if reason := nothing_recorded(rings.metadata.command, rings.metadata.processes):
             say(reason)
-        if rings.unfollowed:
-            say(
-                f"{rings.unfollowed} programs were started with a cleared environment "
-                "and are not in the recording"
-            )
+        for line in left_out(rings.left_out):
+            say(line)
         return write_trace(rings, trace).events
 
 

@@ -143,7 +143,8 @@ struct gs_file_header {
     _Alignas(64) uint64_t next_unit;   /* writers add to it */
     uint64_t lost_unattached;          /* events of threads that could not get a page at all */
     uint64_t lost_processes;           /* processes that could not get a page */
-    uint64_t unfollowed; /* programs started with an environment that names no recording */
+    uint64_t unfollowed; /* programs started that cannot find or open the recording */
+    uint64_t unwatched;  /* GILs past those that a process's records can name and its probe watch */
     _Alignas(64) uint32_t n_clocks; /* snapshots below, in order of time, written by recorder */
     _Alignas(64) struct gs_clock_snapshot clocks[GS_MAX_CLOCKS];
 };

@@ -1,5 +1,5 @@
 /* What a traced program starts: hides the probe where it cannot be loaded, and counts the children
- * that go unrecorded because their environment does not name the recording.
+ * that go unrecorded because they cannot find the recording.
  *
  * The loader says on stderr when it cannot preload a library: for a 32-bit program, or inside a
  * chroot where the library is not. A program must not print more because it is recorded, so the
@@ -95,7 +95,7 @@ struct child_environment {
     char *const *variables;
     size_t count;
     const char *preload; /* the LD_PRELOAD entry, or NULL */
-    bool named;          /* it names a recording */
+    const char *rings;   /* the path of the recording that it names, or NULL */
 };
 
 static struct child_environment inspect(char *const *variables) {
@@ -105,7 +105,7 @@ static struct child_environment inspect(char *const *variables) {
         if (strncmp(entry, PRELOAD, strlen(PRELOAD)) == 0)
             child.preload = entry;
         else if (strncmp(entry, RINGS, strlen(RINGS)) == 0)
-            child.named = true;
+            child.rings = entry + strlen(RINGS);
     }
     return child;
 }
@@ -114,9 +114,16 @@ static bool recorded_here(void) {
     return gs_process.page && gs_process.ring.header->follow;
 }
 
+/* Whether the child will find the recording: it is told where, and may open it there (another user
+ * may not, and in a chroot there is none). */
+static bool follows(const struct child_environment *child) {
+    return child->rings && child->preload && access(child->rings, R_OK | W_OK) == 0 &&
+           access(own_path(), R_OK) == 0;
+}
+
 /* A search through PATH tries many names: only what exists counts. */
 static void count_unfollowed(const struct child_environment *child, const char *program) {
-    if ((!child->named || !child->preload) && (!strchr(program, '/') || access(program, X_OK) == 0))
+    if (!follows(child) && (!strchr(program, '/') || access(program, X_OK) == 0))
         __atomic_fetch_add(&gs_process.ring.header->unfollowed, 1, __ATOMIC_RELAXED);
 }
 

@@ -118,8 +118,13 @@ static void watch(pthread_cond_t *cond, pthread_cond_t *switch_cond) {
                                          (pthread_cond_t *)&gils[i], false, __ATOMIC_ACQUIRE,
                                          __ATOMIC_RELAXED))
             continue;
+        uint16_t index = gs_next_gil_index();
+        if (index == GS_NO_INDEX) {
+            gils[i].cond = NULL;
+            break;
+        }
         gils[i].switch_cond = switch_cond;
-        gils[i].gil = (struct gs_gil){.index = gs_next_gil_index()};
+        gils[i].gil = (struct gs_gil){.index = index};
         gils[i].requested = false;
         gils[i].cond = cond;
         unsigned slots = n_slots;
@@ -129,6 +134,7 @@ static void watch(pthread_cond_t *cond, pthread_cond_t *switch_cond) {
             ;
         return;
     }
+    __atomic_fetch_add(&gs_process.ring.header->unwatched, 1, __ATOMIC_RELAXED);
 }
 
 static void describe_interpreter(void) {

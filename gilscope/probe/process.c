@@ -276,8 +276,7 @@ uint16_t gs_next_gil_index(void) {
     if (!gs_process.page)
         return 0;
     uint32_t index = __atomic_fetch_add(&gs_process.page->n_gils, 1, __ATOMIC_RELAXED);
-    /* More GILs in one process's life than the record can name share the last index. */
-    return (uint16_t)(index < GS_GIL_MASK ? index : GS_GIL_MASK);
+    return (uint16_t)(index <= GS_GIL_MASK ? index : GS_NO_INDEX);
 }
 
 void gs_return_gil_index(uint16_t index) {

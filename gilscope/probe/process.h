@@ -26,8 +26,10 @@ int gs_thread_create(pthread_t *thread, const pthread_attr_t *attributes, void *
                      void *argument, const char *name,
                      int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *));
 
-/* A new GIL's index in this process; writes its number into the process page. */
+/* A new GIL's index in this process; writes its number into the process page. GS_NO_INDEX when all
+ * that a record can name have been used. */
 uint16_t gs_next_gil_index(void);
+#define GS_NO_INDEX UINT16_MAX
 
 /* Takes the last index back when its GIL never had an event, as in a fork's child, where CPython
  * makes its GIL anew. */

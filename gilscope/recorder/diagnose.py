@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gilscope.trace.rings import LeftOut
     from gilscope.trace.schema import Process
 
 
@@ -24,6 +25,23 @@ def nothing_recorded(command: Sequence[str], processes: Sequence[Process]) -> st
     if not processes:
         return f"nothing recorded: {why_not_loaded(program)}"
     return f"nothing recorded: no Python interpreter ran in {command[0]}"
+
+
+def left_out(what: LeftOut) -> Iterator[str]:
+    """One line for each kind of thing that ran and is not in the recording."""
+    if what.programs:
+        yield (
+            f"{_were(what.programs, 'program')} started with a cleared environment, as another "
+            "user or in a chroot, where the recording cannot be found"
+        )
+    if what.processes:
+        yield f"{_were(what.processes, 'process', 'es')} left out: the rings had no room for more"
+    if what.gils:
+        yield f"{_were(what.gils, 'GIL')} left out: a process can have 1,024, and 256 at a time"
+
+
+def _were(number: int, noun: str, plural: str = "s") -> str:
+    return f"1 {noun} was" if number == 1 else f"{number:,} {noun}{plural} were"
 
 
 def why_not_loaded(program: str) -> str:

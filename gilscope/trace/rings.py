@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,14 @@ _PROCESS_PAGE = struct.Struct("<16xIIII32sQ64s16sI")
 _THREAD_PAGE = struct.Struct("<16xIIQQQ200s")
 _UNIT = 4096
 _YIELDS_TOLD = 0x100
+
+
+class LeftOut(NamedTuple):
+    """What ran and is not in the recording."""
+
+    processes: int  # there was no room for a page of theirs
+    programs: int  # started in a way that they could not find the recording
+    gils: int  # past those that one process's records can name
 
 
 class RingSource:
@@ -149,7 +157,8 @@ class RingSource:
     def _read_metadata(self) -> Metadata:
         n_processes, n_threads, *_ = self._counts(self._order)
         _, _, clock, _, _, _, stop, _, _ = _FILE_HEADER.unpack_from(self._map)
-        lost_unattached, _, self.unfollowed = struct.unpack_from("<QQQ", self._map, _LOST_OFFSET)
+        lost_unattached, *left_out = struct.unpack_from("<QQQQ", self._map, _LOST_OFFSET)
+        self.left_out = LeftOut(*left_out)
         _, monotonic, boottime, realtime = _SNAPSHOT.unpack_from(self._map, _CLOCKS_OFFSET)
         threads = [self._thread(i) for i in range(n_threads)]
         processes, gils = self._processes(n_processes, threads)

@@ -116,16 +116,14 @@ def run(
 ) -> Outcome:
     """Run a command in an empty folder; `during` is called when it has been started."""
     folder.mkdir()
-    given = tempfile.TemporaryFile("w+")
-    given.write(stdin)
-    given.seek(0)
+    (given := folder.with_suffix(".stdin")).write_text(stdin, encoding="utf-8")
     with (
-        given,
+        given.open(encoding="utf-8") as standard_input,
         subprocess.Popen(
             list(map(str, command)),
             cwd=folder,
             env={**os.environ, **(environment or {})},
-            stdin=given,
+            stdin=standard_input,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -164,6 +162,7 @@ def end_session(leader: int) -> None:
 def same(
     tmp_path: Path,
     command: Sequence[str | Path],
+    *,
     options: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     within: Sequence[str] = (),

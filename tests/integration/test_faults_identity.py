@@ -1,0 +1,157 @@
+"""Programs that change who they are or what they may do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from support import interpreters
+from support.faults import WORK, same, script, thread_names
+from support.programs import compiled, hello
+
+PYTHON = interpreters.path("3.13")
+SECCOMP = """
+import ctypes, errno, struct
+
+def forbid(*calls):
+    '''From now on these system calls fail with EPERM, in this process and its children.'''
+    def line(code, k, true=0, false=0):
+        return struct.pack("<HBBI", code, true, false, k)
+    program = line(0x20, 0)  # the call's number
+    for number in calls:
+        program += line(0x15, number, 0, 1) + line(0x06, 0x00050000 | errno.EPERM)
+    program += line(0x06, 0x7FFF0000)
+    buffer = ctypes.create_string_buffer(program)
+    head = struct.pack("<HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
+    assert libc.prctl(22, 2, head, 0, 0) == 0, ctypes.get_errno()  # PR_SET_SECCOMP
+"""
+OPENS = "2, 85, 257, 437"  # open, creat, openat, openat2 of x86-64
+
+
+def test_a_changed_user(tmp_path: Path) -> None:
+    """What is mapped stays mapped: threads and forks of the new user are recorded."""
+    source = f"""
+import os
+{WORK}
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+crew()
+if os.fork() == 0:
+    crew()
+    os._exit(3)
+print(os.wait()[1] >> 8, os.getuid())
+"""
+    trace = same(tmp_path, [PYTHON, script(tmp_path, source)]).trace()
+    assert [thread_names(trace, process).count("crew-2") for process in (0, 1)] == [1, 1]
+
+
+def test_a_child_of_another_user(tmp_path: Path) -> None:
+    """It may not read the rings, which are the user's own; it is counted and said."""
+    source = f"""
+import subprocess, sys
+{WORK}
+crew()
+print(subprocess.run([sys.executable, "-I", "-c", "print('a child')"], user=65534, cwd="/"))
+"""
+    python = interpreters.path(interpreters.DEBIAN)  # in a place that everybody may read
+    recorded = same(tmp_path, [python, script(tmp_path, source)])
+    assert len(recorded.trace().metadata.processes) == 1
+    assert recorded.said("1 program was started")
+
+
+def test_a_child_in_a_chroot(tmp_path: Path) -> None:
+    """Where the probe does not exist its loader must not complain."""
+    jail = tmp_path / "jail"
+    (jail / "lib64").mkdir(parents=True)
+    (jail / "lib").mkdir()
+    program = compiled(hello(tmp_path), jail / "hello")
+    source = f"""
+import os, shutil, subprocess
+{WORK}
+shutil.copy("/lib64/ld-linux-x86-64.so.2", {str(jail / "lib64")!r})
+shutil.copy("/lib/x86_64-linux-gnu/libc.so.6", {str(jail / "lib")!r})
+crew()
+jailed = lambda: os.chroot({str(jail)!r})
+print(subprocess.run(["/{program.name}"], preexec_fn=jailed, cwd="/", capture_output=True))
+pid = os.fork()
+if pid == 0:
+    os.chroot({str(jail)!r})
+    os.chdir("/")
+    crew()
+    os._exit(4)
+print(os.waitpid(pid, 0)[1] >> 8)
+"""
+    recorded = same(tmp_path, [PYTHON, script(tmp_path, source)])
+    assert "stderr=b''" in recorded.outcome.stdout
+    trace = recorded.trace()
+    fork = len(trace.metadata.processes) - 1
+    assert "crew-2" in thread_names(trace, fork)
+    assert recorded.said("1 program was started")
+
+
+def test_seccomp_forbids_to_open_files(tmp_path: Path) -> None:
+    """Threads, chunks and forks need no file."""
+    source = f"""
+import os
+{WORK}{SECCOMP}
+forbid({OPENS})
+try:
+    open("/dev/null")
+except PermissionError as error:
+    print(error)
+crew(3, 6000)
+pid = os.fork()
+if pid == 0:
+    crew()
+    os._exit(5)
+print(os.waitpid(pid, 0)[1] >> 8)
+"""
+    recorded = same(tmp_path, [PYTHON, script(tmp_path, source)])
+    trace = recorded.trace()
+    assert [thread_names(trace, process).count("crew-2") for process in (0, 1)] == [1, 1]
+    assert trace.totals.events > 30_000
+
+
+def test_seccomp_forbids_more(tmp_path: Path) -> None:
+    """Nor does the probe depend on madvise, prctl or fallocate."""
+    source = f"""
+{WORK}{SECCOMP}
+forbid(28, 157, 285)
+crew(3, 6000)
+print("went on")
+"""
+    recorded = same(tmp_path, [PYTHON, script(tmp_path, source)])
+    assert recorded.trace().totals.events > 30_000
+
+
+def test_a_cleared_environment(tmp_path: Path) -> None:
+    """Its programs run as if nothing were recorded, because nothing of them is."""
+    source = f"""
+import os, subprocess, sys
+{WORK}
+crew()
+print(subprocess.run(["env"], env={{"A": "1"}}, capture_output=True).stdout)
+print(subprocess.run([sys.executable, "-c", "print('cleared')"], env={{}}).returncode)
+os.environ.clear()
+print(os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", "print('cleared too')"]))
+"""
+    recorded = same(tmp_path, [PYTHON, "-u", script(tmp_path, source)])
+    # os.spawnv forks: its child is recorded up to the exec.
+    assert len(recorded.trace().metadata.processes) == 2
+    assert recorded.said("3 programs were started")
+
+
+def test_the_probe_alone_taken_from_the_environment(tmp_path: Path) -> None:
+    source = """
+import os, subprocess, sys
+del os.environ["LD_PRELOAD"]
+print(subprocess.run([sys.executable, "-c", "print('no preload')"]).returncode)
+"""
+    recorded = same(
+        tmp_path,
+        [PYTHON, "-u", script(tmp_path, source)],
+        environment={"LD_PRELOAD": "libm.so.6"},  # so that there is one to delete without us too
+    )
+    assert recorded.said("1 program was started")
