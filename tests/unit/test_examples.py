@@ -12,6 +12,7 @@ RATES = {
     "asyncio_to_thread.py": r"^(\d+) requests/s$",
     "echo_server.py": r"^(\d+) requests/s, p50 \d+\.\d\d ms, p99 \d+\.\d\d ms$",
     "hash_pool.py": r"^(\d+) MB/s with \d threads?$",
+    "process_pool.py": r"^(\d+) results/s from \d workers$",
     "queue_pipeline.py": r"^(\d+) items/s$",
 }
 
