@@ -46,7 +46,8 @@ struct gs_process {
     struct gs_ring ring;
     enum gs_clock_source clock;
     struct gs_process_page *page;
-    uint32_t unit; /* of `page` */
+    uint32_t unit;          /* of `page` */
+    uint32_t newest_thread; /* unit of a thread page: the head of a list, 0: none */
     uint32_t pid;
 };
 

@@ -143,8 +143,8 @@ struct gs_file_header {
     _Alignas(64) uint64_t next_unit;   /* writers add to it */
     uint64_t lost_unattached;          /* events of threads that could not get a page at all */
     uint64_t lost_processes;           /* processes that could not get a page */
-    uint64_t unfollowed; /* programs started that cannot find or open the recording */
-    uint64_t unwatched;  /* GILs past those that a process's records can name and its probe watch */
+    uint64_t unfollowed;               /* programs started that cannot find or open the recording */
+    uint64_t unwatched; /* GILs past those that a process's records can name and its probe watch */
     _Alignas(64) uint32_t n_clocks; /* snapshots below, in order of time, written by recorder */
     _Alignas(64) struct gs_clock_snapshot clocks[GS_MAX_CLOCKS];
 };
@@ -190,7 +190,8 @@ struct gs_thread_page {
     uint64_t end_ticks;       /* 0: did not say */
     uint64_t lost;            /* records that this thread could not write */
     char name[GS_NAME_BYTES]; /* UTF-8, NUL-terminated, cut at a character */
-    uint64_t pad;
+    uint32_t previous;    /* unit of a thread page of the same process, 0: none; the probe's own */
+    uint32_t from_python; /* the name is Python's, not the kernel's */
     struct gs_record records[(GS_UNIT_BYTES - 256) / 16];
 };
 static_assert(sizeof(struct gs_thread_page) == GS_UNIT_BYTES, "one unit");

@@ -43,6 +43,7 @@ static struct {
     int (*wait)(pthread_cond_t *, pthread_mutex_t *);
     int (*timedwait)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
     int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    int (*set_name)(pthread_t, const char *);
     void (*exit)(int) __attribute__((noreturn));
 } real;
 
@@ -66,6 +67,7 @@ static void resolve(void) {
     *(void **)&real.signal = next_version("pthread_cond_signal");
     *(void **)&real.wait = next_version("pthread_cond_wait");
     *(void **)&real.create = dlsym(RTLD_NEXT, "pthread_create");
+    *(void **)&real.set_name = dlsym(RTLD_NEXT, "pthread_setname_np");
     *(void **)&real.exit = dlsym(RTLD_NEXT, "_exit");
     /* Last: it is the one whose presence is tested. */
     __atomic_store_n((void **)&real.timedwait, next_version("pthread_cond_timedwait"),
@@ -261,11 +263,30 @@ INTERPOSE int pthread_create(pthread_t *thread, const pthread_attr_t *attributes
     int saved_errno = errno;
     bool ours = gs_recording() && gs_python.base && gs_python_owns(__builtin_return_address(0));
     char name[GS_NAME_BYTES] = "";
-    if (ours)
+    if (ours) {
         gs_python_thread_name(argument, name, sizeof name);
+        gs_refresh_names();
+    }
     errno = saved_errno;
     return ours ? gs_thread_create(thread, attributes, start, argument, name, real.create)
                 : real.create(thread, attributes, start, argument);
+}
+
+/* Threads of C and C++ that tell the kernel their names, and from 3.14 on Thread.name = … */
+INTERPOSE int pthread_setname_np(pthread_t thread, const char *name) {
+    ensure_resolved();
+    if (!real.set_name)
+        return ENOSYS;
+    int error = real.set_name(thread, name);
+    if (error || !gs_recording() || !pthread_equal(thread, pthread_self()))
+        return error;
+    int saved_errno = errno;
+    if (gs_python.base && gs_python_owns(__builtin_return_address(0)))
+        gs_refresh_names();
+    else
+        gs_thread_names_itself(name);
+    errno = saved_errno;
+    return 0;
 }
 
 /* os._exit, as every multiprocessing worker ends: no destructor runs, yet the end is known. */

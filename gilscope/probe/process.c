@@ -9,7 +9,10 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
+
+#include "python.h"
 
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18 /* Linux 4.14 */
@@ -84,6 +87,7 @@ bool gs_attach(const char *name) {
     page->is_main = tid == (uint32_t)getpid();
     if (name) {
         copy_name(page->name, sizeof page->name, name);
+        page->from_python = 1;
     } else if (!page->is_main) {
         /* A thread that Python did not make: the kernel's name for it. */
         char comm[16] = "";
@@ -91,6 +95,11 @@ bool gs_attach(const char *name) {
         copy_name(page->name, sizeof comm, comm);
     }
     page->start_ticks = gs_clock_now(gs_process.clock);
+    page->previous = __atomic_load_n(&gs_process.newest_thread, __ATOMIC_RELAXED);
+    /* Release: whoever walks the list sees the page whole. */
+    while (!__atomic_compare_exchange_n(&gs_process.newest_thread, &page->previous, (uint32_t)unit,
+                                        false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+        ;
     gs_ring_publish(&page->header, GS_THREAD_PAGE);
     *writer = (struct gs_writer){
         .cursor = page->records,
@@ -128,6 +137,62 @@ bool gs_refill(void) {
     writer->cursor = chunk->records;
     writer->end = chunk->records + sizeof chunk->records / sizeof *chunk->records;
     return true;
+}
+
+/* ---- names ------------------------------------------------------------------------------------
+ */
+
+#define REFRESH_SHARE    50      /* of the time, one part at most is spent on looking for names */
+#define REFRESH_COST_MAX 1000000 /* ns: being preempted meanwhile is no cost */
+
+static uint32_t refreshing;
+static int64_t next_refresh_ns;
+
+static struct gs_thread_page *thread_page(uint32_t unit) {
+    return unit ? gs_ring_at(&gs_process.ring, unit, 1) : NULL;
+}
+
+/* Walks the living threads; those that ended leave the list here, unless they are its head, which
+ * belongs to the threads that come. Only one thread at a time is in here. */
+static void rename_thread(uint32_t tid, const char *name) {
+    struct gs_thread_page *page =
+        thread_page(__atomic_load_n(&gs_process.newest_thread, __ATOMIC_ACQUIRE));
+    for (; page; page = thread_page(page->previous)) {
+        for (struct gs_thread_page *next; (next = thread_page(page->previous)) &&
+                                          __atomic_load_n(&next->end_ticks, __ATOMIC_RELAXED);)
+            page->previous = next->previous;
+        if (page->tid != tid || __atomic_load_n(&page->end_ticks, __ATOMIC_RELAXED))
+            continue;
+        if (strncmp(page->name, name, sizeof page->name - 1) != 0) {
+            copy_name(page->name, sizeof page->name, name);
+            page->from_python = 1;
+        }
+        return;
+    }
+}
+
+static int64_t monotonic_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+void gs_refresh_names(void) {
+    if (__atomic_exchange_n(&refreshing, 1, __ATOMIC_ACQUIRE))
+        return; /* a thread under another GIL is at it */
+    int64_t begin = monotonic_ns();
+    if (begin >= next_refresh_ns) {
+        gs_python_each_name(rename_thread);
+        int64_t end = monotonic_ns(), cost = end - begin;
+        next_refresh_ns = end + REFRESH_SHARE * (cost < REFRESH_COST_MAX ? cost : REFRESH_COST_MAX);
+    }
+    __atomic_store_n(&refreshing, 0, __ATOMIC_RELEASE);
+}
+
+void gs_thread_names_itself(const char *name) {
+    struct gs_thread_page *page = gs_writer.page;
+    if (page && gs_recording() && !page->from_python && !page->is_main)
+        copy_name(page->name, sizeof page->name, name);
 }
 
 struct thread_start {
@@ -199,6 +264,8 @@ static bool open_page(const struct gs_process_page *parent, uint32_t parent_unit
     }
     gs_ring_publish(&page->header, GS_PROCESS_PAGE);
     gs_process.page = page;
+    gs_process.newest_thread = 0;
+    refreshing = 0; /* by a thread of the parent, perhaps */
     gs_process.unit = (uint32_t)unit;
     gs_process.pid = page->pid;
     *gs_process.alive = 1;

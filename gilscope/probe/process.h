@@ -26,6 +26,14 @@ int gs_thread_create(pthread_t *thread, const pthread_attr_t *attributes, void *
                      void *argument, const char *name,
                      int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *));
 
+/* Reads from Python the names of all its threads anew, for those that were renamed; now and then it
+ * does nothing, so that it stays cheap. The caller is CPython, with the GIL held, in the middle of
+ * starting a thread. */
+void gs_refresh_names(void);
+
+/* The calling thread told the kernel its name, which stands where Python gave it none. */
+void gs_thread_names_itself(const char *name);
+
 /* A new GIL's index in this process; writes its number into the process page. GS_NO_INDEX when all
  * that a record can name have been used. */
 uint16_t gs_next_gil_index(void);

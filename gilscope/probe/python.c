@@ -69,7 +69,15 @@ static bool inspect(const void *base, void *handle) {
     LOOK_UP(generic_getattr, "PyObject_GenericGetAttr");
     LOOK_UP(decref, "Py_DecRef");
     LOOK_UP(err_clear, "PyErr_Clear");
+    LOOK_UP(sys_get_object, "PySys_GetObject");
+    LOOK_UP(module_get_dict, "PyModule_GetDict");
+    LOOK_UP(dict_get_item_string, "PyDict_GetItemString");
+    LOOK_UP(dict_next, "PyDict_Next");
+    LOOK_UP(dict_size, "PyDict_Size");
+    LOOK_UP(long_as_unsigned_long, "PyLong_AsUnsignedLong");
+    LOOK_UP(incref, "Py_IncRef");
     LOOK_UP(method_type, "PyMethod_Type");
+    LOOK_UP(dict_type, "PyDict_Type");
 #undef LOOK_UP
     gs_python = found;
     return true;
@@ -109,35 +117,115 @@ struct object { /* of a build with a GIL */
     void *type;
 };
 
-bool gs_python_thread_name(void *argument, char *out, size_t size) {
+static bool can_read_names(void) {
     struct gs_python *py = &gs_python;
-    struct callback *callback = argument;
-    if (!py->string || !py->utf8 || !py->generic_getattr || !py->method_self || !py->method_type ||
-        !py->decref || !py->err_clear || !py->gil_state_check || py->free_threaded)
-        return false;
-    /* Threads that an extension starts through CPython's C API have any argument they like. */
-    if (!callback->boot || !gs_python_owns((const void *)callback->function))
-        return false;
-    struct object *function = callback->boot[BOOT_FUNCTION];
-    if (!function || (uintptr_t)function % sizeof(void *) || function->type != py->method_type ||
-        !py->gil_state_check())
-        return false;
-    bool found = false;
-    /* Generic look-up: runs no code of the user's, even in a subclass with __getattribute__. */
-    void *attribute = py->string("_name");
-    void *name = attribute ? py->generic_getattr(py->method_self(function), attribute) : NULL;
+    return py->string && py->utf8 && py->generic_getattr && py->method_self && py->method_type &&
+           py->sys_get_object && py->module_get_dict && py->dict_get_item_string && py->dict_next &&
+           py->dict_size && py->long_as_unsigned_long && py->incref && py->dict_type &&
+           py->decref && py->err_clear && py->gil_state_check && !py->free_threaded;
+}
+
+/* Generic look-up: runs no code of the user's, even in a subclass with __getattribute__. Returns a
+ * reference or NULL. */
+static void *attribute_of(void *object, const char *attribute) {
+    struct gs_python *py = &gs_python;
+    void *key = py->string(attribute);
+    void *value = key ? py->generic_getattr(object, key) : NULL;
+    if (key)
+        py->decref(key);
+    return value;
+}
+
+static bool read_name(void *thread, char *out, size_t size) {
+    struct gs_python *py = &gs_python;
+    void *name = attribute_of(thread, "_name");
     ptrdiff_t length = 0;
     const char *text = name ? py->utf8(name, &length) : NULL;
-    if (text && length > 0) {
+    bool found = text && length > 0;
+    if (found) {
         size_t n = (size_t)length < size - 1 ? (size_t)length : size - 1;
         memcpy(out, text, n);
         out[n] = 0;
-        found = true;
     }
     if (name)
         py->decref(name);
-    if (attribute)
-        py->decref(attribute);
     py->err_clear();
     return found;
+}
+
+/* An exact dictionary that stands in another under this name; borrowed, or NULL. */
+static void *inner_dictionary(void *outer, const char *name) {
+    struct gs_python *py = &gs_python;
+    struct object *found = outer ? py->dict_get_item_string(outer, name) : NULL;
+    return found && found->type == py->dict_type ? found : NULL;
+}
+
+/* A dictionary of the threading module, if that was imported. Returns a reference or NULL. Not by
+ * PyImport_GetModule: that would wait for an import that is under way. */
+static void *threading_dictionary(const char *name) {
+    struct gs_python *py = &gs_python;
+    struct object *modules = py->sys_get_object("modules");
+    void *module = modules && modules->type == py->dict_type
+                       ? py->dict_get_item_string(modules, "threading")
+                       : NULL;
+    void *found = module ? inner_dictionary(py->module_get_dict(module), name) : NULL;
+    if (found)
+        py->incref(found);
+    py->err_clear();
+    return found;
+}
+
+/* The one thread that is being started, where `start` was not given its bound method: debuggers
+ * wrap that. With several at once nobody can tell which it is. */
+static bool read_starting(char *out, size_t size) {
+    struct gs_python *py = &gs_python;
+    void *limbo = threading_dictionary("_limbo");
+    ptrdiff_t position = 0;
+    void *key, *thread;
+    bool found = limbo && py->dict_size(limbo) == 1 &&
+                 py->dict_next(limbo, &position, &key, &thread) && read_name(thread, out, size);
+    if (limbo)
+        py->decref(limbo);
+    return found;
+}
+
+bool gs_python_thread_name(void *argument, char *out, size_t size) {
+    struct gs_python *py = &gs_python;
+    struct callback *callback = argument;
+    /* Threads that an extension starts through CPython's C API have any argument they like. */
+    if (!can_read_names() || !callback->boot || !gs_python_owns((const void *)callback->function) ||
+        !py->gil_state_check())
+        return false;
+    struct object *function = callback->boot[BOOT_FUNCTION];
+    if (!function || (uintptr_t)function % sizeof(void *))
+        return false;
+    if (function->type == py->method_type)
+        return read_name(py->method_self(function), out, size);
+    return read_starting(out, size);
+}
+
+void gs_python_each_name(void (*tell)(uint32_t tid, const char *name)) {
+    struct gs_python *py = &gs_python;
+    if (!can_read_names() || !py->gil_state_check())
+        return;
+    void *active = threading_dictionary("_active");
+    if (!active)
+        return;
+    ptrdiff_t position = 0;
+    void *key, *thread;
+    while (py->dict_next(active, &position, &key, &thread)) {
+        char name[256];
+        py->incref(thread); /* whatever happens to the dictionary */
+        void *native = attribute_of(thread, "_native_id");
+        unsigned long tid = native ? py->long_as_unsigned_long(native) : 0;
+        /* "Dummy-1" says less than what the kernel calls a thread that Python did not start. */
+        if (tid && tid <= UINT32_MAX && read_name(thread, name, sizeof name) &&
+            strncmp(name, "Dummy-", 6) != 0)
+            tell((uint32_t)tid, name);
+        if (native)
+            py->decref(native);
+        py->err_clear();
+        py->decref(thread);
+    }
+    py->decref(active);
 }

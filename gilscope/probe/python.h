@@ -21,7 +21,14 @@ struct gs_python {
     void *(*generic_getattr)(void *object, void *name);
     void (*decref)(void *object);
     void (*err_clear)(void);
-    void *method_type;
+    void *(*sys_get_object)(const char *name);
+    void *(*module_get_dict)(void *module);
+    void *(*dict_get_item_string)(void *dict, const char *key);
+    int (*dict_next)(void *dict, ptrdiff_t *position, void **key, void **value);
+    ptrdiff_t (*dict_size)(void *dict);
+    unsigned long (*long_as_unsigned_long)(void *integer);
+    void (*incref)(void *object);
+    void *method_type, *dict_type;
 };
 
 extern struct gs_python gs_python;
@@ -30,9 +37,13 @@ extern struct gs_python gs_python;
  * one of its functions calls. Not for the hot path: it may ask the dynamic loader. */
 bool gs_python_owns(const void *code);
 
-/* The name of the threading.Thread whose bound method is about to run in a new thread, given what
- * CPython hands to pthread_create. The caller is CPython itself, in the middle of starting a
- * thread, with the GIL held. False where there is no such name. */
+/* The name of the threading.Thread that is about to run in a new thread, given what CPython hands
+ * to pthread_create. The caller is CPython itself, in the middle of starting a thread, with the GIL
+ * held. False where there is no such name. */
 bool gs_python_thread_name(void *callback, char *out, size_t size);
+
+/* Tells the kernel's id and the name of every living threading.Thread of the calling interpreter.
+ * Same caller. */
+void gs_python_each_name(void (*tell)(uint32_t tid, const char *name));
 
 #endif

@@ -1,0 +1,77 @@
+"""Threads carry the names that Python, or else the program, gives them: also later, also oddly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from support.recorded import record
+
+PROGRAM = """
+import _thread, ctypes, os, threading, time
+
+go = threading.Event()
+
+def name_myself():
+    threading.current_thread().name = "its own"
+    go.wait()
+
+class Wrapped:  # as a debugger wraps what it wants to see begin
+    def __init__(self, function):
+        self.function = function
+    def __call__(self, *args):
+        return self.function(*args)
+
+def name_like_c(libc):
+    libc.pthread_setname_np(ctypes.c_void_p(libc.pthread_self()), b"from C")
+    named.set()
+    go.wait()
+    over.set()
+
+old = threading.Thread(target=go.wait, name="old")
+own = threading.Thread(target=name_myself)
+named, over = threading.Event(), threading.Event()
+libc = ctypes.CDLL(None)
+libc.pthread_self.restype = ctypes.c_void_p
+_thread.start_new_thread(name_like_c, (libc,))
+for thread in old, own:
+    thread.start()
+named.wait()
+threading.main_thread().name = "the boss"
+old.name = "new"
+end = time.monotonic() + 0.3  # names are looked for when threads start, but not at each start
+while time.monotonic() < end:
+    filler = threading.Thread(target=int, name="filler")
+    filler.start()
+    filler.join()
+
+start = getattr(threading, "_start_joinable_thread", None)
+if start:
+    threading._start_joinable_thread = lambda f, **options: start(Wrapped(f), **options)
+else:
+    start = threading._start_new_thread
+    threading._start_new_thread = lambda f, args: start(Wrapped(f), args)
+wrapped = threading.Thread(target=go.wait, name="wrapped")
+wrapped.start()
+go.set()
+for thread in old, own, wrapped:
+    thread.join()
+over.wait()
+if os.fork() == 0:
+    in_child = threading.Thread(target=int, name="in the child")
+    in_child.start()
+    in_child.join()
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_renamed_wrapped_and_foreign_threads(interpreter: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.py").write_text(PROGRAM, encoding="utf-8")
+    done = record(tmp_path, interpreter, "names.py")
+    assert done.code == 0, done.err
+    names: dict[int, list[str]] = {}  # a launcher of the interpreter may come before it
+    for thread in done.metadata.threads:
+        names.setdefault(thread.process, []).append(thread.name)
+    parent, child = names.values()
+    assert set(parent) == {"the boss", "new", "its own", "from C", "wrapped", "filler"}
+    assert child == ["the boss", "in the child"]
