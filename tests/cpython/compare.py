@@ -24,9 +24,12 @@ VERSIONS = ("3.11", "3.13")
 ROUNDS = 3
 MODULES = """
     test_thread test_threading test_threading_local test_threadedtempfile test_threadsignals
-    test_queue test_sched test_fork1 test_wait3 test_wait4 test_signal test_atexit
-    test_faulthandler test_os test_posix test_subprocess test_socketserver test_asyncio
-    test_embed test_capi test_interpreters test__interpreters test__xxsubinterpreters
+    test_queue test_sched test_fork1 test_wait3 test_wait4 test_signal test_eintr test_atexit
+    test_faulthandler test_gc test_sys test_audit test_cmd_line test_cmd_line_script test_runpy
+    test_os test_posix test_resource test_popen test_pty test_subprocess
+    test_socket test_selectors test_socketserver test_asyncio
+    test_perf_profiler test_external_inspection test_embed test_capi
+    test_interpreters test__interpreters test__xxsubinterpreters
     test_concurrent_futures test_multiprocessing_main_handling test_multiprocessing_fork
     test_multiprocessing_spawn test_multiprocessing_forkserver
 """
@@ -149,6 +152,8 @@ def main() -> int:
     parser.add_argument("--python", action="append", metavar="3.X", help="3.11 and 3.13 by default")
     parser.add_argument("--keep", metavar="DIR", type=Path, help="keep logs and traces here")
     args = parser.parse_args()
+    if unknown := set(args.modules) - set(MODULES.split()):
+        parser.error(f"not among the modules that are compared: {' '.join(sorted(unknown))}")
     folder = args.keep or Path(tempfile.mkdtemp(prefix="gilscope-cpython-"))
     bad = 0
     try:

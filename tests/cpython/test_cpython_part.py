@@ -1,11 +1,13 @@
-"""The part of `make test-cpython` that fits every run of the tests: threads and forks."""
+"""The part of `make test-cpython` that fits every run of the tests, and the comparison itself."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from cpython.compare import compare, expected, unexplained
+from cpython import compare, regrtest
 from support import interpreters
 
 PART = [
@@ -14,20 +16,116 @@ PART = [
     ("3.13", "test_threading_local"),
     ("3.13", "test_queue"),
     ("3.13", "test_fork1"),
+    ("3.13", "test_cmd_line"),
     ("3.11", "test_thread"),
     ("3.11", "test_threading_local"),
     ("3.11", "test_fork1"),
 ]
 
+# Half of its cases end otherwise when recorded, each in a way of its own.
+NOTICES = """
+import os, unittest
+
+RECORDED = "GILSCOPE_RINGS" in os.environ
+
+class Notices(unittest.TestCase):
+    def test_fails_alike(self):
+        self.fail()
+    def test_passes_alike(self):
+        pass
+    def test_skipped_alike(self):
+        self.skipTest("always")
+    def test_fails_recorded(self):
+        self.assertFalse(RECORDED)
+    def test_passes_recorded(self):
+        self.assertTrue(RECORDED)
+    def test_skipped_recorded(self):
+        if RECORDED:
+            self.skipTest("recorded")
+    def test_subtest_recorded(self):
+        with self.subTest():
+            self.assertFalse(RECORDED)
+"""
+DIES = """
+import os, unittest
+
+class Dies(unittest.TestCase):
+    def test(self):
+        if "GILSCOPE_RINGS" in os.environ:
+            os.kill(os.getpid(), 9)
+"""
+FLAKY = """
+import os, pathlib, unittest
+
+class Flaky(unittest.TestCase):
+    def test_first_recorded_run(self):
+        mark = pathlib.Path({mark!r})
+        if "GILSCOPE_RINGS" in os.environ and not mark.exists():
+            mark.touch()
+            self.fail()
+"""
+
 
 @pytest.mark.parametrize(("version", "module"), PART)
 def test_recorded_tests_end_as_they_do_alone(version: str, module: str, tmp_path: Path) -> None:
-    result = compare(interpreters.path(version), module, tmp_path)
-    assert unexplained(version, result) == []
+    result = compare.compare(interpreters.path(version), module, tmp_path)
+    assert compare.unexplained(version, result) == []
     assert result.cases > 0
     assert result.events > 0
 
 
-@pytest.mark.parametrize("version", ["3.11", "3.13"])
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a module `test_own` for the comparison is to be written."""
+    monkeypatch.setattr(regrtest, "GLUE", tmp_path)
+    monkeypatch.setattr(compare, "ROUNDS", 2)
+    return tmp_path / "test_own.py"
+
+
+@pytest.mark.parametrize("version", compare.VERSIONS)
+def test_every_kind_of_difference_is_found(version: str, own_module: Path) -> None:
+    own_module.write_text(NOTICES)
+    result = compare.compare(interpreters.path(version), "test_own", own_module.parent / "files")
+    of = "test_own.Notices."
+    assert result.differences[f"{of}test_fails_recorded"] == "passed alone, failed recorded"
+    assert result.differences[f"{of}test_passes_recorded"] == "failed alone, passed recorded"
+    assert result.differences[f"{of}test_skipped_recorded"] == "passed alone, skipped recorded"
+    assert result.differences.keys() == {
+        f"{of}test_{name}_recorded" for name in ("fails", "passes", "skipped", "subtest")
+    }
+    assert result.problems == []
+    assert len(compare.unexplained(version, result)) == 4
+
+
+def test_a_module_that_dies_is_a_difference(own_module: Path) -> None:
+    own_module.write_text(DIES)
+    result = compare.compare(interpreters.path("3.13"), "test_own", own_module.parent / "files")
+    assert result.differences == {
+        compare.WHOLE: "exit code 0 alone, exit code 137 recorded",
+        "test_own.Dies.test": "passed alone, no result recorded",
+    }
+
+
+def test_what_differs_once_is_flaky(own_module: Path) -> None:
+    own_module.write_text(FLAKY.format(mark=str(own_module.with_name("mark"))))
+    result = compare.compare(interpreters.path("3.13"), "test_own", own_module.parent / "files")
+    assert result.differences == {}
+    assert result.flaky == [compare.WHOLE, "test_own.Flaky.test_first_recorded_run"]
+
+
+@pytest.mark.parametrize("version", compare.VERSIONS)
 def test_expected_differences_give_a_reason(version: str) -> None:
-    assert all(len(reason) > 20 for reason in expected(version).values())
+    assert all(len(reason) > 20 for reason in compare.expected(version).values())
+
+
+def test_modules_that_do_not_exist_are_an_error(root: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cpython.compare", "test_of_nothing"],
+        cwd=root / "tests",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "test_of_nothing" in done.stderr
