@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
@@ -124,27 +126,51 @@ def wait(pid: int, tick: Callable[[], None]) -> int:
     Calls `tick` every few milliseconds. Signals sent to gilscope alone go to the command; those
     that the terminal sends reach it by themselves.
     """
+    changes = select.poll()
+    end = _end_of(pid)
+    if end is not None:
+        changes.register(end, select.POLLIN)
     while True:
         tick()
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
+            if end is not None:
+                os.close(end)
             # The terminal's Ctrl-C that ended the command came here as well.
-            while signal.sigtimedwait(_WATCHED, 0):
+            for _ in _signals():
                 pass
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
-        received = signal.sigtimedwait(_WATCHED, _TICK_S)
-        if received is None or received.si_signo == signal.SIGCHLD:
-            continue
-        if received.si_code != _SENT_BY_KERNEL:
-            os.kill(pid, received.si_signo)
+        changes.poll(_TICK_S * 1000)
+        for received in _signals():
+            if received.si_code != _SENT_BY_KERNEL:
+                os.kill(pid, received.si_signo)
 
 
 def poll(until: Callable[[], bool], tick: Callable[[], None]) -> bool:
     """Call `tick` every few milliseconds until `until` holds; False when a signal came first."""
     while not until():
         tick()
-        received = signal.sigtimedwait(_WATCHED, _TICK_S)
-        if received is not None and received.si_signo != signal.SIGCHLD:
+        time.sleep(_TICK_S)
+        for _ in _signals():
             return False
     return True
+
+
+def _signals() -> Iterator[signal.struct_siginfo]:
+    """The signals that have come and are still held.
+
+    Never waits: a sigtimedwait that SIGSTOP and SIGCONT interrupt at its deadline returns whatever
+    was left on CPython's stack (seen on 3.11), an older signal perhaps.
+    """
+    while (received := signal.sigtimedwait(_WATCHED, 0)) is not None:
+        if received.si_signo != signal.SIGCHLD:
+            yield received
+
+
+def _end_of(pid: int) -> int | None:
+    """A descriptor that becomes readable when the process ends, where the kernel has such."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
