@@ -5,15 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import interpreters
-
 from software.harness import Software
+from support import interpreters
 
 HERE = Path(__file__).parent
 VERSION = os.environ.get("GILSCOPE_SOFTWARE_PYTHON", "3.13")
@@ -32,7 +30,15 @@ def environment() -> Path:
             python = interpreters.path(VERSION)
             subprocess.run([python, "-m", "venv", "--clear", place], check=True, timeout=120)
             subprocess.run(
-                [place / "bin/python", "-m", "pip", "install", "-qq", "-r", HERE / "requirements.txt"],
+                [
+                    place / "bin/python",
+                    "-m",
+                    "pip",
+                    "install",
+                    "-qq",
+                    "-r",
+                    HERE / "requirements.txt",
+                ],
                 check=True,
                 timeout=300,
             )
@@ -41,9 +47,7 @@ def environment() -> Path:
 
 
 @pytest.fixture
-def software(
-    environment: Path, tmp_path: Path, record_property: Any
-) -> Iterator[Software]:
+def software(environment: Path, tmp_path: Path, record_property: Any) -> Iterator[Software]:
     """Runs programs in a folder of their own; what it notes comes into the table."""
     return Software(environment, tmp_path, record_property)
 

@@ -160,9 +160,7 @@ class Seen:
     def processes(self, word: str = "") -> list[dict[str, Any]]:
         """Python processes with `word` in their command line."""
         return [
-            p
-            for p in self.summary["processes"]
-            if p["python"] and word in " ".join(p["command"])
+            p for p in self.summary["processes"] if p["python"] and word in " ".join(p["command"])
         ]
 
     def names(self, process: dict[str, Any]) -> set[str]:
@@ -180,9 +178,7 @@ class Seen:
     def held_at(self, pid: int, tid: int, time_ns: int) -> bool:
         """Whether this thread held a GIL at this moment, by the trace."""
         meta = self.trace.metadata
-        ids = [
-            t.id for t in meta.threads if t.tid == tid and meta.processes[t.process].pid == pid
-        ]
+        ids = [t.id for t in meta.threads if t.tid == tid and meta.processes[t.process].pid == pid]
         holds = self.trace.holds
         return any(
             bool(

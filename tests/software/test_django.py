@@ -6,7 +6,6 @@ import signal
 import urllib.request
 
 import pytest
-
 from software.harness import PROGRAMS, Finished, Software, check_stamps, free_port, look_at
 
 REQUESTS = 150

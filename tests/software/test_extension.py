@@ -13,7 +13,7 @@ _INCLUDE = "import sysconfig; print(sysconfig.get_path('include'))"
 def test_threads_of_cpp_call_back(software: Software) -> None:
     software.note("program", "a C++ extension (`PyGILState_Ensure`)")
     software.note("command", "`callback_user.py`")
-    software.note("check", "4 × 500 calls counted, stamps")
+    software.note("check", "4 x 500 calls counted, stamps")
     include = subprocess.run(
         [software.python, "-c", _INCLUDE], capture_output=True, text=True, check=True
     ).stdout.strip()

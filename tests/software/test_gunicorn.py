@@ -64,6 +64,9 @@ def test_gunicorn_with_flask_under_ab(software: Software) -> None:
     workers = [p for p in seen.processes() if "ThreadPoolExecutor-0_0" in seen.names(p)]
     assert len(workers) == 4
     for worker in workers:
-        assert seen.names(worker) <= {"MainThread", *(f"ThreadPoolExecutor-0_{n}" for n in range(4))}
+        assert seen.names(worker) <= {
+            "MainThread",
+            *(f"ThreadPoolExecutor-0_{n}" for n in range(4)),
+        }
     assert {p["pid"] for p in workers} >= set(pids(stamps))
     check_in_perfetto(seen)

@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from software.harness import PROGRAMS, Software, check_stamps, look_at
 
 _MAPS = "print(*{l.split()[-1] for l in open('/proc/self/maps') if 'jemalloc' in l})"

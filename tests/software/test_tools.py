@@ -10,7 +10,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from software.harness import LIMIT_S, PROGRAMS, Running, Software, check_stamps, free_port, look_at
 
 CASES = "test_cases.py"
