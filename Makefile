@@ -72,6 +72,10 @@ test-newer: setup ## the end-to-end tests on CPython 3.14 and 3.15, from Debian'
 	@pythons=$$($(BIN)/python tests/support/debian_sid.py build/newer) || exit 1; \
 	GILSCOPE_TEST_PYTHONS=$$pythons $(BIN)/python -m pytest -q tests/integration tests/unit -k '3.14 or 3.15'
 
+.PHONY: test-software
+test-software: setup system-tools ## real programs under recording, and prints what was seen of each
+	$(BIN)/python -m pytest -q -n $(JOBS) tests/software
+
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, clang-format
 	@# mypy must see the package as it is installed, with viewers/ in it.
@@ -83,7 +87,7 @@ lint: setup ## ruff, mypy --strict, clang-format
 	find gilscope tests -name '*.[ch]' | xargs $(BIN)/clang-format --dry-run -Werror
 
 # Debian's names; each command is looked for first.
-TOOLS := chromium:chromium chromedriver:chromium-driver ab:apache2-utils node:nodejs
+TOOLS := chromium:chromium chromedriver:chromium-driver ab:apache2-utils node:nodejs g++:g++
 
 .PHONY: system-tools
 system-tools:
