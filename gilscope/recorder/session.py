@@ -130,7 +130,7 @@ class Session:
         if self.disk_full:
             self.discard()
             raise RecordingError(f"no room for the recording's rings in {self.directory.parent}")
-        self._next_clock = time.monotonic() + CLOCK_PERIOD_S
+        self._next_clock = 0.0  # at the first tick: one snapshot alone tells no rate
 
     def begin(self, root_pid: int) -> None:
         """Note the process that --no-follow confines the recording to."""
@@ -144,11 +144,11 @@ class Session:
 
     def tick(self) -> None:
         """Keep the rings ahead of their writers; call it every few milliseconds."""
-        if not self.disk_full:
-            self._extend(AHEAD_UNITS)
         if time.monotonic() >= self._next_clock:
             self._probe.gilscope_ring_clock(self._header)
-            self._next_clock += CLOCK_PERIOD_S
+            self._next_clock = time.monotonic() + CLOCK_PERIOD_S
+        if not self.disk_full:
+            self._extend(AHEAD_UNITS)
 
     def stop(self) -> None:
         """Let no more events be written, and stamp the clocks a last time."""

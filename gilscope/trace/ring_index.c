@@ -46,22 +46,35 @@ static bool sane_clocks(const struct gs_file_header *header) {
     return true;
 }
 
+static const struct gs_process_page *process_page(const struct gs_order *order,
+                                                  const struct process *process) {
+    return (const void *)(order->map + (uint64_t)process->unit * GS_UNIT_BYTES);
+}
+
+/* Returns the later one of two snapshots; where that is `b`, it ends a segment. */
+static const struct gs_clock_snapshot *add_segment(struct gs_order *order,
+                                                   const struct gs_clock_snapshot *a,
+                                                   const struct gs_clock_snapshot *b) {
+    if (b->ticks <= a->ticks || b->monotonic_ns <= a->monotonic_ns)
+        return a;
+    double slope =
+        ((double)b->monotonic_ns - (double)a->monotonic_ns) / (double)(b->ticks - a->ticks);
+    order->segments[order->n_segments++] =
+        (struct segment){ticks_since_start(order, a->ticks), a->monotonic_ns, slope};
+    return b;
+}
+
 /* Each snapshot that is later than all before it ends a segment; one that is not was being moved
  * when its recorder died (gs_ring_clock). */
 static void build_clock(struct gs_order *order) {
     const struct gs_file_header *header = order->header;
     uint32_t n = header->n_clocks < GS_MAX_CLOCKS ? header->n_clocks : GS_MAX_CLOCKS;
     const struct gs_clock_snapshot *a = &header->clocks[0];
-    for (uint32_t i = 1; i < n; i++) {
-        const struct gs_clock_snapshot *b = &header->clocks[i];
-        if (b->ticks <= a->ticks || b->monotonic_ns <= a->monotonic_ns)
-            continue;
-        double slope =
-            ((double)b->monotonic_ns - (double)a->monotonic_ns) / (double)(b->ticks - a->ticks);
-        order->segments[order->n_segments++] =
-            (struct segment){ticks_since_start(order, a->ticks), a->monotonic_ns, slope};
-        a = b;
-    }
+    for (uint32_t i = 1; i < n; i++)
+        a = add_segment(order, a, &header->clocks[i]);
+    /* A recorder that was killed at once: each process took a snapshot when it began. */
+    for (uint64_t i = order->n_processes; i-- > 0 && order->n_segments == 0;)
+        add_segment(order, a, &process_page(order, &order->processes[i])->start);
     if (order->n_segments == 0)
         order->segments[order->n_segments++] = (struct segment){0, a->monotonic_ns, 1.0};
 }

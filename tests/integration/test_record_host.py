@@ -341,3 +341,40 @@ def test_a_program_that_closes_every_descriptor(interpreter: Path, tmp_path: Pat
     done = record(tmp_path, interpreter, "-c", code)
     assert (done.code, done.out) == (0, "x")
     assert done.trace.thread_stats["acquires"].max() > 9
+
+
+def test_what_a_killed_recorder_leaves_can_be_recovered(interpreter: Path, tmp_path: Path) -> None:
+    code = """
+        import os, sys, time
+        print(os.getpid(), time.monotonic_ns(), flush=True)
+        sys.stdin.readline()
+        print(time.monotonic_ns(), flush=True)
+    """
+    place = tmp_path / "place"
+    place.mkdir()
+    with subprocess.Popen(
+        [*GILSCOPE, "record", interpreter, "-c", textwrap.dedent(code)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "GILSCOPE_DIR": str(place)},
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        pid, begin = map(int, process.stdout.readline().split())
+        process.kill()
+        process.wait()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        end = int(process.stdout.readline())
+        assert process.stdout.read() == ""  # the program has ended, too
+    (directory,) = place.iterdir()
+    trace = tmp_path / "out.pftrace"
+    subprocess.run([*GILSCOPE, "recover", directory, "-o", trace], check=True, capture_output=True)
+    source = open_trace(trace)
+    assert [p.pid for p in source.metadata.processes] == [pid]
+    times = [int(t) for batch in source.batches() for t in batch["time_ns"]]
+    assert min(times) < begin
+    # Its last signs of life are around its last words: the clock's rate is right.
+    assert any(abs(t - end) < 1_000_000 for t in times)
