@@ -83,6 +83,8 @@ def program_name(command: Sequence[str]) -> str:
     name = os.path.basename(words[0])
     if name.startswith("python"):
         for index, word in enumerate(words[1:], 1):
+            if words[index - 1] in ("-X", "-W"):  # they take the next word
+                continue
             if word == "-m" and index + 1 < len(words):
                 name = words[index + 1]
                 break

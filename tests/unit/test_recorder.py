@@ -1,0 +1,120 @@
+"""The recorder's parts, each by itself."""
+
+from __future__ import annotations
+
+import stat
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gilscope.errors import RecordingError, TraceError
+from gilscope.recorder import session as sessions
+from gilscope.recorder.notes import Notes
+from gilscope.recorder.record import environment, program_name
+from gilscope.recorder.session import UNIT, Session, choose_directory
+
+N_CLOCKS_OFFSET, CLOCKS_OFFSET = 192, 256
+
+
+@pytest.fixture
+def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+    monkeypatch.setenv("GILSCOPE_DIR", str(tmp_path))
+    session = Session(8 << 20)
+    yield session
+    session.discard()
+
+
+def words(session: Session, layout: str, offset: int) -> tuple[int, ...]:
+    with open(session.path, "rb") as file:
+        return struct.unpack_from(layout, file.read(UNIT), offset)
+
+
+def test_two_clock_snapshots_come_before_anything_can_go_wrong(session: Session) -> None:
+    """A reader needs two to know the clock's rate."""
+    assert words(session, "<I", N_CLOCKS_OFFSET) == (1,)
+    session.tick()
+    assert words(session, "<I", N_CLOCKS_OFFSET) == (2,)
+    first, second = words(session, "<Q24xQ", CLOCKS_OFFSET)
+    assert 0 < first < second
+    session.tick()
+    assert words(session, "<I", N_CLOCKS_OFFSET) == (2,)
+    session.stop()
+    assert words(session, "<I", N_CLOCKS_OFFSET) == (3,)
+
+
+def test_a_full_table_of_clocks_still_spans_the_recording(session: Session) -> None:
+    (begin,) = words(session, "<Q", CLOCKS_OFFSET)
+    for _ in range(200):
+        session._probe.gilscope_ring_clock(session._header)
+    (n,) = words(session, "<I", N_CLOCKS_OFFSET)
+    ticks = words(session, "<" + "Q24x" * n, CLOCKS_OFFSET)
+    assert 32 <= n <= 64
+    assert ticks[0] == begin
+    assert list(ticks) == sorted(set(ticks))
+
+
+def test_units_are_ready_ahead_of_writers_and_never_past_the_limit(session: Session) -> None:
+    ready = sessions._READY_UNITS_OFFSET
+    assert 0 < words(session, "<Q", ready)[0] < session.limit_bytes // UNIT
+    session.tick()
+    assert words(session, "<Q", ready)[0] == session.limit_bytes // UNIT
+    struct.pack_into("<Q", session._map, sessions._NEXT_UNIT_OFFSET, 1 << 40)
+    assert session.used_bytes == session.limit_bytes
+    assert session.living_processes() == []
+
+
+def test_why_it_stopped(session: Session) -> None:
+    assert session.stopped is None
+    session._probe.gilscope_ring_stop(session._header)
+    assert session.stopped == "max-size"
+
+
+def test_the_directory_is_private_and_goes_away(session: Session, tmp_path: Path) -> None:
+    assert stat.S_IMODE(session.directory.stat().st_mode) == 0o700
+    assert stat.S_IMODE(session.path.stat().st_mode) == 0o600
+    session.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_place_for_rings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GILSCOPE_DIR", str(tmp_path / "missing"))
+    with pytest.raises(RecordingError, match=r"missing: No such file.*GILSCOPE_DIR"):
+        choose_directory()
+
+
+@pytest.mark.parametrize("before", ["", "/lib/other.so", "/lib/a.so:/lib/b.so"])
+def test_the_probe_comes_first_and_the_rest_stays(
+    session: Session, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    monkeypatch.setenv("LD_PRELOAD", before)
+    variables = environment(session)
+    first, _, rest = variables["LD_PRELOAD"].partition(":")
+    assert Path(first).name.endswith(".so")
+    assert Path(first).exists()
+    assert rest == before
+    assert variables["GILSCOPE_RINGS"] == str(session.path)
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("python app.py", "app"),
+        ("/usr/bin/python3.11 -X dev -u folder/app.py arg.py", "app"),
+        ("python -m pytest tests", "pytest"),
+        ("/venv/bin/gunicorn app:app", "gunicorn"),
+        ("python", "python"),
+    ],
+)
+def test_a_trace_is_named_after_the_program(command: str, name: str) -> None:
+    assert program_name(command.split()) == name
+
+
+def test_notes_round_trip(tmp_path: Path) -> None:
+    notes = Notes(("python", "ü"), "1.0", root_pid=3, root_end_ns=4, exit_code=137, stopped="x")
+    notes.write(tmp_path)
+    assert Notes.read(tmp_path) == notes
+    (tmp_path / "recording.json").write_text('{"command": [], "surprise": 1}')
+    with pytest.raises(TraceError):
+        Notes.read(tmp_path)
