@@ -281,10 +281,7 @@ INTERPOSE int pthread_setname_np(pthread_t thread, const char *name) {
     if (error || !gs_recording() || !pthread_equal(thread, pthread_self()))
         return error;
     int saved_errno = errno;
-    if (gs_python.base && gs_python_owns(__builtin_return_address(0)))
-        gs_refresh_names();
-    else
-        gs_thread_names_itself(name);
+    gs_thread_names_itself(name, gs_python.base && gs_python_owns(__builtin_return_address(0)));
     errno = saved_errno;
     return 0;
 }

@@ -177,11 +177,11 @@ static int64_t monotonic_ns(void) {
     return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 
-void gs_refresh_names(void) {
+static void refresh(bool now) {
     if (__atomic_exchange_n(&refreshing, 1, __ATOMIC_ACQUIRE))
         return; /* a thread under another GIL is at it */
     int64_t begin = monotonic_ns();
-    if (begin >= next_refresh_ns) {
+    if (now || begin >= next_refresh_ns) {
         gs_python_each_name(rename_thread);
         int64_t end = monotonic_ns(), cost = end - begin;
         next_refresh_ns = end + REFRESH_SHARE * (cost < REFRESH_COST_MAX ? cost : REFRESH_COST_MAX);
@@ -189,10 +189,20 @@ void gs_refresh_names(void) {
     __atomic_store_n(&refreshing, 0, __ATOMIC_RELEASE);
 }
 
-void gs_thread_names_itself(const char *name) {
+void gs_refresh_names(void) {
+    refresh(false);
+}
+
+void gs_thread_names_itself(const char *name, bool by_python) {
     struct gs_thread_page *page = gs_writer.page;
-    if (page && gs_recording() && !page->from_python && !page->is_main)
+    if (!page || !gs_recording())
+        return;
+    if (by_python) {
+        if (strncmp(page->name, name, strlen(name)) != 0)
+            refresh(true);
+    } else if (!page->from_python && !page->is_main) {
         copy_name(page->name, sizeof page->name, name);
+    }
 }
 
 struct thread_start {

@@ -31,8 +31,10 @@ int gs_thread_create(pthread_t *thread, const pthread_attr_t *attributes, void *
  * starting a thread. */
 void gs_refresh_names(void);
 
-/* The calling thread told the kernel its name, which stands where Python gave it none. */
-void gs_thread_names_itself(const char *name);
+/* The calling thread told the kernel its name. `by_python`: CPython did, from 3.14 on, with the
+ * GIL held; what it told is cut short, so the name is read anew where it is not the known one's
+ * beginning. Otherwise the name stands where Python gave none. */
+void gs_thread_names_itself(const char *name, bool by_python);
 
 /* A new GIL's index in this process; writes its number into the process page. GS_NO_INDEX when all
  * that a record can name have been used. */
