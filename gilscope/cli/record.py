@@ -96,7 +96,7 @@ def _finish(directory: Path, trace: Path) -> int:
     with open_rings(directory) as rings:
         if reason := nothing_recorded(rings.metadata.command, rings.metadata.processes):
             say(reason)
-        for line in left_out(rings.left_out):
+        for line in left_out(*rings.left_out):
             say(line)
         return write_trace(rings, trace).events
 

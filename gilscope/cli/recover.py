@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
 
     check_output(args.output)
     with open_rings(args.directory) as rings:
-        for line in left_out(rings.left_out):
+        for line in left_out(*rings.left_out):
             say(line)
         totals = write_trace(rings, args.output)
     say(f"{totals.events:,} events in {args.output}; {args.directory} can be removed now")

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gilscope.trace.rings import LeftOut
     from gilscope.trace.schema import Process
 
 
@@ -27,17 +26,17 @@ def nothing_recorded(command: Sequence[str], processes: Sequence[Process]) -> st
     return f"nothing recorded: no Python interpreter ran in {command[0]}"
 
 
-def left_out(what: LeftOut) -> Iterator[str]:
+def left_out(processes: int, programs: int, gils: int) -> Iterator[str]:
     """One line for each kind of thing that ran and is not in the recording."""
-    if what.programs:
+    if programs:
         yield (
-            f"{_were(what.programs, 'program')} started with a cleared environment, as another "
+            f"{_were(programs, 'program')} started with a cleared environment, as another "
             "user or in a chroot, where the recording cannot be found"
         )
-    if what.processes:
-        yield f"{_were(what.processes, 'process', 'es')} left out: the rings had no room for more"
-    if what.gils:
-        yield f"{_were(what.gils, 'GIL')} left out: a process can have 1,024, and 256 at a time"
+    if processes:
+        yield f"{_were(processes, 'process', 'es')} left out: the rings had no room for more"
+    if gils:
+        yield f"{_were(gils, 'GIL')} left out: a process can have 1,024, and 256 at a time"
 
 
 def _were(number: int, noun: str, plural: str = "s") -> str:
