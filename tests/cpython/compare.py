@@ -34,6 +34,7 @@ MODULES = """
     test_multiprocessing_spawn test_multiprocessing_forkserver
 """
 EXPECTED = Path(__file__).parent / "expected.txt"
+HANGS = Path(__file__).parent / "hangs.txt"
 
 
 @dataclass(frozen=True)
@@ -50,18 +51,21 @@ class Comparison:
     events: int
 
 
-def compare(python: Path, module: str, folder: Path) -> Comparison:
-    """Run one module on both sides as often as it takes to know."""
+def compare(version: str, module: str, folder: Path) -> Comparison:
+    """Run one module on both sides as often as it takes to know. Raises LookupError."""
+    python = interpreters.path(version)
+    left_out = hangs(version, module)
     folder.mkdir(parents=True, exist_ok=True)
-    plain = [regrtest.run(python, module, folder / "plain-1", recorded=False)]
-    recorded = [regrtest.run(python, module, folder / "recorded-1", recorded=True)]
+    plain = [regrtest.run(python, module, folder / "plain-1", left_out, recorded=False)]
+    recorded = [regrtest.run(python, module, folder / "recorded-1", left_out, recorded=True)]
     first = suspects = _differing(_names(plain + recorded), plain, recorded)
     for number in range(2, ROUNDS + 1):
         # The recorded side first: one good run of it ends most doubts.
         for runs, kind in ((recorded, "recorded"), (plain, "plain")):
             if suspects:
                 file = folder / f"{kind}-{number}"
-                runs.append(regrtest.run(python, module, file, recorded=runs is recorded))
+                run = regrtest.run(python, module, file, left_out, recorded=runs is recorded)
+                runs.append(run)
                 suspects = _differing(suspects, plain, recorded)
     return Comparison(
         module,
@@ -113,15 +117,21 @@ def _verdicts(case: str, runs: list[Run]) -> str:
     return "/".join(dict.fromkeys(_verdict(case, run) for run in runs))
 
 
+def _table(path: Path, version: str, columns: int) -> list[list[str]]:
+    """Rows of a text file that are for this version, without it; `#` begins a comment."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [line.split(maxsplit=columns - 1) for line in lines if line and line[0] != "#"]
+    return [row[1:] for row in rows if row[0] in (version, "*")]
+
+
 def expected(version: str) -> dict[str, str]:
-    """Known differences: lines of `VERSION CASE REASON…`, `#` begins a comment."""
-    known = {}
-    for line in EXPECTED.read_text(encoding="utf-8").splitlines():
-        if line.strip() and not line.startswith("#"):
-            where, case, reason = line.split(maxsplit=2)
-            if where in (version, "*"):
-                known[case] = reason
-    return known
+    """Known differences: case and reason."""
+    return {row[0]: row[1] for row in _table(EXPECTED, version, 3)}
+
+
+def hangs(version: str, module: str) -> list[str]:
+    """Cases that hang without being recorded."""
+    return [case for of, case, _ in _table(HANGS, version, 4) if of == module]
 
 
 def unexplained(version: str, result: Comparison) -> list[str]:
@@ -163,7 +173,7 @@ def main() -> int:
                 if not regrtest.available(python, module):
                     print(f"{version} {module}: not in this installation", flush=True)
                     continue
-                result = compare(python, module, folder / version / module)
+                result = compare(version, module, folder / version / module)
                 lines = unexplained(version, result)
                 bad += len(lines)
                 print(f"{version} {outline(result)}", flush=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from cpython import compare, regrtest
-from support import interpreters
 
 PART = [
     ("3.13", "test_thread"),
@@ -68,7 +67,7 @@ class Flaky(unittest.TestCase):
 
 @pytest.mark.parametrize(("version", "module"), PART)
 def test_recorded_tests_end_as_they_do_alone(version: str, module: str, tmp_path: Path) -> None:
-    result = compare.compare(interpreters.path(version), module, tmp_path)
+    result = compare.compare(version, module, tmp_path)
     assert compare.unexplained(version, result) == []
     assert result.cases > 0
     assert result.events > 0
@@ -85,7 +84,7 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("version", compare.VERSIONS)
 def test_every_kind_of_difference_is_found(version: str, own_module: Path) -> None:
     own_module.write_text(NOTICES)
-    result = compare.compare(interpreters.path(version), "test_own", own_module.parent / "files")
+    result = compare.compare(version, "test_own", own_module.parent / "files")
     of = "test_own.Notices."
     assert result.differences[f"{of}test_fails_recorded"] == "passed alone, failed recorded"
     assert result.differences[f"{of}test_passes_recorded"] == "failed alone, passed recorded"
@@ -99,7 +98,7 @@ def test_every_kind_of_difference_is_found(version: str, own_module: Path) -> No
 
 def test_a_module_that_dies_is_a_difference(own_module: Path) -> None:
     own_module.write_text(DIES)
-    result = compare.compare(interpreters.path("3.13"), "test_own", own_module.parent / "files")
+    result = compare.compare("3.13", "test_own", own_module.parent / "files")
     assert result.differences == {
         compare.WHOLE: "exit code 0 alone, exit code 137 recorded",
         "test_own.Dies.test": "passed alone, no result recorded",
@@ -108,7 +107,7 @@ def test_a_module_that_dies_is_a_difference(own_module: Path) -> None:
 
 def test_what_differs_once_is_flaky(own_module: Path) -> None:
     own_module.write_text(FLAKY.format(mark=str(own_module.with_name("mark"))))
-    result = compare.compare(interpreters.path("3.13"), "test_own", own_module.parent / "files")
+    result = compare.compare("3.13", "test_own", own_module.parent / "files")
     assert result.differences == {}
     assert result.flaky == [compare.WHOLE, "test_own.Flaky.test_first_recorded_run"]
 
