@@ -87,13 +87,14 @@ lint: setup ## ruff, mypy --strict, clang-format
 	find gilscope tests -name '*.[ch]' | xargs $(BIN)/clang-format --dry-run -Werror
 
 # Debian's names; each command is looked for first.
-TOOLS := chromium:chromium chromedriver:chromium-driver ab:apache2-utils node:nodejs g++:g++
+TOOLS := chromium:chromium chromedriver:chromium-driver ab:apache2-utils node:nodejs g++:g++ musl-gcc:musl-tools
 
 .PHONY: system-tools
 system-tools:
 	@missing=; for tool in $(TOOLS); do \
 	    command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool#*:}"; \
 	done; \
+	printf '#include <stdio.h>\nint main(void) { return 0; }' | gcc -m32 -xc -o /dev/null - 2>/dev/null || missing="$$missing gcc-multilib"; \
 	test -z "$$missing" || { \
 	    if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
 	        echo "installing$$missing"; \

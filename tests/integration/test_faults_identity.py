@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from support import interpreters
-from support.faults import WORK, same, script, thread_names
+from support.faults import WORK, require_root, same, script, thread_names
 from support.programs import compiled, hello
 
 PYTHON = interpreters.path("3.13")
@@ -31,6 +31,7 @@ OPENS = "2, 85, 257, 437"  # open, creat, openat, openat2 of x86-64
 
 def test_a_changed_user(tmp_path: Path) -> None:
     """What is mapped stays mapped: threads and forks of the new user are recorded."""
+    require_root()
     source = f"""
 import os
 {WORK}
@@ -49,6 +50,7 @@ print(os.wait()[1] >> 8, os.getuid())
 
 def test_a_child_of_another_user(tmp_path: Path) -> None:
     """It may not read the rings, which are the user's own; it is counted and said."""
+    require_root()
     source = f"""
 import subprocess, sys
 {WORK}
@@ -63,6 +65,7 @@ print(subprocess.run([sys.executable, "-I", "-c", "print('a child')"], user=6553
 
 def test_a_child_in_a_chroot(tmp_path: Path) -> None:
     """Where the probe does not exist its loader must not complain."""
+    require_root()
     jail = tmp_path / "jail"
     (jail / "lib64").mkdir(parents=True)
     (jail / "lib").mkdir()

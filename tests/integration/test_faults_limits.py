@@ -16,6 +16,7 @@ from support.faults import (
     limited,
     memory_folder,
     recording,
+    require_root,
     run,
     same,
     script,
@@ -31,7 +32,8 @@ CALM = f"{WORK}\ncrew()\nprint('done')\nopen('left.txt', 'w').write('behind')\n"
 
 def in_a_namespace(setup: str) -> tuple[str, ...]:
     """For `within`: mounts that nobody else sees."""
-    return ("unshare", "--mount", "sh", "-c", f'{setup} && exec "$@"', "sh")
+    rights = () if os.geteuid() == 0 else ("--map-root-user",)
+    return ("unshare", *rights, "--mount", "sh", "-c", f'{setup} && exec "$@"', "sh")
 
 
 @pytest.mark.parametrize("kib", [2200, 3000, 5000])
@@ -214,6 +216,7 @@ def memory_cgroup(size: int) -> Iterator[Path]:
 @pytest.mark.parametrize("mib", [64, 128])
 def test_a_memory_cgroup(tmp_path: Path, mib: int) -> None:
     """Rings count against it: they take a part of what is free, and nobody is killed."""
+    require_root()
     with memory_cgroup(mib << 20) as group:
         recorded = same(
             tmp_path,

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 import gilscope
 from gilscope.trace.model import Trace
 
@@ -181,6 +183,12 @@ def same(
         recorded = run([*within, *record], tmp_path / "recorded", surroundings, during, stdin)
     assert recorded == plain, f"\nplain:    {plain}\nrecorded: {recorded}"
     return Recording(recorded, trace)
+
+
+def require_root() -> None:
+    """Fail, with a line that says why, where users, roots and cgroups cannot be changed."""
+    if os.geteuid() != 0:
+        pytest.fail("this test changes its user, root or cgroup: run it as root", pytrace=False)
 
 
 def limited(limits: str) -> tuple[str, ...]:
