@@ -22,6 +22,6 @@ def compute(number):
 threads = [threading.Thread(target=compute, args=(n,), name=f"busy-{n}") for n in range(3)]
 for thread in threads:
     thread.start()
-print("busy now", os.getpid(), flush=True)
+os.write(1, b"busy now %d\n" % os.getpid())  # at once and in one piece
 for thread in threads:
     thread.join()
