@@ -175,17 +175,39 @@ static void *threading_dictionary(const char *name) {
     return found;
 }
 
-/* The one thread that is being started, where `start` was not given its bound method: debuggers
- * wrap that. With several at once nobody can tell which it is. */
-static bool read_starting(char *out, size_t size) {
+/* Whether `threads`, a dictionary, has this very object among its values. */
+static bool has_value(void *threads, const void *object) {
+    ptrdiff_t position = 0;
+    void *key, *value;
+    while (gs_python.dict_next(threads, &position, &key, &value))
+        if (value == object)
+            return true;
+    return false;
+}
+
+/* Debuggers hand to CPython an object that keeps the thread's bound method in an attribute. The
+ * thread must be one that is being started: such an object may know others, too. */
+static bool read_wrapped(void *wrapper, char *out, size_t size) {
     struct gs_python *py = &gs_python;
     void *limbo = threading_dictionary("_limbo");
-    ptrdiff_t position = 0;
-    void *key, *thread;
-    bool found = limbo && py->dict_size(limbo) == 1 &&
-                 py->dict_next(limbo, &position, &key, &thread) && read_name(thread, out, size);
-    if (limbo)
-        py->decref(limbo);
+    if (!limbo)
+        return false;
+    bool found = false;
+    struct object *attributes = py->dict_size(limbo) ? attribute_of(wrapper, "__dict__") : NULL;
+    if (attributes && attributes->type == py->dict_type) {
+        ptrdiff_t position = 0;
+        void *key, *value;
+        while (!found && py->dict_next(attributes, &position, &key, &value)) {
+            if (((struct object *)value)->type != py->method_type)
+                continue;
+            void *thread = py->method_self(value);
+            found = has_value(limbo, thread) && read_name(thread, out, size);
+        }
+    }
+    if (attributes)
+        py->decref(attributes);
+    py->decref(limbo);
+    py->err_clear();
     return found;
 }
 
@@ -201,7 +223,7 @@ bool gs_python_thread_name(void *argument, char *out, size_t size) {
         return false;
     if (function->type == py->method_type)
         return read_name(py->method_self(function), out, size);
-    return read_starting(out, size);
+    return read_wrapped(function, out, size);
 }
 
 void gs_python_each_name(void (*tell)(uint32_t tid, const char *name)) {

@@ -52,6 +52,25 @@ else:
     threading._start_new_thread = lambda f, args: start(Wrapped(f), args)
 wrapped = threading.Thread(target=go.wait, name="wrapped")
 wrapped.start()
+
+def raw(ended=_thread.allocate_lock()):
+    libc.pthread_setname_np(ctypes.c_void_p(libc.pthread_self()), b"raw")
+    ended.release()
+
+class Meddling(threading.Thread):  # starts another while it is about to be started itself
+    def _bootstrap(self):
+        super()._bootstrap()
+    def __getattribute__(self, name):
+        if name == "_bootstrap":
+            ended = _thread.allocate_lock()
+            ended.acquire()
+            _thread.start_new_thread(Wrapped(raw), (ended,))
+            ended.acquire()
+        return super().__getattribute__(name)
+
+meddling = Meddling(target=int, name="meddling")
+meddling.start()
+meddling.join()
 go.set()
 for thread in old, own, wrapped:
     thread.join()
@@ -73,5 +92,15 @@ def test_renamed_wrapped_and_foreign_threads(interpreter: Path, tmp_path: Path) 
     for thread in done.metadata.threads:
         names.setdefault(thread.process, []).append(thread.name)
     parent, child = names.values()
-    assert set(parent) == {"the boss", "new", "its own", "from C", "wrapped", "filler"}
+    assert parent.count("raw") == parent.count("meddling") == parent.count("wrapped") == 1
+    assert set(parent) == {
+        "the boss",
+        "new",
+        "its own",
+        "from C",
+        "wrapped",
+        "filler",
+        "raw",
+        "meddling",
+    }
     assert child == ["the boss", "in the child"]
