@@ -29,19 +29,8 @@ def environment() -> Path:
         if not stamp.exists() or stamp.read_text() != wanted:
             python = interpreters.path(VERSION)
             subprocess.run([python, "-m", "venv", "--clear", place], check=True, timeout=120)
-            subprocess.run(
-                [
-                    place / "bin/python",
-                    "-m",
-                    "pip",
-                    "install",
-                    "-qq",
-                    "-r",
-                    HERE / "requirements.txt",
-                ],
-                check=True,
-                timeout=300,
-            )
+            pip = [place / "bin/python", "-m", "pip", "install", "-qq", "--no-compile", "-r"]
+            subprocess.run([*pip, HERE / "requirements.txt"], check=True, timeout=300)
             stamp.write_text(wanted)
     return place / "bin"
 
