@@ -223,7 +223,8 @@ def start_up(rounds: int) -> list[Figure]:
     took, nothing = [], []
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder, "start.pftrace")
-        command = [sys.executable, "-m", "gilscope", "record", "--no-summary", "-o", trace, program]
+        command = [sys.executable, "-m", "gilscope", "record", "--no-summary"]
+        command += ["-o", str(trace), program]
         for _ in range(rounds + 1):
             begin = time.monotonic_ns()
             subprocess.run(command, check=True, capture_output=True)
