@@ -45,7 +45,7 @@ class Comparison:
     cases: int
     differences: dict[str, str]  # case -> "passed alone, failed recorded"
     flaky: list[str]  # cases that differed at first, but not always
-    problems: list[str]  # of the traces
+    problems: list[str]  # of the traces, or of the comparison
     plain_s: float
     recorded_s: float
     events: int
@@ -75,7 +75,8 @@ def compare(version: str, module: str, folder: Path) -> Comparison:
             for case in sorted(suspects)
         },
         flaky=sorted(first - suspects),
-        problems=[
+        problems=([] if plain[0].cases else ["no case gave a verdict without recording"])
+        + [
             f"recorded run {number}: {problem}"
             for number, run in enumerate(recorded, 1)
             for problem in run.problems

@@ -78,14 +78,14 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a module `test_own` for the comparison is to be written."""
     monkeypatch.setattr(regrtest, "GLUE", tmp_path)
     monkeypatch.setattr(compare, "ROUNDS", 2)
-    return tmp_path / "test_own.py"
+    return tmp_path / "test_glued_own.py"
 
 
 @pytest.mark.parametrize("version", compare.VERSIONS)
 def test_every_kind_of_difference_is_found(version: str, own_module: Path) -> None:
     own_module.write_text(NOTICES)
     result = compare.compare(version, "test_own", own_module.parent / "files")
-    of = "test_own.Notices."
+    of = "test_glued_own.Notices."
     assert result.differences[f"{of}test_fails_recorded"] == "passed alone, failed recorded"
     assert result.differences[f"{of}test_passes_recorded"] == "failed alone, passed recorded"
     assert result.differences[f"{of}test_skipped_recorded"] == "passed alone, skipped recorded"
@@ -101,15 +101,22 @@ def test_a_module_that_dies_is_a_difference(own_module: Path) -> None:
     result = compare.compare("3.13", "test_own", own_module.parent / "files")
     assert result.differences == {
         compare.WHOLE: "exit code 0 alone, exit code 137 recorded",
-        "test_own.Dies.test": "passed alone, no result recorded",
+        "test_glued_own.Dies.test": "passed alone, no result recorded",
     }
+
+
+def test_a_module_without_verdicts_is_a_problem(own_module: Path) -> None:
+    own_module.write_text("raise RuntimeError")
+    result = compare.compare("3.13", "test_own", own_module.parent / "files")
+    assert result.differences == {}
+    assert compare.unexplained("3.13", result) == ["no case gave a verdict without recording"]
 
 
 def test_what_differs_once_is_flaky(own_module: Path) -> None:
     own_module.write_text(FLAKY.format(mark=str(own_module.with_name("mark"))))
     result = compare.compare("3.13", "test_own", own_module.parent / "files")
     assert result.differences == {}
-    assert result.flaky == [compare.WHOLE, "test_own.Flaky.test_first_recorded_run"]
+    assert result.flaky == [compare.WHOLE, "test_glued_own.Flaky.test_first_recorded_run"]
 
 
 @pytest.mark.parametrize("version", compare.VERSIONS)
