@@ -221,6 +221,7 @@ def whole(tmp_path: Path) -> Trace:
     return trace
 
 
+@pytest.mark.timeout(DEADLINE_S * (1 + KILLS // 10))
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_killed_at_random_moments(tmp_path: Path, root: Path, example: str) -> None:
     for seed in range(KILLS):
@@ -239,6 +240,7 @@ def test_killed_at_random_moments(tmp_path: Path, root: Path, example: str) -> N
             assert list(rings.iterdir()) == []
 
 
+@pytest.mark.timeout(DEADLINE_S * (1 + KILLS // 10))
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_stopped_and_continued_at_random_moments(tmp_path: Path, root: Path, example: str) -> None:
     """Program and recorder take turns at standing still; the program ends as it would have."""
