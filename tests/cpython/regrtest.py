@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 GLUE = Path(__file__).parent / "glue"
 RESOURCES = "cpu,network,walltime"
 # A module that hangs shows where (by faulthandler) and ends; what even that cannot end is killed.
-HANGS_S, TIMEOUT_S = 400, 900
+HANGS_S, TIMEOUT_S = 600, 1800
 
 
 @dataclass(frozen=True)
