@@ -23,7 +23,7 @@ def environment() -> Path:
     wanted = (HERE / "requirements.txt").read_text()
     place = HERE.parent.parent / "build" / f"software-{VERSION}"
     place.parent.mkdir(exist_ok=True)
-    with open(place.with_suffix(".lock"), "w") as lock:  # of the workers of pytest-xdist, one
+    with open(place.with_name(f"{place.name}.lock"), "w") as lock:  # one worker fills it
         fcntl.flock(lock, fcntl.LOCK_EX)
         stamp = place / "installed"
         if not stamp.exists() or stamp.read_text() != wanted:
