@@ -59,8 +59,8 @@ bench: setup ## what the probe costs, and how fast traces are written and read
 
 .PHONY: test
 test: lint system-tools ## everything: lint and all tests (one builds with -Werror)
-	$(BIN)/python -m pytest -q -m alone || test $$? = 5 # 5: no test is marked so
-	$(BIN)/python -m pytest -q -n $(JOBS) -m 'not alone'
+	$(BIN)/python -m pytest -q --ignore=tests/software -m alone || test $$? = 5 # 5: no test is marked so
+	$(BIN)/python -m pytest -q --ignore=tests/software -n $(JOBS) -m 'not alone'
 
 .PHONY: test-cpython
 test-cpython: setup ## CPython's own tests (3.11 and 3.13), recorded and not: prints what differs; an hour

@@ -23,7 +23,7 @@ EXPORT void gilscope_ring_create(struct gs_file_header *header, uint64_t limit_u
  * value; ENOSPC means that the file system is full. */
 EXPORT int gilscope_ring_keep_ahead(struct gs_file_header *header, int fd, uint64_t ahead) {
     uint64_t next = __atomic_load_n(&header->next_unit, __ATOMIC_RELAXED);
-    if (next + ahead / 2 <= header->ready_units)
+    if (next + ahead - ahead / 4 <= header->ready_units)
         return 0;
     return gs_ring_extend(header, fd, next + ahead);
 }

@@ -20,7 +20,7 @@ from gilscope.errors import RecordingError
 from gilscope.recorder.notes import RINGS
 
 UNIT = 4096
-AHEAD_UNITS = 32 * 1024 * 1024 // UNIT  # kept ready: 2 M events, seconds of any real program
+AHEAD_UNITS = 64 * 1024 * 1024 // UNIT  # kept ready: the first chunks of 1,000 threads
 FIRST_UNITS = 2 * 1024 * 1024 // UNIT  # ready before the program starts
 LEAST_BYTES = 1024 * 1024
 MOST_BYTES = 1024 * 1024 * 1024  # the default of --max-size: 64 M events
