@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 READER = ("gilscope/trace/order.c", "gilscope/trace/ring_index.c")
-PROBE = ("gilscope/probe/ring.c", "gilscope/probe/clock.c", "gilscope/probe/process.c")
+PROBE = tuple(f"gilscope/probe/{part}.c" for part in ("ring", "clock", "process", "python"))
 STRESS = ("tests/c/stress.c", *PROBE, *READER)
 FUZZ = ("tests/c/fuzz_order.c", *READER)
 ROUNDS = 1_000
@@ -34,7 +34,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
             if sanitizers:
                 flags += [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
             files = [root / source for source in sources]
-            subprocess.run([compiler, *flags, *files, "-o", program], check=True)
+            subprocess.run([compiler, *flags, *files, "-o", program, "-ldl"], check=True)
         return program
 
     return build
