@@ -18,7 +18,7 @@ DEBIAN = "debian"  # the distribution's own build: static libpython, other compi
 MINIMUM = ("3.9", "3.11", "3.13", DEBIAN)
 _ALL = ("3.9", "3.10", "3.11", "3.12", "3.13", DEBIAN, "3.14", "3.15")
 
-_PROBE = "import sys; print('%d.%d' % sys.version_info[:2])"
+_PROBE = "import sys; print('%d.%d' % sys.version_info[:2], sys.executable)"
 
 
 def names() -> list[str]:
@@ -43,9 +43,9 @@ def _found() -> dict[str, Path]:
     found = {}
     for name in _ALL:
         for candidate in _candidates(name):
-            version = _version(candidate)
-            if version == name or (name == DEBIAN and version is not None):
-                found[name] = candidate
+            version, _, executable = _identity(candidate).partition(" ")
+            if version and name in (version, DEBIAN):
+                found[name] = Path(executable)
                 break
     return found
 
@@ -63,12 +63,14 @@ def _candidates(name: str) -> Iterator[Path]:
 
 
 @cache
-def _version(candidate: Path) -> str | None:
-    """What it says itself: a pyenv shim on PATH may exist and yet run nothing."""
+def _identity(candidate: Path) -> str:
+    """Its version and its path, as it says itself: a pyenv shim on PATH is a script that may run
+    nothing, and a process of its own where it does. Empty where nothing answers.
+    """
     try:
         answer = subprocess.run(
             [candidate, "-c", _PROBE], capture_output=True, text=True, check=True, timeout=60
         )
     except (OSError, subprocess.SubprocessError):
-        return None
+        return ""
     return answer.stdout.strip()
