@@ -66,9 +66,9 @@ with open({str(small / "other")!r}, "wb", buffering=0) as file:
 """
     recorded = same(
         tmp_path,
-        [PYTHON, script(tmp_path, f"{fill}{WORK}\ncrew()\nwork(1_300_000)\n")],
+        [PYTHON, script(tmp_path, f"{fill}{WORK}\ncrew()\nwork(2_400_000)\n")],
         environment={"GILSCOPE_DIR": str(small)},
-        within=in_a_namespace(f"mount -t tmpfs -o size=100m none {small}"),
+        within=in_a_namespace(f"mount -t tmpfs -o size=300m none {small}"),
     )
     trace = recorded.trace()
     assert trace.metadata.stopped == "disk-full"
