@@ -1,8 +1,9 @@
 """`gilscope bench probe`: what recording costs the recorded program.
 
 Machines are noisy, so nothing is measured once and nothing alone: each figure comes from blocks of
-some milliseconds, measured in turn with the blocks they are compared to, whose order alternates.
-Stated are medians, the 5th and the 95th percentile, and ratios of neighbouring blocks.
+some milliseconds, measured in turn with the blocks they are compared to, whose order alternates,
+on the same processor: where the kernel puts a server and its client decides their speed by a factor
+of four. Stated are medians, the 5th and the 95th percentile, and ratios of neighbouring blocks.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ def measure(interpreters: Sequence[str], rounds: int) -> Iterator[Figure]:
     yield from rest
     for path in interpreters:
         yield from write_loop(path, 4 * rounds, event_ns.median)
-        yield echo(path, 4 * rounds)
+        yield from echo(path, 4 * rounds)
     yield from start_up(max(5, rounds // 5))
 
 
@@ -170,6 +171,7 @@ def write_loop(interpreter: str, rounds: int, event_ns: float) -> list[Figure]:
     plain_ns: list[float] = []
     recorded_ns: list[float] = []
     with (
+        _starting_on(_cpus()[-1]),
         _plain(interpreter, LOOP_WORKER) as plain,
         _recorded(interpreter, LOOP_WORKER) as (recorded, tick),
     ):
@@ -188,14 +190,26 @@ def write_loop(interpreter: str, rounds: int, event_ns: float) -> list[Figure]:
     ]
 
 
-def echo(interpreter: str, rounds: int) -> Figure:
-    """An echo server alone, its client in this process: requests a second lost."""
+def echo(interpreter: str, rounds: int) -> Iterator[Figure]:
+    """An echo server alone, its client in this process: requests a second lost.
+
+    Once with the client on the server's processor and, where there are two, once on another.
+    """
+    first, *others = _cpus()
+    yield _echo(interpreter, rounds, first, first, "on one CPU")
+    if others:
+        yield _echo(interpreter, rounds, first, others[-1], "on two CPUs")
+
+
+def _echo(interpreter: str, rounds: int, client: int, server: int, where: str) -> Figure:
     with (
+        _starting_on(server),
         _plain(interpreter, ECHO_WORKER) as plain,
         _recorded(interpreter, ECHO_WORKER) as (recorded, tick),
         socket.create_connection(("127.0.0.1", int(plain.first))) as to_plain,
         socket.create_connection(("127.0.0.1", int(recorded.first))) as to_recorded,
     ):
+        os.sched_setaffinity(0, {client})
         for connection in (to_plain, to_recorded):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             _requests(connection)
@@ -206,7 +220,7 @@ def echo(interpreter: str, rounds: int) -> Figure:
             losses.append(100 * (1 - seconds[to_plain] / seconds[to_recorded]))
     low, high = median_interval(losses)
     note = f"95 % interval of the median {low:.1f} to {high:.1f} %; judged by its lower bound"
-    name = f"{_version(interpreter)}: requests/s lost by an echo server"
+    name = f"{_version(interpreter)}: requests/s lost by echo, {where}"
     return _figure(name, "%", losses, 3, judged=low, note=note)
 
 
@@ -258,6 +272,24 @@ def machine() -> str:
         pass
     clock = ("CLOCK_MONOTONIC", "TSC", "CNTVCT")[_native.probe().gilscope_bench_clock()]
     return f"{model}, {os.cpu_count()} CPUs, Linux {platform.release()}, clock: {clock}"
+
+
+# ---- processors -------------------------------------------------------------------
+
+
+def _cpus() -> list[int]:
+    return sorted(os.sched_getaffinity(0))
+
+
+@contextmanager
+def _starting_on(cpu: int) -> Iterator[None]:
+    """What is started inside runs on this processor; at the end this process is free again."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 # ---- workers ----------------------------------------------------------------------
