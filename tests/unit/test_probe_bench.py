@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 
 import pytest
@@ -23,7 +24,9 @@ def test_every_figure_with_its_spread_and_its_verdict(capsys: pytest.CaptureFixt
     told = json.loads(capsys.readouterr().out)
     figures = told["figures"]
     assert "CPUs" in told["machine"]
-    assert [figure["target"] for figure in figures] == [20, None, 1.6, None, 12, 2, 3, 100, None]
+    echoes = [3] * min(2, len(os.sched_getaffinity(0)))  # on one processor, on two
+    expected = [20, None, 1.6, None, 12, 2, *echoes, 100, None]
+    assert [figure["target"] for figure in figures] == expected
     for figure in figures:
         assert figure["low"] <= figure["median"] <= figure["high"]
         assert (figure["met"] is None) == (figure["target"] is None)
