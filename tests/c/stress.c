@@ -194,18 +194,28 @@ static void run_children(int fd, unsigned seed) {
     }
 }
 
+static uint64_t events_done(void) {
+    pthread_mutex_lock(&fake.mutex);
+    uint64_t done = shared->done;
+    pthread_mutex_unlock(&fake.mutex);
+    return done;
+}
+
 static void run_here(int fd) {
     int finished = 0;
     pthread_t runner;
     fake.gil.index = gs_next_gil_index();
     CHECK(pthread_create(&runner, NULL, run_in_background, &finished) == 0, "no thread");
-    for (unsigned lap = 0; !__atomic_load_n(&finished, __ATOMIC_ACQUIRE); lap++) {
-        if (!is("starved"))
+    uint64_t fed = 0; /* events for which a starving recorder has made room */
+    while (!__atomic_load_n(&finished, __ATOMIC_ACQUIRE)) {
+        if (!is("starved")) {
             keep_ahead(fd, 512);
-        else if (lap % 400 == 0) /* a unit here and there, whatever they need */
+        } else if (events_done() >= fed + 1000) { /* three units hold 768 records at the most */
+            fed += 1000;
             CHECK(gs_ring_extend(gs_process.ring.header, fd,
                                  gs_process.ring.header->ready_units + 3) == 0,
                   "cannot extend");
+        }
         sched_yield();
     }
     pthread_join(runner, NULL);
