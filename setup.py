@@ -20,6 +20,7 @@ PROBE = Extension(
     "gilscope._probe",
     sources=[
         "gilscope/_probe.c",
+        "gilscope/probe/api.c",
         "gilscope/probe/clock.c",
         "gilscope/probe/ring.c",
         "gilscope/probe/process.c",

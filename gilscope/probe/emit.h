@@ -2,11 +2,11 @@
  *
  * Actors: every thread that touches a GIL. A thread writes through its own `gs_writer` (static
  * thread-local storage) into pages that it alone owns.
- * Invariants: gs_on_wait, _acquire, _release and _request run while the GIL's own mutex is held by
- * the calling thread, so gs_gil needs no lock of its own and its sequence numbers are in the order
- * in which things happened. gs_on_yield runs without it and touches only the thread's own record.
- * The hot path takes no lock, makes no system call and allocates nothing; it takes a page fault
- * when it enters a chunk (twice in 64 KiB). errno is kept. */
+ * Invariants: gs_on_wait, _acquire, _release, _request and _wakeup run while the GIL's own mutex is
+ * held by the calling thread, so gs_gil needs no lock of its own and its sequence numbers are in
+ * the order in which things happened. gs_on_yield runs without it and touches only the thread's own
+ * record. The hot path takes no lock, makes no system call and allocates nothing; it takes a page
+ * fault when it enters a chunk (twice in 64 KiB). errno is kept. */
 #ifndef GILSCOPE_EMIT_H
 #define GILSCOPE_EMIT_H
 
@@ -34,8 +34,14 @@ struct gs_writer {
     struct gs_thread_page *page;
     struct gs_record *last_release; /* the record that gs_on_yield corrects */
     struct gs_gil *waiting;         /* the GIL that this thread waits for */
-    uint32_t ordinal;               /* chunks taken */
-    bool last_forced;               /* its last release was a yield */
+    uint64_t held_since;   /* ticks (their low 58 bits) of the acquire; 0: it holds none, or
+                              nothing is recorded */
+    uint32_t ordinal;      /* chunks taken */
+    uint32_t burst_us;     /* held since it last blocked; the scheduler's */
+    uint16_t atomic_depth; /* of the atomic section it is in; 0: in none */
+    bool atomic_deferred;  /* a yield is due at that section's end */
+    bool last_forced;      /* its last release was a yield */
+    bool lost;             /* records, since the last one that was written */
 };
 static_assert(sizeof(struct gs_writer) <= 64, "static thread-local space is scarce");
 
@@ -48,6 +54,7 @@ struct gs_process {
     struct gs_process_page *page;
     uint32_t unit;          /* of `page` */
     uint32_t newest_thread; /* unit of a thread page: the head of a list, 0: none */
+    uint32_t n_threads;     /* that got a page */
     uint32_t pid;
 };
 
@@ -79,14 +86,19 @@ static inline struct gs_record *gs_emit(enum gs_event_kind kind, uint64_t payloa
     return record;
 }
 
+/* `low` stands where most events have the number of waiters. */
+static inline struct gs_record *gs_emit_gil_with(struct gs_gil *gil, enum gs_event_kind kind,
+                                                 uint64_t flags, uint64_t low) {
+    return gs_emit(kind, gil->sequence++ << GS_SEQUENCE_SHIFT |
+                             (uint64_t)gil->index << GS_GIL_SHIFT | flags << GS_FLAGS_SHIFT | low);
+}
+
 static inline struct gs_record *gs_emit_gil(struct gs_gil *gil, enum gs_event_kind kind,
                                             uint64_t flags) {
     uint64_t waiters = __atomic_load_n(&gil->waiters, __ATOMIC_RELAXED);
     if (__builtin_expect(waiters > GS_WAITERS_MAX, 0))
         waiters = GS_WAITERS_MAX;
-    return gs_emit(kind, gil->sequence++ << GS_SEQUENCE_SHIFT |
-                             (uint64_t)gil->index << GS_GIL_SHIFT | flags << GS_FLAGS_SHIFT |
-                             waiters);
+    return gs_emit_gil_with(gil, kind, flags, waiters);
 }
 
 /* A thread is about to wait for the GIL. Called again every switch interval of the same wait. */
@@ -108,13 +120,16 @@ static inline void gs_on_acquire(struct gs_gil *gil) {
         gs_writer.waiting = NULL;
         waited = GS_FLAG_WAITED;
     }
-    if (gs_recording())
-        gs_emit_gil(gil, GS_GIL_ACQUIRE, waited);
+    if (!gs_recording())
+        return;
+    const struct gs_record *record = gs_emit_gil(gil, GS_GIL_ACQUIRE, waited);
+    gs_writer.held_since = record ? record->stamp_kind >> GS_KIND_BITS : 0;
 }
 
 /* The calling thread lets the GIL go; whether by itself gs_on_yield will tell. */
 static inline void gs_on_release(struct gs_gil *gil) {
     gil->holder = NULL;
+    gs_writer.held_since = 0;
     gs_writer.last_forced = false;
     /* NULL where nothing is recorded: a yield must never correct an older record. */
     gs_writer.last_release = gs_recording() ? gs_emit_gil(gil, GS_GIL_RELEASE, 0) : NULL;
@@ -135,6 +150,13 @@ static inline void gs_on_yield(void) {
 static inline void gs_on_request(struct gs_gil *gil) {
     if (gs_recording())
         gs_emit_gil(gil, GS_GIL_REQUEST, 0);
+}
+
+/* The calling thread has signalled a thread that waits for the GIL. `number` is that of its page,
+ * 0 where it is not known who will wake. */
+static inline void gs_on_wakeup(struct gs_gil *gil, uint16_t number) {
+    if (gs_recording())
+        gs_emit_gil_with(gil, GS_GIL_WAKEUP, 0, number);
 }
 
 #endif

@@ -31,16 +31,16 @@
 #include <assert.h>
 #include <stdint.h>
 
-#define GS_ABI_VERSION 1
+#define GS_ABI_VERSION 2
 
 /* ---- Part 1: the table of events ------------------------------------------------------------
  *
  * X(number, SYMBOL, "name users see", scope, "what its argument is", "when it happens")
  *
  * Numbers are for ever: a new event takes a free one. Scope is `gil` for events that belong to one
- * GIL (they carry its index, its sequence number and the count of waiters) and `thread` for the
- * rest. docs/events.md is generated from this table; gilscope/trace/schema.py is checked against
- * it by a test.
+ * GIL (they carry its index, its sequence number and the count of waiters, or what stands in its
+ * place) and `thread` for the rest. docs/events.md is generated from this table;
+ * gilscope/trace/schema.py is checked against it by a test.
  */
 #define GS_EVENT_TABLE(X)                                                                          \
     X(1, GIL_WAIT, "gil.wait", gil, "waiters, this one included; kind io or cpu",                  \
@@ -54,11 +54,34 @@
     X(5, GIL_REQUEST, "gil.request", gil, "waiters", "a waiter asks the holder to yield")          \
     X(6, GIL_LOST, "gil.lost", gil, "how many records of this GIL are missing here",               \
       "a gap: records were dropped, so who holds the GIL is unknown until its next event")         \
+    X(7, GIL_WAKEUP, "gil.wakeup", gil, "number of the woken thread, 0 where it is not known",     \
+      "a thread that waits for the GIL is signalled")                                              \
+    X(8, LOCK_WAIT, "lock.wait", thread, "kind, object",                                           \
+      "the thread starts to wait for a lock that is taken; it does not hold the GIL")              \
+    X(9, LOCK_ACQUIRE, "lock.acquire", thread, "kind, object; 1 when it gave up",                  \
+      "that wait is over, before the thread asks for the GIL again")                               \
+    X(10, LOCK_RELEASE, "lock.release", thread, "kind, object",                                    \
+      "the thread releases a lock that somebody waits for")                                        \
+    X(11, COND_WAIT, "cond.wait", thread, "kind, object",                                          \
+      "the thread starts to wait for a condition; it does not hold the GIL")                       \
+    X(12, COND_WAKE, "cond.wake", thread, "kind, object; 1 when it gave up",                       \
+      "that wait is over, before the thread asks for the GIL again")                               \
+    X(13, COND_NOTIFY, "cond.notify", thread, "kind, object; how many were woken",                 \
+      "the thread notifies those that wait for a condition")                                       \
+    X(14, THREAD_LOST, "thread.lost", thread, "records lost by this thread so far",                \
+      "a gap: records of this thread were dropped; what else it waits for is unknown from here")   \
     X(16, THREAD_START, "thread.start", thread, "0", "first sight of a thread")                    \
     X(17, THREAD_END, "thread.end", thread, "0", "the thread is over; what it held is free")       \
     X(18, PROCESS_START, "process.start", thread, "0", "the probe starts in a process")            \
     X(19, PROCESS_END, "process.end", thread, "1 when it ended without saying so (killed)",        \
-      "the process is over; everything that was open in it is closed")
+      "the process is over; everything that was open in it is closed")                             \
+    X(20, ATOMIC_ENTER, "atomic.enter", thread, "depth, 1: the outermost",                         \
+      "an atomic section begins: no involuntary GIL switch inside")                                \
+    X(21, ATOMIC_EXIT, "atomic.exit", thread, "depth of the section that ends",                    \
+      "an atomic section ends")                                                                    \
+    X(22, ATOMIC_DEFERRED, "atomic.deferred", thread, "depth",                                     \
+      "a yield that a waiter asked for is held back by the section")
+/* Reserved: 23 stack, 24 mark.begin, 25 mark.end. */
 
 enum gs_event_kind {
     GS_NOT_WRITTEN = 0,
@@ -73,6 +96,17 @@ enum {
     GS_FLAG_CPU = 1, /* gil.wait: a `cpu` wait (its last release was forced), else an `io` wait */
 };
 
+/* What sort of lock or condition an event is about. */
+enum gs_sync_kind {
+    GS_SYNC_UNKNOWN = 0,
+    GS_SYNC_PYTHON = 1,      /* written in Python, as threading.Condition is */
+    GS_SYNC_NATIVE = 2,      /* gilscope's own, in C */
+    GS_SYNC_ATOMIC = 3,      /* gilscope.locks: written in Python on atomic sections */
+    GS_SYNC_GIL = 4,         /* of the GIL itself */
+    GS_SYNC_PYMUTEX = 5,     /* CPython's one-byte mutex */
+    GS_SYNC_THREAD_LOCK = 6, /* CPython's PyThread lock */
+};
+
 /* ---- Part 2: the record ---------------------------------------------------------------------
  *
  *   word 0   63                                          6 5      0
@@ -80,7 +114,14 @@ enum {
  *   word 1, GIL events
  *            63                    24 23       14 13   12 11      0
  *            | sequence number, 40    | GIL, 10  | flags | waiters |
+ *   word 1, events of locks and conditions
+ *            63           48 47                            4 3     0
+ *            | detail, 16   | the object's address, 4 to 47 | kind |
  *   word 1, other events: the argument, 64 bits
+ *
+ * `kind` there is an enum gs_sync_kind; an object's address is a multiple of 16 or counts as one.
+ * `detail` is how many were woken (cond.notify; saturates), or 1 where a wait ended because it
+ * timed out or was given up (lock.acquire, cond.wake), or 0.
  *
  * The sequence number counts the events of one GIL from 0 and is taken while that GIL's own mutex
  * is held, so it orders them exactly even where time stamps of two cores disagree by some cycles.
@@ -101,6 +142,12 @@ static_assert(sizeof(struct gs_record) == 16, "a record is 16 bytes");
 #define GS_GIL_SHIFT      14
 #define GS_GIL_MASK       UINT64_C(1023)
 #define GS_SEQUENCE_SHIFT 24
+
+#define GS_SYNC_KIND_MASK    UINT64_C(0xf)
+#define GS_SYNC_OBJECT_MASK  UINT64_C(0x0000fffffffffff0)
+#define GS_SYNC_DETAIL_SHIFT 48
+#define GS_SYNC_DETAIL_MAX   UINT64_C(0xffff)
+#define GS_DEPTH_MAX         UINT64_C(0xffff) /* of atomic sections */
 
 /* ---- Part 3: the ring file ------------------------------------------------------------------ */
 
@@ -182,10 +229,12 @@ struct gs_process_page {
 static_assert(sizeof(struct gs_process_page) == GS_UNIT_BYTES, "one unit");
 
 #define GS_NAME_BYTES 200
+#define GS_NUMBER_MAX (GS_WAITERS_MAX - 1) /* what gil.wakeup can name */
 struct gs_thread_page {
     struct gs_chunk_header header;
     uint32_t tid;
-    uint32_t is_main;
+    uint16_t is_main;
+    uint16_t number; /* 1, 2, … in its process, up to GS_NUMBER_MAX; 0: past them */
     uint64_t start_ticks;
     uint64_t end_ticks;       /* 0: did not say */
     uint64_t lost;            /* records that this thread could not write */

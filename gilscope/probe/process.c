@@ -67,10 +67,12 @@ static void thread_ends(void *unused) {
 static void count_loss(void) {
     if (__atomic_load_n(&gs_process.ring.header->stop, __ATOMIC_RELAXED))
         return; /* past the limit events are not recorded; nothing is missing before it */
-    if (gs_writer.page)
+    if (gs_writer.page) {
         __atomic_store_n(&gs_writer.page->lost, gs_writer.page->lost + 1, __ATOMIC_RELAXED);
-    else
+        gs_writer.lost = true;
+    } else {
         __atomic_fetch_add(&gs_process.ring.header->lost_unattached, 1, __ATOMIC_RELAXED);
+    }
 }
 
 bool gs_attach(const char *name) {
@@ -85,6 +87,8 @@ bool gs_attach(const char *name) {
     page->header.owner = gs_process.unit;
     page->tid = tid;
     page->is_main = tid == (uint32_t)getpid();
+    uint32_t number = __atomic_add_fetch(&gs_process.n_threads, 1, __ATOMIC_RELAXED);
+    page->number = (uint16_t)(number <= GS_NUMBER_MAX ? number : 0);
     if (name) {
         copy_name(page->name, sizeof page->name, name);
         page->from_python = 1;
@@ -101,13 +105,9 @@ bool gs_attach(const char *name) {
                                         false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
         ;
     gs_ring_publish(&page->header, GS_THREAD_PAGE);
-    *writer = (struct gs_writer){
-        .cursor = page->records,
-        .end = page->records + sizeof page->records / sizeof *page->records,
-        .page = page,
-        .waiting = writer->waiting,
-        .last_forced = writer->last_forced,
-    };
+    writer->cursor = page->records;
+    writer->end = page->records + sizeof page->records / sizeof *page->records;
+    writer->page = page;
     if (end_key_made)
         pthread_setspecific(end_key, page);
     gs_emit(GS_THREAD_START, 0);
@@ -136,6 +136,10 @@ bool gs_refill(void) {
     gs_ring_publish(&chunk->header, GS_EVENT_CHUNK);
     writer->cursor = chunk->records;
     writer->end = chunk->records + sizeof chunk->records / sizeof *chunk->records;
+    if (writer->lost) {
+        writer->lost = false;
+        gs_emit(GS_THREAD_LOST, writer->page->lost);
+    }
     return true;
 }
 
@@ -275,6 +279,7 @@ static bool open_page(const struct gs_process_page *parent, uint32_t parent_unit
     gs_ring_publish(&page->header, GS_PROCESS_PAGE);
     gs_process.page = page;
     gs_process.newest_thread = 0;
+    gs_process.n_threads = 0;
     refreshing = 0; /* by a thread of the parent, perhaps */
     gs_process.unit = (uint32_t)unit;
     gs_process.pid = page->pid;
@@ -295,7 +300,9 @@ static void begin_in_child(void) {
     struct gs_process_page *parent = gs_process.page;
     uint32_t parent_unit = gs_process.unit;
     struct gs_thread_page *forker = gs_writer.page;
-    gs_writer = (struct gs_writer){0};
+    /* It goes on in the child inside the atomic section that it is in. */
+    gs_writer = (struct gs_writer){.atomic_depth = gs_writer.atomic_depth,
+                                   .atomic_deferred = gs_writer.atomic_deferred};
     if (gs_process.ring.header->follow && open_page(parent, parent_unit)) {
         if (gs_after_fork_in_child)
             gs_after_fork_in_child();

@@ -13,7 +13,8 @@
 
 struct gs_event {
     int64_t time_ns; /* CLOCK_MONOTONIC */
-    uint64_t arg;    /* GIL events: waiters; gil.lost: missing records; others: see the table */
+    uint64_t arg; /* GIL events: waiters; gil.lost: missing records; gil.wakeup: 1 + the id of the
+                     woken thread, 0: not known; others: see the table */
     uint32_t thread; /* id: index into the trace's table of threads */
     uint16_t gil;    /* id: index into the trace's table of GILs, or GS_NO_GIL */
     uint8_t kind;    /* enum gs_event_kind */

@@ -86,7 +86,13 @@ static void gil_pop(const struct gs_order *order, struct gil *gil) {
 }
 
 static bool is_gil_event(uint64_t kind) {
-    return kind >= GS_GIL_WAIT && kind <= GS_GIL_REQUEST;
+    return kind >= GS_GIL_WAIT && kind <= GS_GIL_WAKEUP && kind != GS_GIL_LOST;
+}
+
+/* The reader makes the events of a process's life and the gaps of its GILs by itself. */
+static bool is_thread_event(uint64_t kind) {
+    return (kind >= GS_LOCK_WAIT && kind <= GS_THREAD_LOST) || kind == GS_THREAD_START ||
+           kind == GS_THREAD_END || (kind >= GS_ATOMIC_ENTER && kind <= GS_ATOMIC_DEFERRED);
 }
 
 static int64_t head_time(struct gs_order *order, const struct thread *thread) {
@@ -125,7 +131,7 @@ static int announce(struct gs_order *order, uint32_t id) {
         gs_open_records(order, thread, thread->next_chunk++);
     }
     uint64_t kind = thread->head->stamp_kind & GS_KIND_MASK;
-    if (kind == GS_THREAD_START || kind == GS_THREAD_END)
+    if (is_thread_event(kind))
         return push(order, (struct candidate){head_time(order, thread), id, THREAD});
     if (!is_gil_event(kind))
         return gs_order_fail(order, "offset 0x%" PRIx64 ": unknown kind %" PRIu64,
@@ -158,6 +164,18 @@ GS_EXPORT int gs_order_begin(struct gs_order *order, const int64_t *end_ns,
             return -1;
     }
     return 0;
+}
+
+/* What a record of a GIL tells beside its flags. False: no thread of the process has the number. */
+static bool gil_argument(const struct gs_order *order, const struct gs_record *record,
+                         const struct process *process, uint64_t *arg) {
+    *arg = record->payload & GS_WAITERS_MAX;
+    if ((record->stamp_kind & GS_KIND_MASK) != GS_GIL_WAKEUP || *arg == 0)
+        return true;
+    if (*arg > process->max_number)
+        return false;
+    *arg = order->numbers[process->first_number + *arg - 1];
+    return *arg != 0;
 }
 
 /* A gap: nothing can go on, yet threads stand at events of this GIL. The one that is earliest in
@@ -269,9 +287,13 @@ GS_EXPORT int64_t gs_order_next(struct gs_order *order, struct gs_event *out, in
             gil->expected++;
             gil->queued = false;
         }
+        uint64_t arg = record->payload;
+        if (gil && !gil_argument(order, record, &order->processes[thread->process], &arg))
+            return gs_order_fail(order, "offset 0x%" PRIx64 ": a wakeup of thread number %" PRIu64,
+                                 gs_offset_of(order, record), record->payload & GS_WAITERS_MAX);
         out[n] = (struct gs_event){
             .time_ns = advance(order, thread, gil),
-            .arg = gil ? record->payload & GS_WAITERS_MAX : record->payload,
+            .arg = arg,
             .thread = id,
             .gil = gil ? (uint16_t)item.index : GS_NO_GIL,
             .kind = record->stamp_kind & GS_KIND_MASK,

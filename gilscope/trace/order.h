@@ -19,6 +19,7 @@ struct thread {
     uint32_t unit, process;
     uint32_t first_chunk, n_chunks, next_chunk; /* in gs_order.chunks */
     const struct gs_record *head, *end;
+    uint16_t number;     /* in its process; 0: none */
     uint64_t last_ticks; /* of its last record, low 58 bits; 0: none */
     int64_t last_ns;
 };
@@ -28,6 +29,8 @@ struct process {
     uint32_t first_thread; /* id of its main thread, or of the first one seen; UINT32_MAX: none */
     uint32_t first_gil, n_gils;
     uint32_t open_threads; /* that have records left */
+    uint32_t first_number; /* in gs_order.numbers */
+    uint16_t max_number;
     int64_t start_ns, end_ns, last_ns;
     uint8_t unclean;
 };
@@ -63,6 +66,7 @@ struct gs_order {
     struct process *processes;
     struct gil *gils;
     struct candidate *queue;
+    uint32_t *numbers; /* a process's stretch: 1 + the id of the thread with each number; 0: none */
     uint64_t n_chunks, n_threads, n_processes, n_gils, n_queue, queue_capacity;
     struct segment segments[GS_MAX_CLOCKS];
     uint32_t n_segments, segment;

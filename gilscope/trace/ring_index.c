@@ -124,6 +124,29 @@ static int64_t find_process(const struct gs_order *order, uint32_t unit) {
     return -1;
 }
 
+/* gil.wakeup names a thread by its number in its process. */
+static int index_numbers(struct gs_order *order) {
+    uint64_t n = 0;
+    for (uint64_t i = 0; i < order->n_processes; i++) {
+        order->processes[i].first_number = (uint32_t)n;
+        n += order->processes[i].max_number;
+    }
+    if (n && !(order->numbers = calloc(n, sizeof *order->numbers)))
+        return gs_order_fail(order, "out of memory");
+    for (uint64_t i = 0; i < order->n_threads; i++) {
+        const struct thread *thread = &order->threads[i];
+        if (!thread->number)
+            continue;
+        uint32_t *its =
+            &order->numbers[order->processes[thread->process].first_number + thread->number - 1];
+        if (*its)
+            return gs_order_fail(order, "offset 0x%" PRIx64 ": a thread's number comes twice",
+                                 (uint64_t)thread->unit * GS_UNIT_BYTES);
+        *its = (uint32_t)i + 1;
+    }
+    return 0;
+}
+
 static int index_file(struct gs_order *order) {
     uint64_t units = order->bytes / GS_UNIT_BYTES;
     if (units > order->header->next_unit)
@@ -168,8 +191,10 @@ static int index_file(struct gs_order *order) {
             if (its->first_thread == UINT32_MAX || page->is_main)
                 its->first_thread = (uint32_t)order->n_threads;
             its->open_threads++;
-            order->threads[order->n_threads++] =
-                (struct thread){.unit = (uint32_t)unit, .process = (uint32_t)process};
+            if (page->number > its->max_number)
+                its->max_number = page->number;
+            order->threads[order->n_threads++] = (struct thread){
+                .unit = (uint32_t)unit, .process = (uint32_t)process, .number = page->number};
         } else if (header->magic == GS_EVENT_CHUNK && length == GS_CHUNK_UNITS) {
             int64_t thread = find_thread(order, header->owner);
             if (thread < 0)
@@ -188,6 +213,8 @@ static int index_file(struct gs_order *order) {
     }
     if (order->n_gils >= GS_NO_GIL)
         return gs_order_fail(order, "more than %u GILs", (unsigned)GS_NO_GIL - 1);
+    if (index_numbers(order))
+        return -1;
     if (order->n_chunks)
         qsort(order->chunks, order->n_chunks, sizeof *order->chunks, compare_chunks);
     for (uint64_t i = 0; i < order->n_chunks; i++) {
@@ -246,6 +273,7 @@ GS_EXPORT void gs_order_close(struct gs_order *order) {
     free(order->threads);
     free(order->processes);
     free(order->queue);
+    free(order->numbers);
     free(order);
 }
 

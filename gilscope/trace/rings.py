@@ -31,7 +31,7 @@ _FILE_HEADER = struct.Struct("<QIIIIIIQQ")
 _SNAPSHOT = struct.Struct("<QQQQ")
 _LOST_OFFSET, _CLOCKS_OFFSET = 136, 256
 _PROCESS_PAGE = struct.Struct("<16xIIII32sQ64s16sI")
-_THREAD_PAGE = struct.Struct("<16xIIQQQ200s")
+_THREAD_PAGE = struct.Struct("<16xIH2xQQQ200s")
 _UNIT = 4096
 _YIELDS_TOLD = 0x100
 

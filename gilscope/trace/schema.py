@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 EVENT_DTYPE = np.dtype(
     [
         ("time_ns", "<i8"),  # CLOCK_MONOTONIC
-        ("arg", "<u8"),  # GIL events: waiters; gil.lost: missing records
+        ("arg", "<u8"),  # what the table of events says; gil.wakeup: 1 + Thread.id, 0: not known
         ("thread", "<u4"),  # Thread.id
         ("gil", "<u2"),  # Gil.id or NO_GIL
         ("kind", "u1"),  # EventKind
@@ -43,15 +43,49 @@ class EventKind(enum.IntEnum):
     GIL_YIELD = 4
     GIL_REQUEST = 5
     GIL_LOST = 6
+    GIL_WAKEUP = 7
+    LOCK_WAIT = 8
+    LOCK_ACQUIRE = 9
+    LOCK_RELEASE = 10
+    COND_WAIT = 11
+    COND_WAKE = 12
+    COND_NOTIFY = 13
+    THREAD_LOST = 14
     THREAD_START = 16
     THREAD_END = 17
     PROCESS_START = 18
     PROCESS_END = 19
+    ATOMIC_ENTER = 20
+    ATOMIC_EXIT = 21
+    ATOMIC_DEFERRED = 22
 
     @property
     def label(self) -> str:
         """The name users see: `gil.wait`."""
         return self.name.lower().replace("_", ".", 1)
+
+
+SYNC_EVENTS = range(EventKind.LOCK_WAIT, EventKind.COND_NOTIFY + 1)
+SYNC_KIND_MASK = 0xF  # of their argument
+SYNC_OBJECT_MASK = 0xFFFF_FFFF_FFF0
+SYNC_DETAIL_SHIFT = 48
+
+
+class SyncKind(enum.IntEnum):
+    """`enum gs_sync_kind`: what sort of lock or condition an event is about."""
+
+    UNKNOWN = 0
+    PYTHON = 1
+    NATIVE = 2
+    ATOMIC = 3
+    GIL = 4
+    PYMUTEX = 5
+    THREAD_LOCK = 6
+
+    @property
+    def label(self) -> str:
+        """The name users see: `thread-lock`."""
+        return self.name.lower().replace("_", "-")
 
 
 @dataclass(frozen=True)

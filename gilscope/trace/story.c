@@ -86,6 +86,8 @@ static int take_gil_event(struct gs_story *s, const struct gs_event *e) {
         REFUSE(t->state == HOLDING ? GS_HOLDS_ALREADY : GS_WAITS_ALREADY, GS_NOBODY, t->gil);
     if (mine->gil == GS_NO_GIL)
         mine->gil = e->gil;
+    if (e->kind == GS_GIL_WAKEUP)
+        return 0;
     if (e->arg > s->gil_stats[e->gil].max_waiters)
         s->gil_stats[e->gil].max_waiters = e->arg;
 
@@ -172,6 +174,17 @@ static int take_life_event(struct gs_story *s, const struct gs_event *e) {
         process->ended = 1;
         process->unclean = e->arg != 0;
         break;
+    case GS_LOCK_WAIT:
+    case GS_LOCK_ACQUIRE:
+    case GS_LOCK_RELEASE:
+    case GS_COND_WAIT:
+    case GS_COND_WAKE:
+    case GS_COND_NOTIFY:
+    case GS_THREAD_LOST:
+    case GS_ATOMIC_ENTER:
+    case GS_ATOMIC_EXIT:
+    case GS_ATOMIC_DEFERRED:
+        break;
     default:
         REFUSE(GS_NO_SUCH_KIND, GS_NOBODY, GS_NO_GIL);
     }
@@ -201,8 +214,8 @@ static int take(struct gs_story *s, const struct gs_event *e) {
         process->first_ns = e->time_ns;
     if (e->time_ns > process->last_ns)
         process->last_ns = e->time_ns;
-    int refused = e->kind >= GS_GIL_WAIT && e->kind <= GS_GIL_LOST ? take_gil_event(s, e)
-                                                                   : take_life_event(s, e);
+    int refused = e->kind >= GS_GIL_WAIT && e->kind <= GS_GIL_WAKEUP ? take_gil_event(s, e)
+                                                                     : take_life_event(s, e);
     if (refused || !own)
         return refused;
     t->started = true;

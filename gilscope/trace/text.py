@@ -17,9 +17,14 @@ from gilscope.trace.schema import (
     FLAG_CPU,
     FLAG_WAITED,
     NO_GIL,
+    SYNC_DETAIL_SHIFT,
+    SYNC_EVENTS,
+    SYNC_KIND_MASK,
+    SYNC_OBJECT_MASK,
     EventKind,
     EventSource,
     Metadata,
+    SyncKind,
 )
 from gilscope.trace.story import checked
 
@@ -27,6 +32,9 @@ TEXT_VERSION = 1
 
 _SLICE = 4096
 _LOST, _WAIT, _ACQUIRE = map(int, (EventKind.GIL_LOST, EventKind.GIL_WAIT, EventKind.GIL_ACQUIRE))
+_WAKEUP, _NOTIFY = int(EventKind.GIL_WAKEUP), int(EventKind.COND_NOTIFY)
+_ATOMIC = range(EventKind.ATOMIC_ENTER, EventKind.ATOMIC_DEFERRED + 1)
+_SYNC_KINDS = {int(kind): kind.label for kind in SyncKind}
 _LABELS = {int(kind): kind.label for kind in EventKind}
 _TABLES = ("processes", "threads", "gils")
 
@@ -83,6 +91,12 @@ def _line(name: str, time_ns: int, arg: int, gil: int, kind: int, flags: int) ->
     text = f"{sign}{seconds}.{rest:09d} {name} {_LABELS[kind]}"
     if kind == _LOST:
         return f"{text} gil={gil} missing={arg}\n"
+    if kind == _WAKEUP:
+        return f"{text} gil={gil}{f' thread={arg - 1}' if arg else ''}\n"
+    if kind in SYNC_EVENTS:
+        return f"{text}{_sync(kind, arg)}\n"
+    if kind in _ATOMIC:
+        return f"{text} depth={arg}\n"
     if gil != NO_GIL:
         text += f" gil={gil} waiters={arg}"
     elif arg:
@@ -92,3 +106,12 @@ def _line(name: str, time_ns: int, arg: int, gil: int, kind: int, flags: int) ->
     elif kind == _ACQUIRE and flags & FLAG_WAITED:
         text += " waited"
     return text + "\n"
+
+
+def _sync(kind: int, arg: int) -> str:
+    sort = arg & SYNC_KIND_MASK
+    text = f" {_SYNC_KINDS.get(sort, sort)} object={arg & SYNC_OBJECT_MASK:#x}"
+    detail = arg >> SYNC_DETAIL_SHIFT
+    if kind == _NOTIFY:
+        return f"{text} woken={detail}"
+    return f"{text} timed-out" if detail else text

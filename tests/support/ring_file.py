@@ -40,7 +40,7 @@ class RingFile:
     def __init__(self, units: int = 256) -> None:
         self.data = bytearray(units * UNIT)
         self.next_unit = 1
-        header = struct.pack("<QIIIIIIQQ", MAGIC, 1, 0, 1, 10, 1, 0, 0, units)
+        header = struct.pack("<QIIIIIIQQ", MAGIC, 2, 0, 1, 10, 1, 0, 0, units)
         self.data[: len(header)] = header
         struct.pack_into("<Q", self.data, 64, units)
         struct.pack_into("<I", self.data, 192, 1)

@@ -1,0 +1,36 @@
+#define _GNU_SOURCE
+#include "api.h"
+
+#include "emit_sync.h"
+
+static bool is_sync(uint32_t kind) {
+    return kind >= GS_LOCK_WAIT && kind <= GS_COND_NOTIFY;
+}
+
+static bool is_possible(uint32_t kind, uint64_t argument) {
+    uint64_t detail = argument >> GS_SYNC_DETAIL_SHIFT;
+    switch (kind) {
+    case GS_LOCK_WAIT:
+    case GS_LOCK_RELEASE:
+    case GS_COND_WAIT:
+        return detail == 0;
+    case GS_LOCK_ACQUIRE:
+    case GS_COND_WAKE:
+        return detail <= 1;
+    case GS_COND_NOTIFY:
+        return true;
+    case GS_ATOMIC_ENTER:
+    case GS_ATOMIC_EXIT:
+    case GS_ATOMIC_DEFERRED:
+        return argument >= 1 && argument <= GS_DEPTH_MAX;
+    default:
+        return false;
+    }
+}
+
+void gilscope_emit(uint32_t kind, uint64_t argument) {
+    if (!gs_recording() || !is_possible(kind, argument) ||
+        (is_sync(kind) && (argument & GS_SYNC_KIND_MASK) > GS_SYNC_THREAD_LOCK))
+        return;
+    gs_emit((enum gs_event_kind)kind, argument);
+}
