@@ -20,12 +20,18 @@ EXPORT void gilscope_ring_create(struct gs_file_header *header, uint64_t limit_u
 }
 
 /* The recorder: keeps `ahead` units ready beyond what writers have taken. Returns 0 or an errno
- * value; ENOSPC means that the file system is full. */
+ * value; ENOSPC means that the file system is full. In steps: 64 MiB at once take 50 ms and more,
+ * in which a fast writer would lose events with most of them ready and not published. */
 EXPORT int gilscope_ring_keep_ahead(struct gs_file_header *header, int fd, uint64_t ahead) {
+    const uint64_t step = 512;
     uint64_t next = __atomic_load_n(&header->next_unit, __ATOMIC_RELAXED);
     if (next + ahead - ahead / 4 <= header->ready_units)
         return 0;
-    return gs_ring_extend(header, fd, next + ahead);
+    int error = 0;
+    while (!error && header->ready_units < next + ahead &&
+           header->ready_units < header->limit_units)
+        error = gs_ring_extend(header, fd, header->ready_units + step);
+    return error;
 }
 
 EXPORT void gilscope_ring_stop(struct gs_file_header *header) {
