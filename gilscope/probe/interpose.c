@@ -29,7 +29,6 @@
 #include "release.h"
 
 #define INTERPOSE   __attribute__((visibility("default")))
-#define LIKELY(x)   __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
 /* Weak: only glibc has it, and only x86-64 needs it, where the unversioned look-up may find the
@@ -91,7 +90,7 @@ struct watched {
 
 struct gs_release gs_release;
 
-static struct watched gils[256];
+static _Alignas(64) struct watched gils[256];
 static _Atomic unsigned n_slots; /* slots below may be in use */
 
 /* A first condition variable that waits for its second; CPython initialises them back to back. */
@@ -208,27 +207,34 @@ INTERPOSE int pthread_cond_destroy(pthread_cond_t *cond) {
     return real.destroy(cond);
 }
 
-/* `stack` begins with the return address into CPython. */
-static inline void released(struct watched *its, const uintptr_t *stack) {
-    gs_on_release(&its->gil);
-    if (LIKELY(!its->requested)) {
-        if (UNLIKELY(gs_release.lessons < GS_RELEASE_LESSONS)) {
-            gs_release_learn(stack);
-            if (gs_release_can_tell() && gs_process.page)
-                gs_process.page->interpreter |= GS_YIELDS_TOLD;
-        }
+/* After a release that somebody asked for, or that can teach where its caller stands. `stack`
+ * begins with the return address into CPython. */
+__attribute__((cold, noinline)) static void look_at_caller(bool requested, const uintptr_t *stack) {
+    if (!requested) {
+        gs_release_learn(stack);
+        if (gs_release_can_tell() && gs_process.page)
+            gs_process.page->interpreter |= GS_YIELDS_TOLD;
     } else if (gs_release_can_tell() && gs_release_was_forced(stack))
         gs_on_yield();
 }
 
-INTERPOSE int pthread_cond_signal(pthread_cond_t *cond) {
-    struct watched *its;
+/* Twice a turn of the GIL. Aligned, as the data that it reads: the code between two calls evicts
+ * most of it, and each line that need not be fetched again is worth some nanoseconds. */
+__attribute__((aligned(64))) INTERPOSE int pthread_cond_signal(pthread_cond_t *cond) {
     ensure_resolved();
-    if ((its = watched_by_cond(cond))) {
-        released(its, (const uintptr_t *)__builtin_frame_address(0) + 1);
-    } else if ((its = watched_by_switch_cond(cond))) {
-        its->requested = false;
-        gs_on_acquire(&its->gil);
+    unsigned n = n_slots;
+    for (struct watched *its = gils; its < gils + n; its++) {
+        if (its->cond == cond) {
+            gs_on_release(&its->gil);
+            if (UNLIKELY(its->requested || gs_release.lessons < GS_RELEASE_LESSONS))
+                look_at_caller(its->requested, (const uintptr_t *)__builtin_frame_address(0) + 1);
+            break;
+        }
+        if (its->switch_cond == cond && its->cond) {
+            its->requested = false;
+            gs_on_acquire(&its->gil);
+            break;
+        }
     }
     return real.signal(cond);
 }

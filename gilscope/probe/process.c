@@ -22,8 +22,9 @@
 extern int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void),
                              void *object) __attribute__((weak));
 
-__thread struct gs_writer gs_writer;
-struct gs_process gs_process;
+/* Aligned: each is read at every event, and should not lie in two cache lines. */
+_Alignas(64) __thread struct gs_writer gs_writer;
+_Alignas(64) struct gs_process gs_process;
 void (*gs_after_fork_in_child)(void);
 
 static pthread_key_t end_key; /* its destructor stamps a thread's end */
@@ -141,6 +142,11 @@ bool gs_refill(void) {
         gs_emit(GS_THREAD_LOST, writer->page->lost);
     }
     return true;
+}
+
+__attribute__((cold)) struct gs_record *gs_emit_refilled(enum gs_event_kind kind,
+                                                         uint64_t payload) {
+    return gs_refill() ? gs_emit(kind, payload) : NULL;
 }
 
 /* ---- names ------------------------------------------------------------------------------------
