@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
-import platform
 import shutil
 import socket
 import statistics
@@ -20,12 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from gilscope.benchmarks import harness
+from gilscope.benchmarks.harness import Worker, cpus, median_interval, starting_on
 from gilscope.errors import RecordingError, UsageError
 
 T = TypeVar("T")
@@ -121,8 +121,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--rounds needs at least 2")
     interpreters = [str(path) for path in args.interpreter or [Path(sys.executable)]]
     for path in interpreters:
-        if shutil.which(path) is None:
-            raise UsageError(f"{path}: not a program")
+        harness.interpreter(path)  # a mistake is told before anything is measured
     figures: list[Figure] = []
     show: Callable[[Figure], None] = (lambda _: None) if args.json else _show
     if not args.json:
@@ -158,7 +157,7 @@ def events(rounds: int) -> list[Figure]:
         for index in range(rounds):
             tick()
             for kind in _in_turn(("emit", "floor"), index):
-                (cost if kind == "emit" else floor).append(worker.ask(kind))
+                (cost if kind == "emit" else floor).append(float(worker.ask(kind)))
     ratios = [a / b for a, b in zip(cost, floor, strict=True)]
     return [
         _figure("an event", "ns", cost, 20),
@@ -173,7 +172,7 @@ def write_loop(interpreter: str, rounds: int, event_ns: float) -> list[Figure]:
     recorded_ns: list[float] = []
     for _ in range(PAIRS):
         with (
-            _starting_on(_cpus()[-1]),
+            starting_on(cpus()[-1]),
             _plain(interpreter, LOOP_WORKER) as plain,
             _recorded(interpreter, LOOP_WORKER) as (recorded, tick),
         ):
@@ -183,10 +182,10 @@ def write_loop(interpreter: str, rounds: int, event_ns: float) -> list[Figure]:
                     worker, blocks = (
                         (plain, plain_ns) if kind == "plain" else (recorded, recorded_ns)
                     )
-                    blocks.append(worker.ask(str(TURNS)))
+                    blocks.append(float(worker.ask(str(TURNS))))
     slower = [100 * (b / a - 1) for a, b in zip(plain_ns, recorded_ns, strict=True)]
     more = [(b - a) / (2 * event_ns) for a, b in zip(plain_ns, recorded_ns, strict=True)]
-    name = _version(interpreter)
+    name = harness.interpreter(interpreter).name
     return [
         _figure(f"{name}: a turn of os.write", "ns", plain_ns),
         _figure(f"{name}: os.write slower when recorded", "%", slower, 12),
@@ -199,7 +198,7 @@ def echo(interpreter: str, rounds: int) -> Iterator[Figure]:
 
     Once with the client on the server's processor and, where there are two, once on another.
     """
-    first, *others = _cpus()
+    first, *others = cpus()
     yield _echo(interpreter, rounds, first, first, "on one CPU")
     if others:
         yield _echo(interpreter, rounds, first, others[-1], "on two CPUs")
@@ -207,7 +206,7 @@ def echo(interpreter: str, rounds: int) -> Iterator[Figure]:
 
 def _echo(interpreter: str, rounds: int, client: int, server: int, where: str) -> Figure:
     with (
-        _starting_on(server),
+        starting_on(server),
         _plain(interpreter, ECHO_WORKER) as plain,
         _recorded(interpreter, ECHO_WORKER) as (recorded, tick),
         socket.create_connection(("127.0.0.1", int(plain.first))) as to_plain,
@@ -224,7 +223,7 @@ def _echo(interpreter: str, rounds: int, client: int, server: int, where: str) -
             losses.append(100 * (1 - seconds[to_plain] / seconds[to_recorded]))
     low, high = median_interval(losses)
     note = f"95 % interval of the median {low:.1f} to {high:.1f} %; judged by its lower bound"
-    name = f"{_version(interpreter)}: requests/s lost by echo, {where}"
+    name = f"{harness.interpreter(interpreter).name}: requests/s lost by echo, {where}"
     return _figure(name, "%", losses, 3, judged=low, note=note)
 
 
@@ -256,95 +255,25 @@ def start_up(rounds: int) -> list[Figure]:
     ]
 
 
-def median_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % interval of the median, from the ranks n/2 ± 1.96 sqrt(n)/2 (binomial; any law)."""
-    ordered, n = sorted(values), len(values)
-    reach = 0.98 * math.sqrt(n)
-    low = max(0, math.floor(n / 2 - reach))
-    return ordered[low], ordered[min(n - 1, math.ceil(n / 2 + reach))]
-
-
 def machine() -> str:
     """One line: processor, kernel, the probe's clock."""
     from gilscope import _native  # noqa: PLC0415 - ctypes
 
-    model = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), model)
-    except OSError:
-        pass
     clock = ("CLOCK_MONOTONIC", "TSC", "CNTVCT")[_native.probe().gilscope_bench_clock()]
-    return f"{model}, {os.cpu_count()} CPUs, Linux {platform.release()}, clock: {clock}"
-
-
-# ---- processors -------------------------------------------------------------------
-
-
-def _cpus() -> list[int]:
-    return sorted(os.sched_getaffinity(0))
-
-
-@contextmanager
-def _starting_on(cpu: int) -> Iterator[None]:
-    """What is started inside runs on this processor; at the end this process is free again."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {cpu})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
+    return f"{harness.machine()}, clock: {clock}"
 
 
 # ---- workers ----------------------------------------------------------------------
 
 
-class _Worker:
-    """A child that answers; `first` is the line that it greeted with."""
-
-    def __init__(
-        self, interpreter: str, code: str, arguments: Sequence[str], variables: Mapping[str, str]
-    ) -> None:
-        self.process = subprocess.Popen(
-            [interpreter, "-c", code, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=variables,
-        )
-        self.first = self._line()
-
-    def ask(self, question: str) -> float:
-        assert self.process.stdin is not None
-        self.process.stdin.write(question + "\n")
-        self.process.stdin.flush()
-        return float(self._line())
-
-    def _line(self) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RecordingError("a measured process ended early (see above)")
-        return line
-
-    def end(self) -> None:
-        self.process.communicate()
-
-
-@contextmanager
-def _plain(interpreter: str, code: str) -> Iterator[_Worker]:
-    worker = _Worker(interpreter, code, (), os.environ)
-    try:
-        yield worker
-    finally:
-        worker.process.kill()
-        worker.end()
+def _plain(interpreter: str, code: str) -> Worker:
+    return Worker([interpreter, "-c", code])
 
 
 @contextmanager
 def _recorded(
     interpreter: str, code: str, *arguments: str
-) -> Iterator[tuple[_Worker, Callable[[], None]]]:
+) -> Iterator[tuple[Worker, Callable[[], None]]]:
     """A worker with the probe in it, and the call that keeps its rings ahead of it.
 
     Raises RecordingError when not everything was recorded: the figure would flatter.
@@ -353,17 +282,14 @@ def _recorded(
     from gilscope.recorder.session import Session  # noqa: PLC0415
 
     session = Session()
-    worker = None
     try:
-        worker = _Worker(interpreter, code, arguments, environment(session))
-        session.tick()
-        yield worker, session.tick
-        if session.stopped:
-            raise RecordingError(f"{session.directory.parent} has no room for this many rounds")
+        command = [interpreter, "-c", code, *arguments]
+        with Worker(command, environment(session)) as worker:
+            session.tick()
+            yield worker, session.tick
+            if session.stopped:
+                raise RecordingError(f"{session.directory.parent} has no room for so many rounds")
     finally:
-        if worker is not None:
-            worker.process.kill()
-            worker.end()
         session.discard()
 
 
@@ -404,11 +330,3 @@ def _show(figure: Figure) -> None:
     print(line.rstrip(), flush=True)
     if figure.note:
         print(f"    {figure.note}", flush=True)
-
-
-def _version(interpreter: str) -> str:
-    code = "import platform; print(platform.python_version())"
-    answer = subprocess.run([interpreter, "-c", code], capture_output=True, text=True, check=False)
-    if answer.returncode:
-        raise UsageError(f"{interpreter} does not run as a Python")
-    return f"Python {answer.stdout.strip()}"

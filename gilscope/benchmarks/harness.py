@@ -1,0 +1,343 @@
+"""What the benchmarks share: what is measured where, and how its spread is told.
+
+A machine's speed drifts and a program's differs from start to start, so nothing is measured once
+and nothing alone. A *repeat* starts each variant anew and measures everything once in each of them,
+in random order; what is compared is compared within a repeat. Stated are the median over the
+repeats and the 95 % interval of the median by order statistics, which assumes no law of the noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import random
+import select
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from gilscope.errors import RecordingError, UsageError
+
+CLASSIC = "classic"
+IO_PRIORITY = "io-priority"
+PLACEMENTS = ("free", "one", "split")
+PROGRAMS = Path(__file__).parent / "programs"
+_PATIENCE_S = 120  # for one answer
+
+
+# ---- statistics -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure of several repeats: the median and its 95 % interval."""
+
+    median: float
+    low: float
+    high: float
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """The median of at least one value, with its interval."""
+    return Estimate(statistics.median(values), *median_interval(values))
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of the median, from the ranks n/2 ± 1.96 sqrt(n)/2 (binomial; any law)."""
+    ordered, n = sorted(values), len(values)
+    reach = 0.98 * math.sqrt(n)
+    low = max(0, math.floor(n / 2 - reach))
+    return ordered[low], ordered[min(n - 1, math.ceil(n / 2 + reach))]
+
+
+# ---- the machine ------------------------------------------------------------------
+
+
+def machine() -> str:
+    """One line: processor, number of CPUs, kernel."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), model)
+    except OSError:
+        pass
+    return f"{model}, {os.cpu_count()} CPUs, Linux {platform.release()}"
+
+
+def cpus() -> list[int]:
+    """The processors that this process may use."""
+    return sorted(os.sched_getaffinity(0))
+
+
+@contextmanager
+def starting_on(*where: int) -> Iterator[None]:
+    """What is started inside runs on these processors; at the end this process is free again."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, where)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+# ---- what is measured -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A Python to measure."""
+
+    path: str
+    version: str
+    plus: bool  # it has the feed built in
+
+    @property
+    def name(self) -> str:
+        """Without the machine's folders."""
+        return f"Python Plus {self.version}" if self.plus else f"Python {self.version}"
+
+
+@cache
+def interpreter(path: str) -> Interpreter:
+    """Ask the program. Raises UsageError when it is not a Python."""
+    found = shutil.which(path)
+    if found is None:
+        raise UsageError(f"{path}: not a program")
+    code = (
+        "import ctypes, platform; "
+        "print(platform.python_version(), hasattr(ctypes.CDLL(None), 'gilscope_built_in'))"
+    )
+    done = subprocess.run([found, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UsageError(f"{path} does not run as a Python")
+    version, plus = done.stdout.split()
+    return Interpreter(found, version, plus == "True")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An interpreter under a policy; `grace_us` and `condvar` are the policy's own where None."""
+
+    interpreter: Interpreter
+    policy: str
+    grace_us: float | None = None
+    condvar: str | None = None  # Python Plus alone has several
+
+    @property
+    def name(self) -> str:
+        """The policy with what else was chosen."""
+        words = [self.policy]
+        if self.grace_us is not None:
+            words.append(f"{self.grace_us:g} µs")
+        if self.condvar is not None:
+            words.append(self.condvar)
+        return ", ".join(words)
+
+    def command(self, program: str, *arguments: str) -> list[str]:
+        """The command that runs a file of `programs` in this variant."""
+        python, script = self.interpreter.path, [str(PROGRAMS / program), *arguments]
+        if self.interpreter.plus:
+            options = {"policy": self.policy, "condvar": self.condvar, "grace_us": self.grace_us}
+            chosen = [f"-Xgilscope.{key}={value}" for key, value in options.items() if value]
+            return [python, *chosen, *script]
+        if self.policy == CLASSIC:
+            return [python, *script]
+        grace = [] if self.grace_us is None else ["--grace", f"{self.grace_us:g}"]
+        ours = [sys.executable, "-m", "gilscope", "run", "--policy", self.policy, *grace]
+        return [*ours, "--", python, *script]
+
+
+def policy(text: str) -> tuple[str, float | None]:
+    """`io-priority` or `io-priority:20` with a grace in µs. Raises UsageError."""
+    name, _, grace = text.partition(":")
+    try:
+        grace_us = float(grace) if grace else None
+    except ValueError:
+        grace_us = -1.0
+    if name not in (CLASSIC, IO_PRIORITY) or (grace_us is not None and grace_us < 0):
+        raise UsageError(f"{text}: not a policy; say {CLASSIC}, {IO_PRIORITY} or {IO_PRIORITY}:20")
+    return name, grace_us
+
+
+# ---- options ----------------------------------------------------------------------
+
+
+def add_arguments(parser: argparse.ArgumentParser, repeats: int) -> None:
+    """The options that every interleaved benchmark has."""
+    parser.add_argument(
+        "--interpreter", metavar="PATH", action="append", default=[],
+        help="the Python to measure; again for more (default: this one)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--policy", metavar="NAME[:GRACE]", action="append", default=[],
+        help=f"compare it with {CLASSIC}; again for more (default: {IO_PRIORITY})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--repeats", metavar="N", type=int, default=repeats, help=f"repeats (default: {repeats})"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="one short repeat: does it work here at all?"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the table there too")
+
+
+def variants(args: argparse.Namespace) -> list[Variant]:
+    """Classic first, then the policies that were named, for each interpreter.
+
+    Raises UsageError.
+    """
+    if args.repeats < 1:
+        raise UsageError("--repeats needs at least 1")
+    policies = [policy(text) for text in args.policy or [IO_PRIORITY]]
+    return [
+        Variant(interpreter(path), *chosen)
+        for path in args.interpreter or [sys.executable]
+        for chosen in [(CLASSIC, None), *(p for p in policies if p != (CLASSIC, None))]
+    ]
+
+
+def command_line(benchmark: str, args: argparse.Namespace) -> str:
+    """The command to repeat, with interpreters by name instead of by this machine's paths."""
+    words = ["gilscope", "bench", benchmark]
+    for path in args.interpreter:
+        words += ["--interpreter", f"…/{Path(path).name}"]
+    for text in args.policy:
+        words += ["--policy", text]
+    words += ["--quick"] if args.quick else ["--repeats", str(args.repeats)]
+    return shlex.join(words).replace("'", "")
+
+
+# ---- workers ----------------------------------------------------------------------
+
+
+class Worker:
+    """A process that answers each line with one; `first` is the line that it greeted with."""
+
+    def __init__(self, command: Sequence[str], variables: Mapping[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env=variables,
+        )
+        self._unread = b""
+        try:
+            self.first = self.answer()
+        except RecordingError:
+            self.close()
+            raise
+
+    def tell(self, line: str) -> None:
+        """Send a line. Raises RecordingError when nobody is there."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(f"{line}\n".encode())
+        except OSError as error:
+            raise RecordingError("a measured process ended early (see above)") from error
+
+    def answer(self) -> str:
+        """The next line. Raises RecordingError where none comes."""
+        assert self.process.stdout is not None
+        pipe = self.process.stdout.fileno()
+        deadline = time.monotonic() + _PATIENCE_S
+        while b"\n" not in self._unread:
+            if not select.select([pipe], [], [], max(0, deadline - time.monotonic()))[0]:
+                raise RecordingError(f"a measured process did not answer for {_PATIENCE_S} s")
+            part = os.read(pipe, 1 << 16)
+            if not part:
+                raise RecordingError("a measured process ended early (see above)")
+            self._unread += part
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line.decode()
+
+    def ask(self, line: str) -> str:
+        """Send a line and return the answer. Raises RecordingError."""
+        self.tell(line)
+        return self.answer()
+
+    def close(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.communicate()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class Window:
+    """One measurement in one process: what its program is told, and what the client is."""
+
+    name: str
+    seconds: float
+    order: Mapping[str, float]
+    client: Mapping[str, float] | None = None
+
+
+Outcome = dict[str, float | None]
+Results = dict[tuple[Variant, str], list[Outcome]]  # one outcome a repeat
+
+
+def play(
+    program: str,
+    variants: Sequence[Variant],
+    windows: Sequence[Window],
+    *,
+    repeats: int,
+    tick: Callable[[int, int], None],
+    placement: str = "free",
+) -> Results:
+    """Measure every window in every variant, once a repeat, in random order.
+
+    `tick` hears after each window how many of how many are done. `placement` puts the programs and
+    the client freely on all processors, together on one, or on two. Raises RecordingError.
+    """
+    results: Results = {(variant, window.name): [] for variant in variants for window in windows}
+    turns = [(variant, window) for variant in variants for window in windows]
+    dice = random.Random(1)
+    for repeat in range(repeats):
+        dice.shuffle(turns)
+        with ExitStack() as stack:
+            with starting_on(*(cpus() if placement == "free" else cpus()[:1])):
+                workers = {v: stack.enter_context(Worker(v.command(program))) for v in variants}
+            with starting_on(*{"free": cpus(), "one": cpus()[:1], "split": cpus()[-1:]}[placement]):
+                client = stack.enter_context(Worker([sys.executable, str(PROGRAMS / "client.py")]))
+            for index, (variant, window) in enumerate(turns):
+                outcome = _measure(window, workers[variant], client)
+                results[variant, window.name].append(outcome)
+                tick(repeat * len(turns) + index + 1, repeats * len(turns))
+    return results
+
+
+def _measure(window: Window, worker: Worker, client: Worker) -> Outcome:
+    """Fix the span and tell both. Again with more time to begin where somebody came too late."""
+    for warm_up_s in (0.08, 0.3, 1.0, 3.0):
+        begin = time.monotonic_ns() + int(warm_up_s * 1e9)
+        span = {"begin": begin, "end": begin + int(window.seconds * 1e9)}
+        worker.tell(json.dumps({**window.order, **span}))
+        if window.client is not None:
+            port = json.loads(worker.first)["port"]
+            client.tell(json.dumps({**window.client, **span, "port": port}))
+        outcome: Outcome = json.loads(worker.answer())
+        if window.client is not None:
+            seen = json.loads(client.answer())
+            outcome |= {**seen, "late": seen["late"] or outcome["late"]}
+        if not outcome["late"]:
+            return outcome
+    raise RecordingError("the machine is too busy to measure: threads start seconds late")

@@ -1,0 +1,206 @@
+"""What a benchmark found: rows of figures, told as JSON, as a table or as markdown."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gilscope.analysis.units import duration
+from gilscope.benchmarks.harness import Estimate, estimate
+
+_WIDTH = 132  # of tables in a pipe
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The values of a row's column, one a repeat, and the bound that its interval has to keep.
+
+    `at_least` limits the lower end of the 95 % interval. `no_worse` asks less: that the interval
+    reaches that far, so that nothing worse has been shown. Values in the unit `ns` are durations.
+    """
+
+    values: Sequence[float]
+    unit: str = ""
+    at_least: float | None = None
+    no_worse: float | None = None
+
+    @property
+    def estimate(self) -> Estimate:
+        """Median and interval."""
+        return estimate(self.values)
+
+    @property
+    def met(self) -> bool | None:
+        """None where there is no bound."""
+        if self.at_least is not None:
+            return bool(self.values) and self.estimate.low >= self.at_least
+        if self.no_worse is not None:
+            return bool(self.values) and self.estimate.high >= self.no_worse
+        return None
+
+    def texts(self) -> list[str]:
+        """Median, interval and verdict, each where there is one."""
+        if not self.values:
+            told = ["nothing done"]
+        else:
+            e = self.estimate
+            told = [self._number(e.median)]
+            if len(self.values) > 1:
+                told += [f"({self._number(e.low)} to {self._number(e.high)})"]
+        verdict = "met" if self.met else "NOT MET"
+        if self.at_least is not None:
+            told.append(f"≥ {self.at_least:g}: {verdict}")
+        elif self.no_worse is not None:
+            told.append(f"no worse: {verdict}")
+        return told
+
+    def _number(self, value: float) -> str:
+        return duration(round(value)) if self.unit == "ns" else f"{number(value)}{self.unit}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Values and all that was computed of them."""
+        e = self.estimate if self.values else None
+        return {
+            "median": e and e.median,
+            "low": e and e.low,
+            "high": e and e.high,
+            "unit": self.unit,
+            "at_least": self.at_least,
+            "no_worse": self.no_worse,
+            "met": self.met,
+            "values": list(self.values),
+        }
+
+
+def number(value: float) -> str:
+    """Three digits that mean something, without an exponent."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Where it was measured (one text a column of words), and its figures by column."""
+
+    words: tuple[str, ...]
+    figures: Mapping[str, Figure]
+
+
+@dataclass
+class Report:
+    """All of one run. `notes` are whole sentences that stand under the table."""
+
+    benchmark: str
+    title: str
+    command: str
+    machine: str
+    repeats: int
+    words: tuple[str, ...]
+    columns: tuple[str, ...]
+    rows: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def missed(self) -> int:
+        """How many bounds were not kept."""
+        return sum(figure.met is False for row in self.rows for figure in row.figures.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, with the values of each repeat."""
+        return {
+            "schema": 1,
+            "benchmark": self.benchmark,
+            "command": self.command,
+            "machine": self.machine,
+            "repeats": self.repeats,
+            "interval": "95 %, of the median, by order statistics",
+            "rows": [
+                {
+                    **dict(zip(self.words, row.words, strict=True)),
+                    "figures": {name: f.as_json() for name, f in row.figures.items()},
+                }
+                for row in self.rows
+            ],
+            "notes": self.notes,
+        }
+
+    def as_markdown(self) -> str:
+        """A page of its own."""
+        head = [*self.words, *self.columns]
+        lines = [f"# {self.title}", "", f"    {self.command}", ""]
+        lines += [f"{self._how()}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+        for row in self.rows:
+            cells = [*row.words, *(" ".join(self._cell(row, name)) for name in self.columns)]
+            lines.append(f"| {' | '.join(cells)} |")
+        for note in self.notes:
+            lines += ["", note]
+        return "\n".join(lines) + "\n"
+
+    def show(self) -> None:
+        """As tables, for people: one for each first word."""
+        from rich.console import Console  # noqa: PLC0415 - heavy
+        from rich.table import Table  # noqa: PLC0415
+
+        console = Console()
+        if not console.is_terminal:
+            console.width = _WIDTH
+        for first in dict.fromkeys(row.words[0] for row in self.rows):
+            table = Table(title=f"{self.title}: {first}", title_justify="left")
+            for name in self.words[1:]:
+                table.add_column(name)
+            for name in self.columns:
+                table.add_column(name, justify="right")
+            for row in self.rows:
+                if row.words[0] == first:
+                    cells = ("\n".join(self._cell(row, name)) for name in self.columns)
+                    table.add_row(*row.words[1:], *cells)
+            console.print(table)
+        for note in (self._how(), *self.notes):
+            console.print(note, highlight=False)
+
+    def _cell(self, row: Row, name: str) -> list[str]:
+        return row.figures[name].texts() if name in row.figures else []
+
+    def _how(self) -> str:
+        return (
+            f"{self.machine}. Median of {self.repeats} interleaved repeats (95 % interval of the "
+            "median, by order statistics); bounds are judged by the interval's lower end."
+        )
+
+
+def publish(report: Report, args: argparse.Namespace) -> int:
+    """Print it as the options say, write the page; 1 when a bound was missed."""
+    if args.markdown is not None:
+        args.markdown.write_text(report.as_markdown(), encoding="utf-8")
+    if args.json:
+        print(json.dumps(report.as_json(), indent=1))
+    else:
+        report.show()
+    return int(report.missed > 0)
+
+
+class Progress:
+    """A bar on a terminal, nothing in a pipe."""
+
+    def __enter__(self) -> Progress:
+        from rich.console import Console  # noqa: PLC0415 - heavy
+        from rich.progress import Progress as Bar  # noqa: PLC0415
+
+        console = Console(stderr=True)
+        self._bar = Bar(console=console, transient=True, disable=not console.is_terminal)
+        self._bar.start()
+        self._task = self._bar.add_task("measuring", total=None)
+        return self
+
+    def tick(self, done: int, total: int) -> None:
+        """So many of so many are done."""
+        self._bar.update(self._task, completed=done, total=total)
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()

@@ -1,0 +1,105 @@
+"""`gilscope bench echo`: its arithmetic, and that it runs; not how fast this machine is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from gilscope.benchmarks import echo
+from gilscope.benchmarks.harness import Interpreter, Outcome, Results, Variant
+from gilscope.errors import UsageError
+
+PYTHON = Interpreter("python3", "3.13.5", False)
+CLASSIC, OURS = Variant(PYTHON, "classic"), Variant(PYTHON, "io-priority")
+
+
+def arguments(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    echo.add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def outcomes(done: float = 0, p99_ns: float | None = None, computed: float = 0) -> list[Outcome]:
+    return [{"done": done, "offered": 200, "p99_ns": p99_ns, "computed": computed}] * 10
+
+
+def row(name: str, results: Results, variant: Variant = OURS) -> dict[str, object]:
+    (load,) = (load for load in echo.LOADS if load.name == name)
+    return {
+        column: (figure.estimate.median, figure.met)
+        for column, figure in echo.figures(load, variant, CLASSIC, results, 0.5).items()
+    }
+
+
+def test_an_echo_row_is_judged_by_its_own_base_and_by_classics_latency() -> None:
+    results = {
+        (CLASSIC, "echo"): outcomes(6_000, 20_000),
+        (CLASSIC, "echo + 1 CPU"): outcomes(50, 10_000_000, 1_000),
+        (CLASSIC, "1 CPU"): outcomes(computed=1_000),
+        (OURS, "echo"): outcomes(5_000, 20_000),
+        (OURS, "echo + 1 CPU"): outcomes(2_500, 100_000, 440),
+    }
+    told = row("echo + 1 CPU", results)
+    assert told["a second"] == (5_000, None)
+    assert told["of alone"] == (0.5, True)
+    assert told["p99 lower"] == (100, True)
+    assert told["CPU work"] == (0.44, False)
+    told = row("echo + 1 CPU", results, CLASSIC)
+    assert told["of alone"] == (50 / 6_000, None)
+    assert "p99 lower" not in told
+    assert told["CPU work"] == (1, None)
+    assert row("echo", results)["of classic's"] == (5 / 6, False)
+    assert row("echo", results)["p99 lower"] == (1, True)
+
+
+def test_an_open_loop_has_to_answer_all_that_was_due() -> None:
+    results = {
+        (CLASSIC, "500 requests/s + 2 CPU"): outcomes(15, 300_000_000, 1_000),
+        (CLASSIC, "2 CPU"): outcomes(computed=1_000),
+        (OURS, "500 requests/s + 2 CPU"): outcomes(200, 200_000, 960),
+    }
+    told = row("500 requests/s + 2 CPU", results)
+    assert told["of alone"] == (1, True)
+    assert told["p99 lower"] == (1_500, True)
+    assert told["CPU work"] == (0.96, True)
+    results[OURS, "500 requests/s + 2 CPU"] = outcomes(199, 200_000, 960)
+    assert row("500 requests/s + 2 CPU", results)["of alone"] == (0.995, False)
+
+
+def test_a_row_in_which_nothing_was_done_is_not_met() -> None:
+    results = {
+        (CLASSIC, "8 IO + 1 CPU"): outcomes(1_000, 1, 10),
+        (CLASSIC, "1 CPU"): outcomes(computed=0),
+        (OURS, "8 IO + 1 CPU"): outcomes(0, None, 0),
+    }
+    (load,) = (load for load in echo.LOADS if load.name == "8 IO + 1 CPU")
+    told = echo.figures(load, OURS, CLASSIC, results, 0.5)
+    assert told["CPU work"].met is False
+    assert told["CPU work"].texts()[0] == "nothing done"
+
+
+def test_chosen_loads_bring_what_they_are_compared_with() -> None:
+    assert [load.name for load in echo.chosen(["echo + 2"])] == ["echo", "echo + 2 CPU", "2 CPU"]
+    assert echo.chosen([]) == list(echo.LOADS)
+    with pytest.raises(UsageError, match="no load has nonsense"):
+        echo.chosen(["nonsense"])
+
+
+def test_a_quick_run_measures_every_load(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "echo.md"
+    words = ("--quick", "--seconds", "0.05", "--policy", "classic", "--json")
+    assert echo.run(arguments(*words, "--markdown", str(page))) == 0
+    told = json.loads(capsys.readouterr().out)
+    rows = {row["load"]: row["figures"] for row in told["rows"]}
+    assert list(rows) == [load.name for load in echo.LOADS]
+    for name in ("echo", "Lock pair", "Condition pair", "8 IO", "echo, pool of 10"):
+        assert rows[name]["a second"]["median"] > 0
+        assert rows[name]["p99"]["median"] > 0
+    assert rows["500 requests/s + 2 CPU"]["of alone"]["unit"] == ""
+    assert rows["8 IO + 1 CPU"]["CPU work"]["median"] is not None
+    assert "| echo + 4 CPU | classic |" in page.read_text()

@@ -1,0 +1,105 @@
+"""What benchmarks share: statistics on data whose law is known, verdicts, tables, workers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+from gilscope.benchmarks import harness
+from gilscope.benchmarks.harness import Interpreter, Variant, Worker, estimate, median_interval
+from gilscope.benchmarks.report import Figure, Report, Row, number, publish
+from gilscope.errors import RecordingError, UsageError
+
+
+@pytest.mark.parametrize("n", [10, 51])
+def test_the_interval_holds_the_median_as_often_as_it_says(n: int) -> None:
+    dice = random.Random(1)
+    hits = 0
+    for _ in range(2_000):
+        low, high = median_interval([dice.expovariate(1) for _ in range(n)])
+        hits += low <= 0.6931 <= high  # ln 2
+    assert hits >= 1_880
+
+
+def test_an_estimate_of_one_value_is_that_value() -> None:
+    assert estimate([3.0]) == harness.Estimate(3, 3, 3)
+
+
+def test_a_bound_is_judged_by_the_lower_end() -> None:
+    values = [0.39, *[0.5] * 9]
+    assert Figure(values).met is None
+    assert Figure(values, at_least=0.4).met is True  # one bad repeat of ten is not evidence
+    assert Figure([0.39, 0.39, *[0.5] * 8], at_least=0.4).met is False
+    assert Figure([], at_least=0.4).met is False
+    assert Figure([0.9, *[1.1] * 9], no_worse=1).met is True
+    assert Figure([0.9] * 10, no_worse=1).met is False
+
+
+def test_texts_of_figures() -> None:
+    assert Figure([0.5] * 10, at_least=0.4).texts() == ["0.50", "(0.50 to 0.50)", "≥ 0.4: met"]
+    assert Figure([1_500.0], "ns").texts() == ["1.5 µs"]
+    assert Figure([], at_least=1).texts() == ["nothing done", "≥ 1: NOT MET"]
+    assert [number(x) for x in (12_345.6, 12.34, 1.234, 0.0123, 0)] == [
+        "12,346", "12.3", "1.23", "0.012", "0.00",
+    ]  # fmt: skip
+
+
+def test_a_report_as_page_and_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figure = Figure([2.0, 2.0, 2.0], at_least=3)
+    report = Report("echo", "Title", "gilscope bench echo", "A machine", 3, ("what",), ("speed",))
+    report.rows.append(Row(("this",), {"speed": figure}))
+    report.notes.append("A note.")
+    page = tmp_path / "page.md"
+    assert publish(report, argparse.Namespace(json=True, markdown=page)) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["rows"][0]["what"] == "this"
+    assert told["rows"][0]["figures"]["speed"]["met"] is False
+    text = page.read_text()
+    assert text.startswith("# Title\n\n    gilscope bench echo\n\nA machine. Median of 3")
+    assert "| what | speed |\n|---|---|\n| this | 2.00 (2.00 to 2.00) ≥ 3: NOT MET |" in text
+    assert publish(report, argparse.Namespace(json=False, markdown=None)) == 1
+    shown = capsys.readouterr().out
+    assert "Title: this" in shown
+    assert "A note." in shown
+
+
+def test_how_variants_are_run() -> None:
+    stock = Interpreter("/opt/python3", "3.13.5", False)
+    plus = Interpreter("/opt/plus", "3.13.5", True)
+    script = str(harness.PROGRAMS / "threads.py")
+    assert Variant(stock, "classic").command("threads.py") == ["/opt/python3", script]
+    ours = Variant(stock, "io-priority", 20).command("threads.py")
+    assert ours[1:7] == ["-m", "gilscope", "run", "--policy", "io-priority", "--grace"]
+    assert ours[7:] == ["20", "--", "/opt/python3", script]
+    assert Variant(plus, "io-priority", None, "futex").command("threads.py", "x") == [
+        "/opt/plus", "-Xgilscope.policy=io-priority", "-Xgilscope.condvar=futex", script, "x",
+    ]  # fmt: skip
+    assert Variant(plus, "io-priority", 5, "futex").name == "io-priority, 5 µs, futex"
+
+
+def test_policies_and_their_mistakes() -> None:
+    assert harness.policy("io-priority") == ("io-priority", None)
+    assert harness.policy("io-priority:7.5") == ("io-priority", 7.5)
+    for wrong in ("fast", "io-priority:x", "io-priority:-1"):
+        with pytest.raises(UsageError, match="not a policy"):
+            harness.policy(wrong)
+    with pytest.raises(UsageError, match="no-such-python: not a program"):
+        harness.interpreter("no-such-python")
+    with pytest.raises(UsageError, match="does not run as a Python"):
+        harness.interpreter("false")
+
+
+def test_a_worker_answers_or_is_reported() -> None:
+    code = "import sys\nprint('hello', flush=True)\nfor line in sys.stdin: print(line, end='')"
+    with Worker([sys.executable, "-uc", code]) as worker:
+        assert worker.first == "hello"
+        assert worker.ask("a") == "a"
+        worker.tell("b\nc")
+        assert [worker.answer(), worker.answer()] == ["b", "c"]
+    with pytest.raises(RecordingError, match="ended early"):
+        Worker([sys.executable, "-c", "pass"])
