@@ -5,7 +5,8 @@ GilscopeError                 anything that a user is told in one line
 ├── TraceError                a trace or ring file that cannot be read (exit code 3)
 │   └── ImpossibleStory       its events contradict each other
 ├── RecordingError            the program could not be started or traced
-└── InstallationError         a part of gilscope is missing
+├── InstallationError         a part of gilscope is missing
+└── BuildError                an interpreter could not be built
 """
 
 from __future__ import annotations
@@ -39,3 +40,7 @@ class RecordingError(GilscopeError):
 
 class InstallationError(GilscopeError):
     """A part of gilscope, or something that it needs, is not installed."""
+
+
+class BuildError(GilscopeError):
+    """An interpreter could not be built; nothing was installed."""

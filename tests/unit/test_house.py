@@ -13,7 +13,10 @@ import pytest
 
 # feed → probe → recorder → trace → perfetto → analysis → viewers/cli: a layer knows those before
 # it. `errors`, `_native` and the vocabulary in `schema` belong to everybody.
-LAYERS = ("probe", "recorder", "trace", "perfetto", "analysis", "viewers", "benchmarks", "cli")
+LAYERS = (
+    *("probe", "recorder", "trace", "perfetto", "analysis", "viewers", "interpreter"),
+    *("benchmarks", "cli"),
+)
 EVERYBODYS = ("gilscope", "gilscope.errors", "gilscope._native", "gilscope.trace.schema")
 FACE = ("__init__", "__main__")  # gilscope/__init__.py leads to every layer, lazily
 HEAVY = ("numpy", "perfetto", "google.protobuf", "rich", "psutil")

@@ -91,6 +91,14 @@ def python_files(root: Path) -> set[str]:
     return package | {f"gilscope/viewers/{path.name}" for path in root.glob("viewers/*.py")}
 
 
+def data_files(root: Path) -> set[str]:
+    """What Python Plus is built from: the probe's sources and the series of patches."""
+    series = {path for path in root.glob("gilscope/interpreter/patches/*/*") if path.is_file()}
+    found = series | set(root.glob("gilscope/probe/*.[ch]"))
+    assert {"series", "event_abi.h"} <= {path.name for path in found}
+    return {str(path.relative_to(root)) for path in found}
+
+
 def test_wheel(tree: Path, tmp_path: Path) -> None:
     wheel = build("wheel", tree, tmp_path)
     assert wheel.name.startswith("gilscope-")
@@ -98,7 +106,9 @@ def test_wheel(tree: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         files = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert files >= python_files(tree) | LIBRARIES
-    unexpected = {Path(name).suffix for name in files} - {".py", ".so", ".sql", ".textproto"}
+    assert files >= data_files(tree)
+    known = {".py", ".so", ".sql", ".textproto"}
+    unexpected = {name for name in files - data_files(tree) if Path(name).suffix not in known}
     assert unexpected == set()
     check_installed(install(wheel, tmp_path / "venv"))
 
@@ -114,7 +124,7 @@ def test_sdist_builds_the_same_wheel(tree: Path, tmp_path: Path) -> None:
     for name in ("Makefile", "README.md", "LICENSE", "tests/unit/test_packaging.py"):
         assert (unpacked / name).is_file(), name
     with zipfile.ZipFile(build("wheel", unpacked, tmp_path)) as archive:
-        assert set(archive.namelist()) >= python_files(tree) | LIBRARIES
+        assert set(archive.namelist()) >= python_files(tree) | data_files(tree) | LIBRARIES
 
 
 def test_editable_install(tree: Path, tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""`gilscope interpreter`: build Python Plus, tell where it is, remove it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from gilscope.errors import InstallationError
+from gilscope.interpreter.release import RELEASES, VARIANTS, release, variant
+
+HELP = "build Python Plus, a CPython with the probe inside; list, path, remove"
+
+DEFAULT = next(iter(RELEASES))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One sub-command for each thing to do."""
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    about = "build it and install it for this user; what is up to date already is left as it is"
+    building = _one(actions.add_parser("build", help=about, description=about))
+    building.add_argument(
+        "--source",
+        metavar="PATH",
+        type=Path,
+        help="CPython's source: the archive, or the folder as it was unpacked "
+        "(default: from python.org, else from Debian's source package)",
+    )
+    building.set_defaults(act=_build)
+    about = "the interpreters that were built, and what each has"
+    actions.add_parser("list", help=about, description=about).set_defaults(act=_list)
+    about = "print the path of one, for scripts"
+    _one(actions.add_parser("path", help=about, description=about)).set_defaults(act=_path)
+    about = "delete one, with what is left of its build"
+    _one(actions.add_parser("remove", help=about, description=about)).set_defaults(act=_remove)
+
+
+def _one(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """The options that name one interpreter."""
+    parser.add_argument("version", metavar="VERSION", nargs="?", default=DEFAULT, help=DEFAULT)
+    variants = "; ".join(f"{v.name}: {v.about}" for v in VARIANTS.values() if v.name)
+    parser.add_argument("--variant", metavar="NAME", default="", help=variants)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what was asked for. Raises BuildError; InstallationError: there is no such interpreter."""
+    code: int = args.act(args)
+    return code
+
+
+def _build(args: argparse.Namespace) -> int:
+    from gilscope.interpreter.build import build  # noqa: PLC0415 - only here
+    from gilscope.interpreter.progress import progress  # noqa: PLC0415
+
+    try:
+        place = build(release(args.version), variant(args.variant), args.source, progress())
+    except KeyboardInterrupt:
+        print("gilscope: stopped; the same command goes on from here", file=sys.stderr)
+        raise
+    print(place.python)
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    from gilscope.interpreter.check import look  # noqa: PLC0415
+    from gilscope.interpreter.places import installed, python  # noqa: PLC0415
+
+    del args
+    for prefix, _ in installed():
+        print(f"{prefix.name:<12} {look(python(prefix))}  {python(prefix)}")
+    return 0
+
+
+def _path(args: argparse.Namespace) -> int:
+    from gilscope.interpreter.places import Manifest, Place  # noqa: PLC0415
+
+    place = Place.of(release(args.version), variant(args.variant))
+    if Manifest.read(place.prefix) is None:
+        raise InstallationError(_absent(args))
+    print(place.python)
+    return 0
+
+
+def _remove(args: argparse.Namespace) -> int:
+    from gilscope.interpreter.places import Place  # noqa: PLC0415
+
+    if not Place.of(release(args.version), variant(args.variant)).remove():
+        raise InstallationError(_absent(args))
+    return 0
+
+
+def _absent(args: argparse.Namespace) -> str:
+    options = f" --variant {args.variant}" if args.variant else ""
+    return f"it is not here; build it: gilscope interpreter build {args.version}{options}"

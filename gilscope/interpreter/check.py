@@ -1,0 +1,89 @@
+"""Runs an interpreter to see what it is and has."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gilscope.errors import BuildError
+from gilscope.interpreter import toolchain
+
+PATIENCE_S = 300
+
+_PROGRAM = """
+import importlib, json, platform, sys
+missing = []
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        missing.append(f"{name} ({error})")
+try:
+    import ctypes
+    built_in = ctypes.c_int.in_dll(ctypes.PyDLL(None), "gilscope_built_in").value
+except (ImportError, ValueError):
+    built_in = None
+print(json.dumps({
+    "version": platform.python_version(), "missing": missing, "built_in": built_in,
+}))
+"""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What an interpreter says about itself."""
+
+    version: str  # "3.13.5"
+    missing: list[str]  # of the modules that were asked for, each with its reason
+    built_in: int | None  # version of the probe that is compiled in; None: there is none
+
+    def __str__(self) -> str:
+        feed = "no probe inside" if self.built_in is None else f"probe {self.built_in} built in"
+        return f"{self.version}, {feed}"
+
+
+def look(python: Path, modules: Sequence[str] = ()) -> Seen:
+    """Ask an interpreter. Raises BuildError when it does not run."""
+    return Seen(**json.loads(_run(python, "-I", "-c", _PROGRAM, *modules)))
+
+
+def verify(python: Path, version: str, *, patched: bool) -> None:
+    """Raises BuildError that says what a freshly built interpreter lacks."""
+    needed = [library.module for library in toolchain.LIBRARIES.values() if library.required]
+    seen = look(python, needed)
+    if seen.version != version:
+        raise BuildError(f"what was built says that it is Python {seen.version}, not {version}")
+    if seen.missing:
+        raise BuildError(f"what was built lacks {', '.join(seen.missing)}")
+    if patched and seen.built_in is None:
+        raise BuildError("what was built has no probe inside, though the patches were applied")
+    with tempfile.TemporaryDirectory(prefix="gilscope-check-") as folder:
+        _run(python, "-I", "-m", "venv", folder)
+        _run(Path(folder) / "bin" / "python", "-I", "-m", "pip", "--version")
+
+
+def _run(*command: str | Path) -> str:
+    try:
+        done = subprocess.run(
+            command,
+            env=toolchain.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=PATIENCE_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BuildError(f"{command[0]} does not run: {error}") from error
+    if done.returncode != 0:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+        what = " ".join(str(argument) for argument in command[1:4] if argument != _PROGRAM)
+        raise BuildError(
+            f"{command[0]} {what} ends with {done.returncode}: {' '.join(said) or 'no word why'}"
+        )
+    return done.stdout

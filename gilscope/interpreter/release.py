@@ -1,0 +1,96 @@
+"""What Python Plus is made of: CPython's pinned source, patches, and switches to build with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gilscope.errors import UsageError
+
+PATCHES = Path(__file__).parent / "patches"
+PROBE = Path(__file__).parent.parent / "probe"
+
+
+@dataclass(frozen=True)
+class Release:
+    """A version of CPython whose source is pinned by checksums, wherever it comes from."""
+
+    version: str  # "3.13", as the user names it
+    full: str  # "3.13.5"
+    sha256: str  # of the archive
+    tree_sha256: str  # of the unpacked tree's listing, see source.tree_digest
+    url: str  # upstream's archive
+    debian: tuple[str, str]  # suite and source package with the same archive
+    build_bytes: int  # what a build takes, tree and objects
+    install_bytes: int
+    patches: Path  # folder of the series
+    probe: Path  # folder of the probe's sources, compiled into the interpreter
+
+    @property
+    def name(self) -> str:
+        """The name of the archive without its ending, and of its only folder."""
+        return f"Python-{self.full}"
+
+    @property
+    def archive(self) -> str:
+        """The archive's own name."""
+        return f"{self.name}.tar.xz"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Switches to build with. The empty name is the interpreter that users want."""
+
+    name: str
+    about: str
+    patched: bool = True
+    configure: tuple[str, ...] = ()
+    optimize: str = "-DNDEBUG -fwrapv -O2 -Wall"  # OPT of CPython's Makefile
+    defines: tuple[str, ...] = ()  # for the preprocessor
+
+
+RELEASES = {
+    "3.13": Release(
+        version="3.13",
+        full="3.13.5",
+        sha256="93e583f243454e6e9e4588ca2c2662206ad961659863277afcdb96801647d640",
+        tree_sha256="a6ea01f99c4336cca520c7abe9af6c6f7120bd5dbfb37e3fb6a0b4b67c0c32ac",
+        url="https://www.python.org/ftp/python/3.13.5/Python-3.13.5.tar.xz",
+        debian=("trixie", "python3.13"),
+        build_bytes=600 << 20,
+        install_bytes=500 << 20,
+        patches=PATCHES / "3.13",
+        probe=PROBE,
+    )
+}
+
+VARIANTS = {
+    variant.name: variant
+    for variant in (
+        Variant("", "Python Plus"),
+        Variant("stock", "the same source and switches without a patch, to compare with", False),
+        Variant(
+            "debug",
+            "with CPython's and the probe's assertions",
+            configure=("--with-pydebug",),
+            optimize="-fwrapv -Og -g -Wall",
+        ),
+    )
+}
+
+
+def release(version: str) -> Release:
+    """Raises UsageError for a version that has no series of patches."""
+    try:
+        return RELEASES[version]
+    except KeyError:
+        raise UsageError(f"no Python Plus {version}; there is {', '.join(RELEASES)}") from None
+
+
+def variant(name: str) -> Variant:
+    """Raises UsageError for a variant that does not exist."""
+    try:
+        return VARIANTS[name]
+    except KeyError:
+        names = ", ".join(filter(None, VARIANTS))
+        raise UsageError(f"no variant {name!r}; there is {names}") from None
