@@ -57,8 +57,8 @@ RELEASES = {
         tree_sha256="a6ea01f99c4336cca520c7abe9af6c6f7120bd5dbfb37e3fb6a0b4b67c0c32ac",
         url="https://www.python.org/ftp/python/3.13.5/Python-3.13.5.tar.xz",
         debian=("trixie", "python3.13"),
-        build_bytes=600 << 20,
-        install_bytes=500 << 20,
+        build_bytes=400 << 20,
+        install_bytes=400 << 20,
         patches=PATCHES / "3.13",
         probe=PROBE,
     )
