@@ -1,5 +1,6 @@
-"""Builds gilscope's two shared libraries. They are plain C, called by ctypes: no Python.h, no ABI
-tag, one build for every interpreter."""
+"""Builds gilscope's shared libraries. Two are plain C, called by ctypes: no Python.h, no ABI tag,
+one build for every interpreter. The third is an extension module on Python's stable ABI of 3.10:
+one build for every interpreter that can import gilscope."""
 
 from __future__ import annotations
 
@@ -50,14 +51,32 @@ ENGINE = Extension(
     extra_compile_args=[*COMMON, "-O3"],
     extra_link_args=["-Wl,--as-needed"],
 )
+SYNC = Extension(
+    "gilscope._sync",
+    sources=[
+        "gilscope/_sync.c",
+        "gilscope/sync/sync.c",
+        "gilscope/sync/feed.c",
+        "gilscope/sync/rlock.c",
+        "gilscope/sync/condition.c",
+        "gilscope/sync/empty.c",
+    ],
+    depends=HEADERS,
+    define_macros=[("Py_LIMITED_API", "0x030A0000")],
+    py_limited_api=True,
+    # Python's own headers and slots leave parameters unused.
+    extra_compile_args=[*COMMON, "-fno-plt", "-Wno-unused-parameter"],
+    extra_link_args=["-Wl,-z,now", "-Wl,--as-needed"],
+)
 
 
 class BuildLibraries(build_ext):
-    """Names the results `_probe.so` and `_engine.so`, whatever Python builds them."""
+    """Names the results `_probe.so`, `_engine.so` and `_sync.abi3.so`, whatever builds them."""
 
     def get_ext_filename(self, fullname: str) -> str:
         """No tag of a Python version in the name."""
-        return os.path.join(*fullname.split(".")) + ".so"
+        suffix = ".abi3.so" if fullname.endswith("_sync") else ".so"
+        return os.path.join(*fullname.split(".")) + suffix
 
     def get_libraries(self, ext: Extension) -> list[str]:
         """No libpython."""
@@ -73,6 +92,6 @@ class PlatformWheel(bdist_wheel):
 
 
 setup(
-    ext_modules=[PROBE, ENGINE],
+    ext_modules=[PROBE, ENGINE, SYNC],
     cmdclass={"build_ext": BuildLibraries, "bdist_wheel": PlatformWheel},
 )

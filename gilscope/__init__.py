@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gilscope._sync import Condition as Condition
     from gilscope.trace.model import Trace
 
 __version__ = "0.1.0"
+
+_LAZY = {"Condition": "gilscope.sync"}  # name: the module that has it
+
+
+def __getattr__(name: str) -> object:
+    """What `import gilscope` alone does not load."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'gilscope' has no attribute {name!r}")
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
 
 
 def read(path: str | os.PathLike[str]) -> Trace:

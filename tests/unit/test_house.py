@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-# feed → probe → recorder → trace → perfetto → analysis → viewers/cli: a layer knows those before
-# it. `errors`, `_native` and the vocabulary in `schema` belong to everybody.
+# feed → probe → sync, recorder → trace → perfetto → analysis → viewers/cli: a layer knows those
+# before it. `errors`, `_native` and the vocabulary in `schema` belong to everybody.
 LAYERS = (
-    *("probe", "recorder", "trace", "perfetto", "analysis", "viewers", "interpreter"),
+    *("probe", "sync", "recorder", "trace", "perfetto", "analysis", "viewers", "interpreter"),
     *("benchmarks", "cli"),
 )
 EVERYBODYS = ("gilscope", "gilscope.errors", "gilscope._native", "gilscope.trace.schema")

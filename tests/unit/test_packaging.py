@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LIBRARIES = {"gilscope/_probe.so", "gilscope/_engine.so"}
+LIBRARIES = {"gilscope/_probe.so", "gilscope/_engine.so", "gilscope/_sync.abi3.so"}
 
 
 def build(kind: str, tree: Path, out: Path) -> Path:
@@ -107,7 +107,7 @@ def test_wheel(tree: Path, tmp_path: Path) -> None:
         files = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert files >= python_files(tree) | LIBRARIES
     assert files >= data_files(tree)
-    known = {".py", ".so", ".sql", ".textproto"}
+    known = {".py", ".pyi", ".so", ".sql", ".textproto"}
     unexpected = {name for name in files - data_files(tree) if Path(name).suffix not in known}
     assert unexpected == set()
     check_installed(install(wheel, tmp_path / "venv"))

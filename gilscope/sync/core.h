@@ -1,0 +1,232 @@
+/* The lock and the condition under gilscope's Condition, without Python.
+ *
+ * Actors: threads that hold the *outer lock*, one at a time: the GIL, or a mutex in the tests. All
+ * that stands here is read and written under it, so nothing is atomic but the word that a thread
+ * sleeps on. The includer defines before:
+ *
+ *     struct gs_outer;                        what is kept while the outer lock is let go
+ *     gs_outer_release(struct gs_outer *)     lets it go
+ *     gs_outer_acquire(struct gs_outer *)     takes it back
+ *     gs_outer_interrupted()                  a signal came: whether the wait ends with an error
+ *     gs_note(kind, object, detail)           tells the trace: a lock.* or cond.* event
+ *
+ * Invariants:
+ *  - A waiter is in one queue at most. Waking it is the last thing that is done for it.
+ *  - Of a lock's queue only the head is ever woken, and `woken` says that it is on its way: a lock
+ *    that is taken and released meanwhile wakes nobody.
+ *  - A free lock with a queue has a woken head.
+ *  - A notified waiter is moved from the condition's queue to the lock's (wait morphing): it sleeps
+ *    on until the lock is free, so it is woken once, and notify_all wakes one thread, not all.
+ *  - Waking does not hand the lock over: whoever runs may take it first (the woken head keeps its
+ *    place). A hand-over would make a thread that takes the lock again switch every time. */
+#ifndef GILSCOPE_CORE_H
+#define GILSCOPE_CORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "../probe/event_abi.h"
+#include "park.h"
+
+struct gs_waiter {
+    struct gs_waiter *next, *previous;
+    struct gs_queue *queue; /* that it is in, or NULL */
+    uintptr_t thread;
+    uint32_t word; /* see park.h */
+    bool woken;    /* `word` is set */
+    bool notified; /* by gs_condition_notify */
+};
+
+struct gs_queue {
+    struct gs_waiter *head, *tail;
+    size_t length;
+};
+
+struct gs_lock {
+    uintptr_t owner; /* 0: free */
+    unsigned long count;
+    struct gs_queue queue;
+};
+
+enum gs_outcome { GS_GOT, GS_TIMED_OUT, GS_INTERRUPTED, GS_NO_MEMORY };
+
+#define GS_NEVER INT64_C(-1) /* as a deadline */
+
+/* ---- queues ----------------------------------------------------------------------------------
+ */
+
+static inline void gs_queue_append(struct gs_queue *queue, struct gs_waiter *waiter) {
+    waiter->queue = queue;
+    waiter->next = NULL;
+    waiter->previous = queue->tail;
+    *(queue->tail ? &queue->tail->next : &queue->head) = waiter;
+    queue->tail = waiter;
+    queue->length++;
+}
+
+static inline void gs_queue_remove(struct gs_waiter *waiter) {
+    struct gs_queue *queue = waiter->queue;
+    if (!queue)
+        return;
+    *(waiter->previous ? &waiter->previous->next : &queue->head) = waiter->next;
+    *(waiter->next ? &waiter->next->previous : &queue->tail) = waiter->previous;
+    waiter->queue = NULL;
+    queue->length--;
+}
+
+/* On the heap, not on the waiting thread's stack: a daemon thread that comes back while Python ends
+ * is ended inside gs_outer_acquire, and leaves its waiter in the queue. */
+static inline struct gs_waiter *gs_waiter_new(uintptr_t thread) {
+    struct gs_waiter *waiter = calloc(1, sizeof *waiter);
+    if (waiter)
+        waiter->thread = thread;
+    return waiter;
+}
+
+/* The queue's head, marked as woken, for the caller to unpark; NULL where nobody needs it. */
+static inline struct gs_waiter *gs_queue_next(struct gs_queue *queue) {
+    struct gs_waiter *head = queue->head;
+    if (!head || head->woken)
+        return NULL;
+    head->woken = true;
+    gs_unpark_mark(&head->word);
+    return head;
+}
+
+static inline void gs_queue_wake(struct gs_queue *queue) {
+    struct gs_waiter *next = gs_queue_next(queue);
+    if (next)
+        gs_unpark(&next->word);
+}
+
+/* ---- sleeping --------------------------------------------------------------------------------
+ */
+
+/* Sleeps without the outer lock; first wakes `other`, if any, which then finds the outer lock free.
+ * The trace sees a wait of `kind` (lock.wait or cond.wait) for `object`. */
+static inline int gs_sleep(struct gs_waiter *me, int64_t deadline, struct gs_waiter *other,
+                           enum gs_event_kind kind, const void *object) {
+    struct gs_outer outer;
+    gs_outer_release(&outer);
+    if (other)
+        gs_unpark(&other->word);
+    gs_note(kind, object, 0);
+    int result = gs_park(&me->word, deadline);
+    gs_note(kind == GS_COND_WAIT ? GS_COND_WAKE : GS_LOCK_ACQUIRE, object, result == ETIMEDOUT);
+    gs_outer_acquire(&outer);
+    return result;
+}
+
+/* ---- the lock --------------------------------------------------------------------------------
+ */
+
+/* Waits in the lock's queue, where `me` stands already, until the lock is taken with `count`. */
+static inline enum gs_outcome gs_lock_await(struct gs_lock *lock, struct gs_waiter *me,
+                                            unsigned long count, int64_t deadline,
+                                            bool interruptible) {
+    while (lock->owner) {
+        me->word = 0;
+        me->woken = false;
+        int result = gs_sleep(me, deadline, NULL, GS_LOCK_WAIT, lock);
+        if (!lock->owner)
+            break;
+        if (result == ETIMEDOUT) {
+            gs_queue_remove(me);
+            return GS_TIMED_OUT;
+        }
+        if (result == EINTR && interruptible && gs_outer_interrupted()) {
+            gs_queue_remove(me);
+            if (!lock->owner) /* a signal handler ran, and with it other threads */
+                gs_queue_wake(&lock->queue);
+            return GS_INTERRUPTED;
+        }
+    }
+    gs_queue_remove(me);
+    lock->owner = me->thread;
+    lock->count = count;
+    return GS_GOT;
+}
+
+static inline enum gs_outcome gs_lock_acquire_slowly(struct gs_lock *lock, uintptr_t thread,
+                                                     int64_t deadline) {
+    struct gs_waiter *me = gs_waiter_new(thread);
+    if (!me)
+        return GS_NO_MEMORY;
+    gs_queue_append(&lock->queue, me);
+    enum gs_outcome outcome = gs_lock_await(lock, me, 1, deadline, true);
+    free(me);
+    return outcome;
+}
+
+static inline bool gs_lock_try(struct gs_lock *lock, uintptr_t thread) {
+    if (!lock->owner) {
+        lock->owner = thread;
+        lock->count = 1;
+        return true;
+    }
+    if (lock->owner != thread)
+        return false;
+    lock->count++;
+    return true;
+}
+
+/* One level of it; the caller owns it. */
+static inline void gs_lock_release(struct gs_lock *lock) {
+    if (--lock->count)
+        return;
+    lock->owner = 0;
+    gs_queue_wake(&lock->queue);
+}
+
+/* ---- the condition ---------------------------------------------------------------------------
+ */
+
+/* Sleeps in the condition's queue, where `me` stands already, until notified or the deadline.
+ * `other` is woken first. A waiter that was interrupted may be notified too: its notification is
+ * the caller's to pass on. */
+static inline enum gs_outcome gs_condition_sleep(struct gs_waiter *me, int64_t deadline,
+                                                 struct gs_waiter *other, const void *object) {
+    for (;; other = NULL) {
+        int result = gs_sleep(me, deadline, other, GS_COND_WAIT, object);
+        if (me->notified)
+            return GS_GOT;
+        if (result == ETIMEDOUT)
+            return GS_TIMED_OUT;
+        if (result == EINTR && gs_outer_interrupted())
+            return GS_INTERRUPTED;
+    }
+}
+
+/* How many of the first `n` waiters there were; they go to the end of `to`. */
+static inline size_t gs_condition_notify(struct gs_queue *queue, size_t n, struct gs_queue *to) {
+    size_t moved = 0;
+    for (; moved < n && queue->head; moved++) {
+        struct gs_waiter *waiter = queue->head;
+        gs_queue_remove(waiter);
+        waiter->notified = true;
+        gs_queue_append(to, waiter);
+    }
+    return moved;
+}
+
+/* Begins a wait of the lock's owner. */
+static inline struct gs_waiter *gs_condition_enter(struct gs_queue *queue, struct gs_lock *lock,
+                                                   struct gs_waiter *me) {
+    gs_queue_append(queue, me);
+    lock->owner = 0;
+    lock->count = 0;
+    return gs_queue_next(&lock->queue);
+}
+
+/* Ends it: the lock is taken back, whatever happens. */
+static inline void gs_condition_leave(struct gs_lock *lock, struct gs_waiter *me,
+                                      unsigned long count) {
+    if (!me->notified) {
+        gs_queue_remove(me);
+        gs_queue_append(&lock->queue, me);
+    }
+    gs_lock_await(lock, me, count, GS_NEVER, false);
+}
+
+#endif

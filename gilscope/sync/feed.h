@@ -1,0 +1,22 @@
+/* The way from here to the probe that is in this process, if one is: preloaded, or Python Plus
+ * itself. It is looked up by name, because the extension is built without it. */
+#ifndef GILSCOPE_FEED_H
+#define GILSCOPE_FEED_H
+
+#include <stdint.h>
+
+#include "../probe/event_abi.h"
+
+struct gs_feed {
+    void (*emit)(uint32_t kind, uint64_t argument);
+};
+
+/* All NULL where there is no probe. Filled once, when the module is imported. */
+extern struct gs_feed gs_feed;
+
+void gs_feed_find(void);
+
+/* Where gs_feed.emit is there: an event about the native lock or condition at `object`. */
+void gs_feed_note(enum gs_event_kind kind, const void *object, uint64_t detail);
+
+#endif

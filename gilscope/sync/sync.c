@@ -1,0 +1,84 @@
+/* What stands around the types: their making, and what they share. */
+#include "sync.h"
+
+int gs_deadline(PyObject *timeout, int64_t *deadline) {
+    *deadline = GS_NEVER;
+    if (timeout == Py_None)
+        return 0;
+    double seconds = PyFloat_AsDouble(timeout);
+    if (seconds == -1.0 && PyErr_Occurred())
+        return -1;
+    *deadline = 0;
+    if (!(seconds > 0.0)) /* not a number, too */
+        return 0;
+    if (seconds > (double)(INT64_MAX / 1000 / 1000000)) {
+        PyErr_SetString(PyExc_OverflowError, "timeout value is too large");
+        return -1;
+    }
+    double nanoseconds = seconds * (double)GS_NANOSECONDS;
+    int64_t now = gs_now();
+    /* At the end of the clock's range: it is centuries away. */
+    *deadline =
+        nanoseconds >= (double)(INT64_MAX - now) ? INT64_MAX : now + (int64_t)nanoseconds + 1;
+    return 0;
+}
+
+int gs_checkpoint(struct gs_sync *sync) {
+    PyObject *result = sync->checkpoint ? PyObject_CallNoArgs(sync->checkpoint) : NULL;
+    Py_XDECREF(result);
+    return result || !sync->checkpoint ? 0 : -1;
+}
+
+static PyObject *make_checkpoint(void) {
+    PyObject *code = Py_CompileString("lambda: None", "<gilscope checkpoint>", Py_eval_input);
+    PyObject *names = code ? PyDict_New() : NULL;
+    PyObject *function = names ? PyEval_EvalCode(code, names, names) : NULL;
+    Py_XDECREF(names);
+    Py_XDECREF(code);
+    return function;
+}
+
+static PyTypeObject *type_of_result(PyObject *module, const char *name) {
+    PyObject *made = PyObject_CallMethod(module, name, NULL);
+    PyTypeObject *type = made ? Py_TYPE(made) : NULL;
+    Py_XINCREF(type);
+    Py_XDECREF(made);
+    return type;
+}
+
+int gs_sync_start(struct gs_sync *sync, PyObject *module) {
+    gs_feed_find();
+    PyObject *thread = PyImport_ImportModule("_thread");
+    if (!thread)
+        return -1;
+    sync->plain_lock_type = type_of_result(thread, "allocate_lock");
+    sync->plain_rlock_type = type_of_result(thread, "RLock");
+    Py_DECREF(thread);
+    if (!sync->plain_lock_type || !sync->plain_rlock_type ||
+        !(sync->checkpoint = make_checkpoint()) ||
+        !(sync->rlock_type =
+              (PyTypeObject *)PyType_FromModuleAndSpec(module, &gs_rlock_spec, NULL)) ||
+        !(sync->condition_type =
+              (PyTypeObject *)PyType_FromModuleAndSpec(module, &gs_condition_spec, NULL)))
+        return -1;
+    if (PyModule_AddType(module, sync->rlock_type) < 0)
+        return -1;
+    return PyModule_AddType(module, sync->condition_type);
+}
+
+int gs_sync_traverse(struct gs_sync *sync, visitproc visit, void *arg) {
+    Py_VISIT(sync->rlock_type);
+    Py_VISIT(sync->condition_type);
+    Py_VISIT(sync->plain_lock_type);
+    Py_VISIT(sync->plain_rlock_type);
+    Py_VISIT(sync->checkpoint);
+    return 0;
+}
+
+void gs_sync_clear(struct gs_sync *sync) {
+    Py_CLEAR(sync->rlock_type);
+    Py_CLEAR(sync->condition_type);
+    Py_CLEAR(sync->plain_lock_type);
+    Py_CLEAR(sync->plain_rlock_type);
+    Py_CLEAR(sync->checkpoint);
+}

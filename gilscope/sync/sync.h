@@ -1,0 +1,76 @@
+/* What the types of gilscope's Python-level synchronization share. Includes Python.h; written for
+ * the limited API of 3.10, so that one build serves every later version, and compiled into Python
+ * Plus as it stands. The outer lock of core.h is the GIL here. */
+#ifndef GILSCOPE_SYNC_H
+#define GILSCOPE_SYNC_H
+
+#include <Python.h>
+#include <stdbool.h>
+#include <structmember.h>
+
+#include "feed.h"
+
+#ifndef GS_CONDITION_NAME
+#define GS_CONDITION_NAME "gilscope.Condition"
+#endif
+
+struct gs_outer {
+    PyThreadState *state;
+};
+
+static inline void gs_outer_release(struct gs_outer *outer) {
+    outer->state = PyEval_SaveThread();
+}
+
+static inline void gs_outer_acquire(struct gs_outer *outer) {
+    PyEval_RestoreThread(outer->state);
+}
+
+static inline bool gs_outer_interrupted(void) {
+    return PyErr_CheckSignals() != 0;
+}
+
+static inline void gs_note(enum gs_event_kind kind, const void *object, uint64_t detail) {
+    if (gs_feed.emit)
+        gs_feed_note(kind, object, detail);
+}
+
+#include "core.h"
+
+/* What the types need of each other, one per interpreter. */
+struct gs_sync {
+    PyTypeObject *rlock_type;
+    PyTypeObject *condition_type;
+    PyTypeObject *plain_lock_type, *plain_rlock_type; /* _thread's */
+    PyObject *checkpoint; /* an empty function of Python's, see gs_checkpoint */
+};
+
+/* The state that belongs to a type or to a subclass of it; its home is the module's. */
+struct gs_sync *gs_sync_of(PyTypeObject *type);
+
+typedef struct {
+    PyObject_HEAD PyObject *weakrefs;
+    struct gs_lock lock;
+} gs_rlock_object;
+
+extern PyType_Spec gs_rlock_spec, gs_condition_spec;
+
+/* What _thread identifies threads by. */
+static inline uintptr_t gs_this_thread(void) {
+    return (uintptr_t)PyThread_get_thread_ident();
+}
+
+/* A timeout in seconds as a deadline. None, and where it may mean "for ever" -1, is GS_NEVER. What
+ * is over already is 0. Returns -1 with an exception set. */
+int gs_deadline(PyObject *timeout, int64_t *deadline);
+
+/* Lets the interpreter switch threads where one asked for the GIL, as between two lines of Python
+ * code, by running some. */
+int gs_checkpoint(struct gs_sync *sync);
+
+/* Fills `sync`, adds the types to the module. Returns -1 with an exception set. */
+int gs_sync_start(struct gs_sync *sync, PyObject *module);
+int gs_sync_traverse(struct gs_sync *sync, visitproc visit, void *arg);
+void gs_sync_clear(struct gs_sync *sync);
+
+#endif
