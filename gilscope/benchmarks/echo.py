@@ -12,9 +12,10 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gilscope.benchmarks import harness
-from gilscope.benchmarks.harness import CLASSIC, Outcome, Results, Variant, Window
-from gilscope.benchmarks.report import Figure, Progress, Report, Row, publish
+from gilscope.benchmarks import chart, control, harness, windows
+from gilscope.benchmarks.harness import CLASSIC, Outcome, Results, Variant, ratios
+from gilscope.benchmarks.report import Figure, Report, Row, publish
+from gilscope.benchmarks.windows import Window
 from gilscope.errors import UsageError
 
 HELP = "requests, latency and CPU work of threads that do IO beside threads that compute"
@@ -82,38 +83,30 @@ LOADS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `gilscope bench echo`."""
-    harness.add_arguments(parser, REPEATS)
-    parser.add_argument(
-        "--seconds", metavar="S", type=float, default=0.4, help="a window's length (default: 0.4)"
-    )
-    parser.add_argument(
-        "--placement", choices=harness.PLACEMENTS, default=harness.PLACEMENTS[0],
-        help="where server and client run: free on all CPUs, both on one, split on two "
-        "(default: free)",
-    )  # fmt: skip
+    windows.add_arguments(parser, REPEATS)
     parser.add_argument(
         "--only", metavar="TEXT", action="append", default=[],
         help="only loads whose name has it (and those they are compared with); again for more",
+    )  # fmt: skip
+    parser.add_argument(
+        "--control", action="store_true",
+        help="instead, compare the policy with classic at other switch intervals",
     )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and tell; 1 when a bound was missed. Raises UsageError and RecordingError."""
-    if args.quick:
-        args.repeats, args.seconds = 1, min(args.seconds, 0.1)
+    windows.shorten(args)
     variants = harness.variants(args)
+    if args.control:
+        return publish(control.compare(args, variants), args)
     loads = chosen(args.only)
-    windows = [Window(x.name, args.seconds, x.order, x.client) for x in loads]
-    with Progress() as progress:
-        results = harness.play(
-            "threads.py",
-            variants,
-            windows,
-            repeats=args.repeats,
-            tick=progress.tick,
-            placement=args.placement,
-        )
-    return publish(tell(args, variants, loads, results), args)
+    turns = [
+        (variant, Window(load.name, args.seconds, load.order, load.client))
+        for variant in variants
+        for load in loads
+    ]
+    return publish(tell(args, variants, loads, windows.measure(args, turns)), args)
 
 
 def chosen(texts: list[str]) -> list[Load]:
@@ -157,6 +150,7 @@ def tell(
                 for variant in variants
                 if variant.interpreter == classic.interpreter
             ]
+    report.chart = chart.dots(report, ("of alone", "p99", "CPU work"))
     report.notes = [
         "Of alone: requests or pairs, of those without computing threads under the same policy; "
         "with a fixed rate, of those that were due, the ones answered within 100 ms. p99 lower: "
@@ -183,28 +177,28 @@ def figures(
         told["a second"] = Figure([_value(x, "done") / seconds for x in own])
         told["p99"] = Figure([x["p99_ns"] for x in own if x["p99_ns"] is not None], "ns")
     if load.base is not None:
-        told["of alone"] = _ratio(own, results[variant, load.base], "done", least(load.requests))
+        told["of alone"] = Figure(
+            ratios(own, results[variant, load.base], "done"), at_least=least(load.requests)
+        )
     elif load.client is not None and "rate" in load.client:
         shares = [_value(x, "done") / _value(x, "offered") for x in own]
         told["of alone"] = Figure(shares, at_least=least(load.requests))
     if load.of_classic is not None and bound:
-        told["of classic's"] = _ratio(own, its, "done", load.of_classic)
+        told["of classic's"] = Figure(ratios(own, its, "done"), at_least=load.of_classic)
     if bound and (load.faster is not None or load.no_slower):
-        pairs = zip(own, its, strict=True)
-        gains = [b["p99_ns"] / a["p99_ns"] for a, b in pairs if a["p99_ns"] and b["p99_ns"]]
-        no_worse = 1 if load.no_slower else None
-        told["p99 lower"] = Figure(gains, "x", at_least=load.faster, no_worse=no_worse)
+        told["p99 lower"] = Figure(
+            ratios(its, own, "p99_ns"),
+            "x",
+            at_least=load.faster,
+            no_worse=1 if load.no_slower else None,
+        )
     if load.alone is not None:
-        told["CPU work"] = _ratio(own, results[classic, load.alone], "computed", least(load.cpu))
+        told["CPU work"] = Figure(
+            ratios(own, results[classic, load.alone], "computed"), at_least=least(load.cpu)
+        )
     elif load.cpu_of_classic is not None and bound:
-        told["CPU work"] = _ratio(own, its, "computed", load.cpu_of_classic)
+        told["CPU work"] = Figure(ratios(own, its, "computed"), at_least=load.cpu_of_classic)
     return told
-
-
-def _ratio(own: list[Outcome], other: list[Outcome], what: str, at_least: float | None) -> Figure:
-    pairs = zip(own, other, strict=True)
-    ratios = [_value(a, what) / _value(b, what) for a, b in pairs if _value(b, what)]
-    return Figure(ratios, at_least=at_least)
 
 
 def _value(outcome: Outcome, what: str) -> float:

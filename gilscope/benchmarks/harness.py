@@ -9,7 +9,6 @@ repeats and the 95 % interval of the median by order statistics, which assumes n
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import platform
@@ -31,7 +30,6 @@ from gilscope.errors import RecordingError, UsageError
 
 CLASSIC = "classic"
 IO_PRIORITY = "io-priority"
-PLACEMENTS = ("free", "one", "split")
 PROGRAMS = Path(__file__).parent / "programs"
 _PATIENCE_S = 120  # for one answer
 
@@ -191,6 +189,7 @@ def add_arguments(parser: argparse.ArgumentParser, repeats: int) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the table there too")
+    parser.add_argument("--chart", metavar="FILE", type=Path, help="draw it there, as SVG")
 
 
 def variants(args: argparse.Namespace) -> list[Variant]:
@@ -280,64 +279,43 @@ class Worker:
         self.close()
 
 
-@dataclass(frozen=True)
-class Window:
-    """One measurement in one process: what its program is told, and what the client is."""
-
-    name: str
-    seconds: float
-    order: Mapping[str, float]
-    client: Mapping[str, float] | None = None
-
-
 Outcome = dict[str, float | None]
-Results = dict[tuple[Variant, str], list[Outcome]]  # one outcome a repeat
+Results = dict[tuple[Variant, str], list[Outcome]]  # by variant and load, one outcome a repeat
 
 
 def play(
     program: str,
-    variants: Sequence[Variant],
-    windows: Sequence[Window],
+    turns: Sequence[tuple[Variant, str]],
+    measure: Callable[[Worker, str], Outcome],
     *,
     repeats: int,
     tick: Callable[[int, int], None],
-    placement: str = "free",
+    arguments: Sequence[str] = (),
+    where: Sequence[int] = (),
 ) -> Results:
-    """Measure every window in every variant, once a repeat, in random order.
+    """Measure each load in its variant once a repeat, in random order.
 
-    `tick` hears after each window how many of how many are done. `placement` puts the programs and
-    the client freely on all processors, together on one, or on two. Raises RecordingError.
+    A repeat starts `program arguments` once for each variant, on processors `where` (default: all).
+    `tick` hears after each measurement how many of how many are done. Raises RecordingError.
     """
-    results: Results = {(variant, window.name): [] for variant in variants for window in windows}
-    turns = [(variant, window) for variant in variants for window in windows]
+    results: Results = {turn: [] for turn in turns}
+    variants = dict.fromkeys(variant for variant, _ in turns)
+    order = list(turns)
     dice = random.Random(1)
     for repeat in range(repeats):
-        dice.shuffle(turns)
+        dice.shuffle(order)
         with ExitStack() as stack:
-            with starting_on(*(cpus() if placement == "free" else cpus()[:1])):
-                workers = {v: stack.enter_context(Worker(v.command(program))) for v in variants}
-            with starting_on(*{"free": cpus(), "one": cpus()[:1], "split": cpus()[-1:]}[placement]):
-                client = stack.enter_context(Worker([sys.executable, str(PROGRAMS / "client.py")]))
-            for index, (variant, window) in enumerate(turns):
-                outcome = _measure(window, workers[variant], client)
-                results[variant, window.name].append(outcome)
-                tick(repeat * len(turns) + index + 1, repeats * len(turns))
+            with starting_on(*(where or cpus())):
+                workers = {
+                    v: stack.enter_context(Worker(v.command(program, *arguments))) for v in variants
+                }
+            for index, (variant, load) in enumerate(order):
+                results[variant, load].append(measure(workers[variant], load))
+                tick(repeat * len(order) + index + 1, repeats * len(order))
     return results
 
 
-def _measure(window: Window, worker: Worker, client: Worker) -> Outcome:
-    """Fix the span and tell both. Again with more time to begin where somebody came too late."""
-    for warm_up_s in (0.08, 0.3, 1.0, 3.0):
-        begin = time.monotonic_ns() + int(warm_up_s * 1e9)
-        span = {"begin": begin, "end": begin + int(window.seconds * 1e9)}
-        worker.tell(json.dumps({**window.order, **span}))
-        if window.client is not None:
-            port = json.loads(worker.first)["port"]
-            client.tell(json.dumps({**window.client, **span, "port": port}))
-        outcome: Outcome = json.loads(worker.answer())
-        if window.client is not None:
-            seen = json.loads(client.answer())
-            outcome |= {**seen, "late": seen["late"] or outcome["late"]}
-        if not outcome["late"]:
-            return outcome
-    raise RecordingError("the machine is too busy to measure: threads start seconds late")
+def ratios(own: Sequence[Outcome], other: Sequence[Outcome], what: str) -> list[float]:
+    """Own of other's, repeat by repeat; those in which the other has nothing are left out."""
+    pairs = [(a[what], b[what]) for a, b in zip(own, other, strict=True)]
+    return [a / b for a, b in pairs if a is not None and b]

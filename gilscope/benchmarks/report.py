@@ -94,7 +94,10 @@ class Row:
 
 @dataclass
 class Report:
-    """All of one run. `notes` are whole sentences that stand under the table."""
+    """All of one run.
+
+    `claims` are statements with whether they hold; `notes` are whole sentences; `chart` is SVG.
+    """
 
     benchmark: str
     title: str
@@ -104,12 +107,17 @@ class Report:
     words: tuple[str, ...]
     columns: tuple[str, ...]
     rows: list[Row] = field(default_factory=list)
+    claims: list[tuple[str, bool]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    chart: str = ""
 
     @property
     def missed(self) -> int:
-        """How many bounds were not kept."""
-        return sum(figure.met is False for row in self.rows for figure in row.figures.values())
+        """How many bounds were not kept, and claims do not hold."""
+        figures = [figure for row in self.rows for figure in row.figures.values()]
+        return sum(figure.met is False for figure in figures) + sum(
+            not true for _, true in self.claims
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Everything, with the values of each repeat."""
@@ -127,6 +135,7 @@ class Report:
                 }
                 for row in self.rows
             ],
+            "claims": [{"claim": words, "met": true} for words, true in self.claims],
             "notes": self.notes,
         }
 
@@ -138,7 +147,7 @@ class Report:
         for row in self.rows:
             cells = [*row.words, *(" ".join(self._cell(row, name)) for name in self.columns)]
             lines.append(f"| {' | '.join(cells)} |")
-        for note in self.notes:
+        for note in self._told():
             lines += ["", note]
         return "\n".join(lines) + "\n"
 
@@ -161,8 +170,12 @@ class Report:
                     cells = ("\n".join(self._cell(row, name)) for name in self.columns)
                     table.add_row(*row.words[1:], *cells)
             console.print(table)
-        for note in (self._how(), *self.notes):
+        for note in (self._how(), *self._told()):
             console.print(note, highlight=False)
+
+    def _told(self) -> list[str]:
+        claims = [f"{words}: {'met' if true else 'NOT MET'}." for words, true in self.claims]
+        return [*claims, *self.notes]
 
     def _cell(self, row: Row, name: str) -> list[str]:
         return row.figures[name].texts() if name in row.figures else []
@@ -175,9 +188,11 @@ class Report:
 
 
 def publish(report: Report, args: argparse.Namespace) -> int:
-    """Print it as the options say, write the page; 1 when a bound was missed."""
+    """Print it as the options say, write page and chart; 1 when a bound was missed."""
     if args.markdown is not None:
         args.markdown.write_text(report.as_markdown(), encoding="utf-8")
+    if args.chart is not None:
+        args.chart.write_text(report.chart, encoding="utf-8")
     if args.json:
         print(json.dumps(report.as_json(), indent=1))
     else:

@@ -55,14 +55,14 @@ def test_a_report_as_page_and_as_json(tmp_path: Path, capsys: pytest.CaptureFixt
     report.rows.append(Row(("this",), {"speed": figure}))
     report.notes.append("A note.")
     page = tmp_path / "page.md"
-    assert publish(report, argparse.Namespace(json=True, markdown=page)) == 1
+    assert publish(report, argparse.Namespace(json=True, markdown=page, chart=None)) == 1
     told = json.loads(capsys.readouterr().out)
     assert told["rows"][0]["what"] == "this"
     assert told["rows"][0]["figures"]["speed"]["met"] is False
     text = page.read_text()
     assert text.startswith("# Title\n\n    gilscope bench echo\n\nA machine. Median of 3")
     assert "| what | speed |\n|---|---|\n| this | 2.00 (2.00 to 2.00) ≥ 3: NOT MET |" in text
-    assert publish(report, argparse.Namespace(json=False, markdown=None)) == 1
+    assert publish(report, argparse.Namespace(json=False, markdown=None, chart=None)) == 1
     shown = capsys.readouterr().out
     assert "Title: this" in shown
     assert "A note." in shown

@@ -1,0 +1,101 @@
+"""`gilscope bench giltest`, and `bench echo --control`: their arithmetic, and that they run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from gilscope.benchmarks import control, echo, giltest
+from gilscope.benchmarks.harness import Interpreter, Outcome, Results, Variant
+
+STOCK = Interpreter("python3", "3.13.5", False)
+PLUS = Interpreter("plus", "3.13.5", True)
+CLASSIC, OURS = Variant(STOCK, "classic"), Variant(STOCK, "io-priority")
+
+
+def test_python_plus_appears_with_every_condition_variable() -> None:
+    found = giltest.rows([CLASSIC, OURS, Variant(PLUS, "classic"), Variant(PLUS, "io-priority")])
+    assert [variant.name for variant in found] == [
+        "classic", "io-priority",
+        *(f"{policy}, {condvar}" for policy in ("classic", "io-priority")
+          for condvar in ("pthread", "emulated", "futex")),
+    ]  # fmt: skip
+
+
+def test_efficiency_is_paired() -> None:
+    def outcomes(*values: float) -> list[Outcome]:
+        return [{"computed": value, "done": value} for value in values]
+
+    results: Results = {(CLASSIC, name): outcomes(10, 20) for name in giltest.PAIRS}
+    results[CLASSIC, "1 CPU"], results[CLASSIC, "2 CPU"] = outcomes(100, 50), outcomes(90, 45)
+    told = giltest.figures(results, CLASSIC, 0.5)
+    assert told["e"].values == [0.9, 0.9]
+    assert told["Lock + 1 CPU"].values == [20, 40]
+
+
+def test_a_quick_giltest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    giltest.add_arguments(parser)
+    picture = tmp_path / "giltest.svg"
+    words = ["--quick", "--policy", "classic", "--json", "--chart", str(picture)]
+    assert giltest.run(parser.parse_args(words)) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert row["variant"] == "classic"
+    assert list(row["figures"]) == ["e", "Lock", "Lock + 1 CPU", "Condition", "Condition + 1 CPU"]
+    assert row["figures"]["Lock"]["median"] > 0
+    texts = [element.text for element in ET.parse(picture).iter() if element.tag.endswith("text")]
+    assert {"giltest", "classic", "Condition + 1 CPU"} <= set(texts)
+
+
+def outcome(p99_ns: float, computed: float) -> list[Outcome]:
+    return [{"p99_ns": p99_ns, "computed": computed, "done": 9, "offered": 10}] * 10
+
+
+def settings_at(interval: tuple[float, float], policy: tuple[float, float]) -> Results:
+    """All intervals do the same; latency in ns and work of both."""
+    results: Results = {(CLASSIC, f"{cpu} CPU"): outcome(0, 100) for cpu in control.CPU_THREADS}
+    for load in control.loads():
+        for interval_s in control.INTERVALS_S:
+            results[CLASSIC, control._name(*load, interval_s)] = outcome(*interval)
+        results[OURS, control._name(*load, control.INTERVALS_S[0])] = outcome(*policy)
+    return results
+
+
+def test_an_interval_beats_the_policy_only_in_both() -> None:
+    assert control.beaten_by(settings_at((100, 90), (200, 95)), CLASSIC, OURS) == []
+    assert control.beaten_by(settings_at((300, 99), (200, 95)), CLASSIC, OURS) == []
+    assert control.beaten_by(settings_at((200, 95), (200, 95)), CLASSIC, OURS) == []
+    found = control.beaten_by(settings_at((100, 99), (200, 95)), CLASSIC, OURS)
+    assert len(found) == len(control.loads()) * len(control.INTERVALS_S)
+    assert found[0] == "5000 µs at 100/s + 1 CPU"
+
+
+def test_both_fronts_are_in_one_picture() -> None:
+    parser = argparse.ArgumentParser()
+    echo.add_arguments(parser)
+    settings = [*((CLASSIC, interval) for interval in control.INTERVALS_S), (OURS, 0.005)]
+    results = settings_at((2e6, 90), (2e5, 80))
+    report = control.tell(parser.parse_args(["--control"]), settings, results)
+    assert [true for _, true in report.claims] == [True]
+    assert report.missed == 0
+    picture = ET.fromstring(report.chart)
+    titles = [element.text for element in picture.iter() if element.tag.endswith("title")]
+    per_panel = len(control.INTERVALS_S) + 1
+    assert len(titles) == len(control.loads()) * per_panel + 2  # and the legend
+    assert titles.count("io-priority: io-priority") == len(control.loads())
+    results = settings_at((1e5, 90), (2e5, 80))
+    assert control.tell(parser.parse_args(["--control"]), settings, results).missed == 1
+
+
+def test_a_quick_control(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    echo.add_arguments(parser)
+    words = ["--control", "--quick", "--seconds", "0.05", "--policy", "classic", "--json"]
+    assert echo.run(parser.parse_args(words)) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert len(rows) == len(control.loads()) * len(control.INTERVALS_S)
+    assert all(row["figures"]["p99"]["median"] > 0 for row in rows)
