@@ -28,7 +28,13 @@ static bool is_possible(uint32_t kind, uint64_t argument) {
     }
 }
 
+const struct gs_api *gs_gave_way_to;
+
 void gilscope_emit(uint32_t kind, uint64_t argument) {
+    if (gs_gave_way_to) {
+        gs_gave_way_to->emit(kind, argument);
+        return;
+    }
     if (!gs_recording() || !is_possible(kind, argument) ||
         (is_sync(kind) && (argument & GS_SYNC_KIND_MASK) > GS_SYNC_THREAD_LOCK))
         return;

@@ -14,4 +14,24 @@
  * errno. With or without the GIL. */
 GS_API void gilscope_emit(uint32_t kind, uint64_t argument);
 
+/* ---- between the two probes of one process ----------------------------------------------------
+ *
+ * A preloaded probe gives way to one that is part of the interpreter (which exports the version of
+ * the event ABI that it writes, `const int gilscope_built_in`). Both export the calls above, and
+ * the preloaded one's may be found first, so it hands each call on. */
+struct gs_process;
+
+struct gs_api {
+    struct gs_process *process; /* as the interpreter's probe knows it */
+    void (*emit)(uint32_t kind, uint64_t argument);
+    void (*process_end)(void);
+};
+
+/* Where the calls go; NULL: this is the probe that they reach. */
+extern const struct gs_api *gs_gave_way_to;
+
+/* Exported by the preloaded probe alone; the interpreter's calls it when it is loaded. Returns this
+ * process as the preloaded probe knows it, or NULL where the versions differ and it stays. */
+GS_API struct gs_process *gilscope_give_way(int abi_version, const struct gs_api *to);
+
 #endif

@@ -42,6 +42,7 @@ struct gs_writer {
     bool atomic_deferred;  /* a yield is due at that section's end */
     bool last_forced;      /* its last release was a yield */
     bool lost;             /* records, since the last one that was written */
+    bool yielding;         /* its next release is forced; the built-in feed knows before */
 };
 static_assert(sizeof(struct gs_writer) <= 64, "static thread-local space is scarce");
 
@@ -146,13 +147,26 @@ static inline void gs_on_acquire(struct gs_gil *gil) {
     gs_writer.held_since = record ? record->stamp_kind >> GS_KIND_BITS : 0;
 }
 
-/* The calling thread lets the GIL go; whether by itself gs_on_yield will tell. */
-static inline void gs_on_release(struct gs_gil *gil) {
+/* The calling thread lets the GIL go, by GS_GIL_RELEASE or by GS_GIL_YIELD. */
+static inline void gs_on_release_by(struct gs_gil *gil, enum gs_event_kind kind) {
     gil->holder = NULL;
     gs_writer.held_since = 0;
-    gs_writer.last_forced = false;
+    gs_writer.last_forced = kind == GS_GIL_YIELD;
     /* NULL where nothing is recorded: a yield must never correct an older record. */
-    gs_writer.last_release = gs_recording() ? gs_emit_gil(gil, GS_GIL_RELEASE, 0) : NULL;
+    gs_writer.last_release = gs_recording() ? gs_emit_gil(gil, kind, 0) : NULL;
+}
+
+/* The calling thread lets the GIL go; whether by itself gs_on_yield will tell. */
+static inline void gs_on_release(struct gs_gil *gil) {
+    gs_on_release_by(gil, GS_GIL_RELEASE);
+}
+
+/* The calling thread stops waiting without the GIL, to end. */
+static inline void gs_on_leave(struct gs_gil *gil) {
+    if (gs_writer.waiting != gil)
+        return;
+    __atomic_fetch_sub(&gil->waiters, 1, __ATOMIC_RELAXED);
+    gs_writer.waiting = NULL;
 }
 
 /* The release just made was forced: corrects the kind of its record in place. */

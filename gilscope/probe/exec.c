@@ -18,6 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "api.h"
 #include "process.h"
 
 #define INTERPOSE __attribute__((visibility("default")))
@@ -110,8 +111,13 @@ static struct child_environment inspect(char *const *variables) {
     return child;
 }
 
+/* As the probe that records here knows it. */
+static const struct gs_process *process(void) {
+    return gs_gave_way_to ? gs_gave_way_to->process : &gs_process;
+}
+
 static bool recorded_here(void) {
-    return gs_process.page && gs_process.ring.header->follow;
+    return process()->page && process()->ring.header->follow;
 }
 
 /* Whether the child will find the recording: it is told where, and may open it there (another user
@@ -124,7 +130,7 @@ static bool follows(const struct child_environment *child) {
 /* A search through PATH tries many names: only what exists counts. */
 static void count_unfollowed(const struct child_environment *child, const char *program) {
     if (!follows(child) && (!strchr(program, '/') || access(program, X_OK) == 0))
-        __atomic_fetch_add(&gs_process.ring.header->unfollowed, 1, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&process()->ring.header->unfollowed, 1, __ATOMIC_RELAXED);
 }
 
 /* The environment that the child shall have: `given`, or a copy on this stack frame without us. A

@@ -23,6 +23,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "api.h"
 #include "emit.h"
 #include "process.h"
 #include "python.h"
@@ -138,21 +139,6 @@ static void watch(pthread_cond_t *cond, pthread_cond_t *switch_cond) {
     __atomic_fetch_add(&gs_process.ring.header->unwatched, 1, __ATOMIC_RELAXED);
 }
 
-static void describe_interpreter(void) {
-    struct gs_process_page *page = gs_process.page;
-    if (!page || page->interpreter)
-        return;
-    if (gs_python.get_version) {
-        const char *version = gs_python.get_version();
-        size_t n = strcspn(version, " ");
-        if (n > sizeof page->python - 1)
-            n = sizeof page->python - 1;
-        memcpy(page->python, version, n);
-    }
-    strcpy(page->feed, "interposed");
-    page->interpreter = gs_python.free_threaded ? GS_FREE_THREADED : GS_GIL_FOUND;
-}
-
 static void cond_initialised(pthread_cond_t *cond, const void *caller) {
     gs_process_revive();
     forget(cond);
@@ -166,7 +152,7 @@ static void cond_initialised(pthread_cond_t *cond, const void *caller) {
     if (in_runtime ? first && (!pair_distance || distance == pair_distance)
                    : pair_distance && distance == pair_distance) {
         pair_distance = distance;
-        describe_interpreter();
+        gs_process_describe("interposed", GS_GIL_FOUND);
         watch(first, cond);
     } else if (in_runtime || pair_distance) {
         first_of_pair = cond;
@@ -295,7 +281,10 @@ INTERPOSE int pthread_setname_np(pthread_t thread, const char *name) {
 /* os._exit, as every multiprocessing worker ends: no destructor runs, yet the end is known. */
 INTERPOSE void _exit(int status) {
     ensure_resolved();
-    gs_process_end();
+    if (gs_gave_way_to)
+        gs_gave_way_to->process_end();
+    else
+        gs_process_end();
     real.exit(status);
 }
 
@@ -317,10 +306,24 @@ static void child_of_fork(void) {
     first_of_pair = NULL;
 }
 
+struct gs_process *gilscope_give_way(int abi_version, const struct gs_api *to) {
+    if (abi_version != GS_ABI_VERSION)
+        return NULL;
+    gs_gave_way_to = to;
+    return &gs_process;
+}
+
+/* Python Plus, of a version that can write this recording. */
+static bool interpreter_has_a_probe(void) {
+    const int *version = dlsym(RTLD_DEFAULT, "gilscope_built_in");
+    return gs_gave_way_to || (version && *version == GS_ABI_VERSION);
+}
+
 __attribute__((constructor)) static void load(void) {
     resolve();
     gs_after_fork_in_child = child_of_fork;
-    gs_process_start();
+    if (!interpreter_has_a_probe())
+        gs_process_start();
 }
 
 __attribute__((destructor)) static void unload(void) {

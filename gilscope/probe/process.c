@@ -54,10 +54,8 @@ static void thread_ends(void *unused) {
     struct gs_writer *writer = &gs_writer;
     if (!writer->page || !gs_recording())
         return;
-    if (writer->waiting) { /* left from inside its wait, as daemon threads do at shutdown */
-        __atomic_fetch_sub(&writer->waiting->waiters, 1, __ATOMIC_RELAXED);
-        writer->waiting = NULL;
-    }
+    if (writer->waiting) /* left from inside its wait, as daemon threads do at shutdown */
+        gs_on_leave(writer->waiting);
     if (gs_emit(GS_THREAD_END, 0))
         writer->page->end_ticks = gs_clock_now(gs_process.clock);
     /* Another library's destructor may run after this one and take the GIL once more. Nothing may
@@ -203,6 +201,15 @@ void gs_refresh_names(void) {
     refresh(false);
 }
 
+void gs_thread_named(uint32_t tid, const char *name) {
+    if (__atomic_exchange_n(&refreshing, 1, __ATOMIC_ACQUIRE)) {
+        __atomic_store_n(&next_refresh_ns, 0, __ATOMIC_RELAXED); /* the next look finds it */
+        return;
+    }
+    rename_thread(tid, name);
+    __atomic_store_n(&refreshing, 0, __ATOMIC_RELEASE);
+}
+
 void gs_thread_names_itself(const char *name, bool by_python) {
     struct gs_thread_page *page = gs_writer.page;
     if (!page || !gs_recording())
@@ -330,6 +337,22 @@ static bool wanted_here(const struct gs_file_header *header) {
     return header->root_pid == (uint32_t)getpid();
 }
 
+/* From here on events are wanted, once the process has a page. */
+static bool begin_life(const struct gs_ring *ring) {
+    void *life =
+        mmap(NULL, GS_UNIT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (life == MAP_FAILED)
+        return false;
+    madvise(life, GS_UNIT_BYTES, MADV_WIPEONFORK);
+    gs_process.ring = *ring;
+    gs_process.clock = (enum gs_clock_source)ring->header->clock_source;
+    gs_process.alive = life;
+    end_key_made = pthread_key_create(&end_key, thread_ends) == 0;
+    if (__register_atfork)
+        __register_atfork(NULL, NULL, pause_in_child, NULL);
+    return true;
+}
+
 void gs_process_start(void) {
     const char *path = getenv(GS_RINGS_VARIABLE);
     if (!path || !*path || gs_process.alive)
@@ -337,23 +360,39 @@ void gs_process_start(void) {
     int saved_errno = errno;
     struct gs_ring ring = {0};
     if (gs_ring_map(&ring, path) == 0) {
-        void *life = wanted_here(ring.header) ? mmap(NULL, GS_UNIT_BYTES, PROT_READ | PROT_WRITE,
-                                                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-                                              : MAP_FAILED;
-        if (life == MAP_FAILED) {
-            munmap(ring.header, ring.mapped_units * GS_UNIT_BYTES);
-        } else {
-            madvise(life, GS_UNIT_BYTES, MADV_WIPEONFORK);
-            gs_process.ring = ring;
-            gs_process.clock = (enum gs_clock_source)ring.header->clock_source;
-            gs_process.alive = life;
-            end_key_made = pthread_key_create(&end_key, thread_ends) == 0;
-            if (__register_atfork)
-                __register_atfork(NULL, NULL, pause_in_child, NULL);
+        if (wanted_here(ring.header) && begin_life(&ring))
             open_page(NULL, 0);
-        }
+        else
+            munmap(ring.header, ring.mapped_units * GS_UNIT_BYTES);
     }
     errno = saved_errno;
+}
+
+void gs_process_take_over(struct gs_process *other) {
+    if (gs_process.alive || !other->alive || !*other->alive || !begin_life(&other->ring))
+        return;
+    *other->alive = 0;
+    gs_process.page = other->page;
+    gs_process.unit = other->unit;
+    gs_process.newest_thread = other->newest_thread;
+    gs_process.n_threads = other->n_threads;
+    gs_process.pid = other->pid;
+    *gs_process.alive = 1;
+}
+
+void gs_process_describe(const char *feed, uint32_t state) {
+    struct gs_process_page *page = gs_process.page;
+    if (!page || page->interpreter)
+        return;
+    if (gs_python.get_version) {
+        const char *version = gs_python.get_version();
+        size_t n = strcspn(version, " ");
+        if (n > sizeof page->python - 1)
+            n = sizeof page->python - 1;
+        memcpy(page->python, version, n);
+    }
+    copy_name(page->feed, sizeof page->feed, feed);
+    page->interpreter = gs_python.free_threaded ? GS_FREE_THREADED : state;
 }
 
 void gs_process_end(void) {

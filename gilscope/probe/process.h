@@ -14,6 +14,14 @@
  * nothing to do or nothing that can be done: the host must not notice. */
 void gs_process_start(void);
 
+/* Goes on with the recording, and the page, of another probe in this process, which writes no more:
+ * the stock feed where an interpreter with a feed of its own is loaded late. */
+void gs_process_take_over(struct gs_process *other);
+
+/* Writes into the process page, once, which Python this is (gs_python must be known), which feed
+ * watches it, and how (enum gs_interpreter_state). */
+void gs_process_describe(const char *feed, uint32_t state);
+
 /* Stamps the end. Events may still follow (daemon threads); readers take the later of the two. */
 void gs_process_end(void);
 
@@ -30,6 +38,9 @@ int gs_thread_create(pthread_t *thread, const pthread_attr_t *attributes, void *
  * does nothing, so that it stays cheap. The caller is CPython, with the GIL held, in the middle of
  * starting a thread. */
 void gs_refresh_names(void);
+
+/* Python's name of a thread of this process; unknown ids are ignored. With any GIL held. */
+void gs_thread_named(uint32_t tid, const char *name);
 
 /* The calling thread told the kernel its name. `by_python`: CPython did, from 3.14 on, with the
  * GIL held; what it told is cut short, so the name is read anew where it is not the known one's

@@ -1,0 +1,31 @@
+# How Python Plus builds gilscope's own sources; its Makefile includes this file.
+#
+# GILSCOPE_PROBE  absolute path of gilscope/probe, on make's command line or in its environment
+# GILSCOPE_FLAGS  build macros of probe/switches.h, such as -DGILSCOPE_PERFORMANCE_TESTING=1
+
+ifndef GILSCOPE_PROBE
+$(error set GILSCOPE_PROBE to the path of gilscope/probe, or build with `gilscope interpreter build`)
+endif
+
+GILSCOPE_ROOT = $(GILSCOPE_PROBE)/..
+GILSCOPE_INCLUDES = -I$(GILSCOPE_ROOT) $(GILSCOPE_FLAGS)
+GILSCOPE_HEADERS = $(wildcard $(GILSCOPE_PROBE)/*.h $(GILSCOPE_ROOT)/interpreter/runtime/*.h)
+
+GILSCOPE_PROBE_NAMES = api built_in clock process python ring switches
+GILSCOPE_RUNTIME_NAMES = runtime
+GILSCOPE_OBJS = $(GILSCOPE_PROBE_NAMES:%=gilscope/probe/%.o) \
+	$(GILSCOPE_RUNTIME_NAMES:%=gilscope/runtime/%.o)
+
+# CPython's files that the patches lead to the probe.
+GILSCOPE_PATCHED = Python/ceval_gil.o Python/pylifecycle.o Python/sysmodule.o Python/thread.o
+
+$(GILSCOPE_OBJS) $(GILSCOPE_PATCHED): $(GILSCOPE_HEADERS)
+$(GILSCOPE_PATCHED): PY_CORE_CFLAGS += $(GILSCOPE_INCLUDES)
+
+gilscope/probe/%.o: $(GILSCOPE_PROBE)/%.c
+	@mkdir -p $(@D)
+	$(CC) $(PY_CORE_CFLAGS) -ftls-model=initial-exec $(GILSCOPE_INCLUDES) -c $< -o $@
+
+gilscope/runtime/%.o: $(GILSCOPE_ROOT)/interpreter/runtime/%.c $(PYTHON_HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(PY_CORE_CFLAGS) $(GILSCOPE_INCLUDES) -c $< -o $@

@@ -1,0 +1,134 @@
+/* The feed for Python Plus, behind hooks.h; compiled into the interpreter, never preloaded.
+ *
+ * What the stock feed infers is known here: which release was forced, and where a thread's life
+ * begins and ends. The records are the same, and so are emit.h's promises.
+ *
+ * Actors: every thread of the interpreter. Functions with a storage run under that GIL's mutex. */
+#define _GNU_SOURCE
+#include "hooks.h"
+
+#if GILSCOPE_WITH_PROBE
+
+#include <dlfcn.h>
+#include <errno.h>
+
+#include "api.h"
+#include "emit.h"
+#include "process.h"
+#include "python.h"
+
+/* What lies in a GIL's storage. Without a lock of its own: the GIL's mutex guards it. */
+struct gs_built_in_gil {
+    struct gs_gil gil;
+};
+static_assert(sizeof(struct gs_built_in_gil) <= GS_GIL_WORDS * sizeof(uint64_t),
+              "the interpreter has room for it");
+
+/* By this symbol a preloaded probe knows that this process has its own. */
+GS_API const int gilscope_built_in = GS_ABI_VERSION;
+
+unsigned gs_hooks_on;
+
+static inline struct gs_gil *gil_of(uint64_t *storage) {
+    return &((struct gs_built_in_gil *)(void *)storage)->gil;
+}
+
+/* False for GILs past those that a record can name. */
+static inline bool watched(const struct gs_gil *gil) {
+    return __builtin_expect(gil->index != GS_NO_INDEX, 1);
+}
+
+void gs_built_in_gil_created(uint64_t *storage) {
+    gs_process_revive();
+    *(struct gs_built_in_gil *)(void *)storage =
+        (struct gs_built_in_gil){.gil = {.index = gs_next_gil_index()}};
+    if (!gs_recording())
+        return;
+    if (!watched(gil_of(storage)))
+        __atomic_fetch_add(&gs_process.ring.header->unwatched, 1, __ATOMIC_RELAXED);
+    if (gs_python_owns(__builtin_return_address(0)))
+        gs_process_describe("built-in", GS_GIL_FOUND | GS_YIELDS_TOLD);
+}
+
+void gs_built_in_waits(uint64_t *storage) {
+    if (watched(gil_of(storage)))
+        gs_on_wait(gil_of(storage));
+}
+
+void gs_built_in_leaves(uint64_t *storage) {
+    gs_on_leave(gil_of(storage));
+}
+
+void gs_built_in_requests(uint64_t *storage) {
+    if (watched(gil_of(storage)))
+        gs_on_request(gil_of(storage));
+}
+
+void gs_built_in_acquired(uint64_t *storage) {
+    if (watched(gil_of(storage)))
+        gs_on_acquire(gil_of(storage));
+}
+
+void gs_built_in_released(uint64_t *storage) {
+    enum gs_event_kind kind = gs_writer.yielding ? GS_GIL_YIELD : GS_GIL_RELEASE;
+    gs_writer.yielding = false;
+    if (watched(gil_of(storage)))
+        gs_on_release_by(gil_of(storage), kind);
+}
+
+void gs_built_in_yields(void) {
+    gs_writer.yielding = true;
+}
+
+int gs_built_in_thread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                              void *(*start)(void *), void *argument) {
+    if (!gs_recording())
+        return pthread_create(thread, attributes, start, argument);
+    int saved_errno = errno;
+    char name[GS_NAME_BYTES] = "";
+    gs_python_thread_name(argument, name, sizeof name);
+    gs_refresh_names();
+    errno = saved_errno;
+    return gs_thread_create(thread, attributes, start, argument, name, pthread_create);
+}
+
+void gs_built_in_thread_named(uint32_t tid, const char *name) {
+    if (gs_recording())
+        gs_thread_named(tid, name);
+}
+
+/* ---- loading ----------------------------------------------------------------------------------
+ */
+
+static const struct gs_api api = {
+    .process = &gs_process,
+    .emit = gilscope_emit,
+    .process_end = gs_process_end,
+};
+
+/* Where a probe is preloaded it gives way, and if it has begun already (libpython was loaded late),
+ * its recording of this process goes on here. */
+__attribute__((constructor)) static void load(void) {
+    struct gs_process *(*give_way)(int, const struct gs_api *);
+    *(void **)&give_way = dlsym(RTLD_DEFAULT, "gilscope_give_way");
+    struct gs_process *preloaded = give_way ? give_way(gilscope_built_in, &api) : NULL;
+    if (!gs_switch_on("record", true))
+        return;
+    if (preloaded && preloaded->alive)
+        gs_process_take_over(preloaded);
+    else
+        gs_process_start();
+    gs_built_in_configure();
+}
+
+void gs_built_in_configure(void) {
+    if (gs_process.alive && !gs_switch_on("record", true))
+        *gs_process.alive = 0;
+    gs_hooks_on = gs_recording() ? GS_HOOKS_RECORDING : 0;
+}
+
+__attribute__((destructor)) static void unload(void) {
+    gs_process_end();
+}
+
+#endif

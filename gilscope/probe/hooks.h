@@ -1,0 +1,106 @@
+/* The feed for Python Plus: what the patched interpreter calls.
+ *
+ * Each hook is one predictable branch on one global where nothing is recorded; what it does else is
+ * in built_in.c. The patched files of CPython include this header and know nothing more of the
+ * probe. It is plain C11, and C that CPython's own headers may precede.
+ *
+ * `storage` is the room that every GIL of the interpreter has for the probe (GS_GIL_WORDS words in
+ * struct _gil_runtime_state). Hooks with a storage run under that GIL's mutex. */
+#ifndef GILSCOPE_HOOKS_H
+#define GILSCOPE_HOOKS_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "switches.h"
+
+#define GS_GIL_WORDS 32 /* as in patches/3.13/0002-gil.patch */
+
+/* Why hooks have work, a bit each. */
+enum { GS_HOOKS_RECORDING = 1, GS_HOOKS_LOCKS = 2 };
+
+#if GILSCOPE_WITH_PROBE
+
+#pragma GCC visibility push(hidden)
+extern unsigned gs_hooks_on; /* written at the start of the process alone */
+void gs_built_in_gil_created(uint64_t *storage);
+void gs_built_in_waits(uint64_t *storage);
+void gs_built_in_leaves(uint64_t *storage);
+void gs_built_in_requests(uint64_t *storage);
+void gs_built_in_acquired(uint64_t *storage);
+void gs_built_in_released(uint64_t *storage);
+void gs_built_in_yields(void);
+void gs_built_in_thread_named(uint32_t tid, const char *name);
+/* The switches are known; before the first GIL is made. */
+void gs_built_in_configure(void);
+int gs_built_in_thread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                              void *(*start)(void *), void *argument);
+#pragma GCC visibility pop
+
+#define GS_HOOK(call)                                                                              \
+    do {                                                                                           \
+        if (__builtin_expect(gs_hooks_on != 0, 0))                                                 \
+            call;                                                                                  \
+    } while (0)
+
+#else /* without the probe: nothing is left of a hook */
+
+#define GS_HOOK(call) ((void)0)
+
+#endif
+
+/* create_gil, in a fork's child too; before any thread can use the GIL. */
+static inline void gs_hook_gil_created(uint64_t *storage) {
+    (void)storage;
+#if GILSCOPE_WITH_PROBE
+    gs_built_in_gil_created(storage);
+#endif
+}
+
+/* take_gil, before each timed wait. */
+static inline void gs_hook_waits(uint64_t *storage) {
+    (void)storage;
+    GS_HOOK(gs_built_in_waits(storage));
+}
+
+/* take_gil: the thread leaves its wait without the GIL, to exit. */
+static inline void gs_hook_leaves(uint64_t *storage) {
+    (void)storage;
+    GS_HOOK(gs_built_in_leaves(storage));
+}
+
+/* take_gil: the drop request. */
+static inline void gs_hook_requests(uint64_t *storage) {
+    (void)storage;
+    GS_HOOK(gs_built_in_requests(storage));
+}
+
+/* take_gil: the thread has it. */
+static inline void gs_hook_acquired(uint64_t *storage) {
+    (void)storage;
+    GS_HOOK(gs_built_in_acquired(storage));
+}
+
+/* drop_gil: it is free; nobody was signalled yet. */
+static inline void gs_hook_released(uint64_t *storage) {
+    (void)storage;
+    GS_HOOK(gs_built_in_released(storage));
+}
+
+/* The evaluation loop's handler: the release that comes next in this thread is forced. */
+static inline void gs_hook_yields(void) {
+    GS_HOOK(gs_built_in_yields());
+}
+
+/* In place of pthread_create. */
+static inline int gs_hook_thread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                                        void *(*start)(void *), void *argument) {
+#if GILSCOPE_WITH_PROBE
+    if (__builtin_expect(gs_hooks_on != 0, 0))
+        return gs_built_in_thread_create(thread, attributes, start, argument);
+#endif
+    return pthread_create(thread, attributes, start, argument);
+}
+
+#endif

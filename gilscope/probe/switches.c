@@ -1,0 +1,52 @@
+#include "switches.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PREFIX "gilscope."
+
+/* Names and values of -X options, "NAME\0VALUE\0" each. Options past its end are not taken in. */
+static char given[2048];
+static size_t given_bytes;
+
+void gs_switch_set(const char *option) {
+    if (strncmp(option, PREFIX, strlen(PREFIX)) != 0)
+        return;
+    const char *name = option + strlen(PREFIX);
+    size_t name_length = strcspn(name, "=");
+    const char *value = name[name_length] ? name + name_length + 1 : "1";
+    size_t value_length = strlen(value);
+    if (name_length + value_length + 2 > sizeof given - given_bytes)
+        return;
+    memcpy(given + given_bytes, name, name_length);
+    memcpy(given + given_bytes + name_length + 1, value, value_length);
+    given_bytes += name_length + value_length + 2;
+}
+
+const char *gs_switch(const char *name) {
+    const char *found = NULL; /* the last one of a name counts */
+    for (const char *at = given; at < given + given_bytes; at += strlen(at) + 1) {
+        const char *value = at + strlen(at) + 1;
+        if (strcmp(at, name) == 0)
+            found = value;
+        at = value;
+    }
+    if (found)
+        return found;
+    char variable[64];
+    int n = snprintf(variable, sizeof variable, "GILSCOPE_%s", name);
+    if (n < 0 || (size_t)n >= sizeof variable)
+        return NULL;
+    for (char *c = variable; *c; c++)
+        *c = (char)toupper((unsigned char)*c);
+    return getenv(variable);
+}
+
+bool gs_switch_on(const char *name, bool otherwise) {
+    const char *value = gs_switch(name);
+    if (!value || !*value)
+        return otherwise;
+    return strcmp(value, "0") != 0 && strcmp(value, "off") != 0 && strcmp(value, "no") != 0;
+}
