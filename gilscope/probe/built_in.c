@@ -13,7 +13,7 @@
 #include <errno.h>
 
 #include "api.h"
-#include "emit.h"
+#include "emit_sync.h"
 #include "process.h"
 #include "python.h"
 
@@ -80,6 +80,49 @@ void gs_built_in_yields(void) {
     gs_writer.yielding = true;
 }
 
+/* ---- locks and conditions ---------------------------------------------------------------------
+ */
+
+static enum gs_sync_kind kind_of(enum gs_blocker on) {
+    switch (on) {
+    case GS_ON_PYMUTEX:
+        return GS_SYNC_PYMUTEX;
+    case GS_ON_THREAD_LOCK:
+        return GS_SYNC_THREAD_LOCK;
+    case GS_ON_INTERPRETER:
+        return GS_SYNC_INTERPRETER;
+    }
+    return GS_SYNC_UNKNOWN;
+}
+
+/* A thread that blocks with the GIL in hand (an extension may) goes on holding, for the trace. */
+bool gs_built_in_blocks(const void *object, enum gs_blocker on) {
+    if (gs_writer.held_since)
+        return false;
+    if (on == GS_ON_INTERPRETER)
+        gs_on_cond_wait(object, kind_of(on));
+    else
+        gs_on_lock_wait(object, kind_of(on));
+    return true;
+}
+
+void gs_built_in_blocked(const void *object, enum gs_blocker on, bool gave_up) {
+    if (on == GS_ON_INTERPRETER)
+        gs_on_cond_wake(object, kind_of(on), gave_up);
+    else
+        gs_on_lock_acquire(object, kind_of(on), gave_up);
+}
+
+void gs_built_in_wakes(const void *object, enum gs_blocker on, unsigned woken) {
+    if (on == GS_ON_INTERPRETER)
+        gs_on_cond_notify(object, kind_of(on), woken);
+    else
+        gs_on_lock_release(object, kind_of(on));
+}
+
+/* ---- threads ----------------------------------------------------------------------------------
+ */
+
 int gs_built_in_thread_create(pthread_t *thread, const pthread_attr_t *attributes,
                               void *(*start)(void *), void *argument) {
     if (!gs_recording())
@@ -124,7 +167,8 @@ __attribute__((constructor)) static void load(void) {
 void gs_built_in_configure(void) {
     if (gs_process.alive && !gs_switch_on("record", true))
         *gs_process.alive = 0;
-    gs_hooks_on = gs_recording() ? GS_HOOKS_RECORDING : 0;
+    unsigned on = GS_HOOKS_RECORDING | (gs_switch_on("locks", true) ? GS_HOOKS_LOCKS : 0);
+    gs_hooks_on = gs_recording() ? on : 0;
 }
 
 __attribute__((destructor)) static void unload(void) {

@@ -105,6 +105,7 @@ enum gs_sync_kind {
     GS_SYNC_GIL = 4,         /* of the GIL itself */
     GS_SYNC_PYMUTEX = 5,     /* CPython's one-byte mutex */
     GS_SYNC_THREAD_LOCK = 6, /* CPython's PyThread lock */
+    GS_SYNC_INTERPRETER = 7, /* CPython's own waits: for a thread's end, in SimpleQueue.get */
 };
 
 /* ---- Part 2: the record ---------------------------------------------------------------------

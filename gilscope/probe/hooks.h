@@ -20,6 +20,13 @@
 /* Why hooks have work, a bit each. */
 enum { GS_HOOKS_RECORDING = 1, GS_HOOKS_LOCKS = 2 };
 
+/* What a thread blocks on beside the GIL. */
+enum gs_blocker {
+    GS_ON_PYMUTEX,
+    GS_ON_THREAD_LOCK,
+    GS_ON_INTERPRETER, /* whatever else parks: events, queues */
+};
+
 #if GILSCOPE_WITH_PROBE
 
 #pragma GCC visibility push(hidden)
@@ -31,6 +38,9 @@ void gs_built_in_requests(uint64_t *storage);
 void gs_built_in_acquired(uint64_t *storage);
 void gs_built_in_released(uint64_t *storage);
 void gs_built_in_yields(void);
+bool gs_built_in_blocks(const void *object, enum gs_blocker on);
+void gs_built_in_blocked(const void *object, enum gs_blocker on, bool gave_up);
+void gs_built_in_wakes(const void *object, enum gs_blocker on, unsigned woken);
 void gs_built_in_thread_named(uint32_t tid, const char *name);
 /* The switches are known; before the first GIL is made. */
 void gs_built_in_configure(void);
@@ -91,6 +101,42 @@ static inline void gs_hook_released(uint64_t *storage) {
 /* The evaluation loop's handler: the release that comes next in this thread is forced. */
 static inline void gs_hook_yields(void) {
     GS_HOOK(gs_built_in_yields());
+}
+
+/* Whether waits for locks are told, for what a hook below needs prepared. */
+static inline bool gs_hook_locks_on(void) {
+#if GILSCOPE_WITH_LOCKS
+    return __builtin_expect(gs_hooks_on & GS_HOOKS_LOCKS, 0);
+#else
+    return false;
+#endif
+}
+
+/* The thread is about to block. True: it is told, and gs_hook_blocked must tell the end. */
+static inline bool gs_hook_blocks(const void *object, enum gs_blocker on) {
+    (void)object, (void)on;
+#if GILSCOPE_WITH_LOCKS
+    if (gs_hook_locks_on())
+        return gs_built_in_blocks(object, on);
+#endif
+    return false;
+}
+
+/* It was woken, or gave up; it has not asked for the GIL again. */
+static inline void gs_hook_blocked(const void *object, enum gs_blocker on, bool gave_up) {
+    (void)object, (void)on, (void)gave_up;
+#if GILSCOPE_WITH_LOCKS
+    gs_built_in_blocked(object, on, gave_up);
+#endif
+}
+
+/* Threads that block on the object are about to be woken. Any thread, with the GIL or without. */
+static inline void gs_hook_wakes(const void *object, enum gs_blocker on, unsigned woken) {
+    (void)object, (void)on, (void)woken;
+#if GILSCOPE_WITH_LOCKS
+    if (gs_hook_locks_on())
+        gs_built_in_wakes(object, on, woken);
+#endif
 }
 
 /* In place of pthread_create. */

@@ -81,6 +81,7 @@ class SyncKind(enum.IntEnum):
     GIL = 4
     PYMUTEX = 5
     THREAD_LOCK = 6
+    INTERPRETER = 7
 
     @property
     def label(self) -> str:

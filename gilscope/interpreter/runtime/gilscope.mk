@@ -17,7 +17,8 @@ GILSCOPE_OBJS = $(GILSCOPE_PROBE_NAMES:%=gilscope/probe/%.o) \
 	$(GILSCOPE_RUNTIME_NAMES:%=gilscope/runtime/%.o)
 
 # CPython's files that the patches lead to the probe.
-GILSCOPE_PATCHED = Python/ceval_gil.o Python/pylifecycle.o Python/sysmodule.o Python/thread.o
+GILSCOPE_PATCHED = Python/ceval_gil.o Python/parking_lot.o Python/pylifecycle.o \
+	Python/sysmodule.o Python/thread.o
 
 $(GILSCOPE_OBJS) $(GILSCOPE_PATCHED): $(GILSCOPE_HEADERS)
 $(GILSCOPE_PATCHED): PY_CORE_CFLAGS += $(GILSCOPE_INCLUDES)
