@@ -1,4 +1,5 @@
-# How Python Plus builds gilscope's own sources; its Makefile includes this file.
+# How Python Plus builds gilscope's own sources; its Makefile includes this file where it begins to
+# list its objects.
 #
 # GILSCOPE_PROBE  absolute path of gilscope/probe, on make's command line or in its environment
 # GILSCOPE_FLAGS  build macros of probe/switches.h, such as -DGILSCOPE_PERFORMANCE_TESTING=1
@@ -7,9 +8,12 @@ ifndef GILSCOPE_PROBE
 $(error set GILSCOPE_PROBE to the path of gilscope/probe, or build with `gilscope interpreter build`)
 endif
 
+# The rules below stand before the Makefile's first.
+.DEFAULT_GOAL = all
+
 GILSCOPE_ROOT = $(GILSCOPE_PROBE)/..
 GILSCOPE_INCLUDES = -I$(GILSCOPE_ROOT) $(GILSCOPE_FLAGS)
-GILSCOPE_HEADERS = $(wildcard $(GILSCOPE_PROBE)/*.h $(GILSCOPE_ROOT)/interpreter/runtime/*.h)
+GILSCOPE_HEADERS = $(wildcard $(GILSCOPE_PROBE)/*.h $(GILSCOPE_PROBE)/interpreter/*.h)
 
 GILSCOPE_PROBE_NAMES = api built_in clock process python ring switches
 GILSCOPE_RUNTIME_NAMES = runtime
@@ -27,6 +31,6 @@ gilscope/probe/%.o: $(GILSCOPE_PROBE)/%.c
 	@mkdir -p $(@D)
 	$(CC) $(PY_CORE_CFLAGS) -ftls-model=initial-exec $(GILSCOPE_INCLUDES) -c $< -o $@
 
-gilscope/runtime/%.o: $(GILSCOPE_ROOT)/interpreter/runtime/%.c $(PYTHON_HEADERS)
+gilscope/runtime/%.o: $(GILSCOPE_PROBE)/interpreter/%.c
 	@mkdir -p $(@D)
 	$(CC) $(PY_CORE_CFLAGS) $(GILSCOPE_INCLUDES) -c $< -o $@

@@ -12,7 +12,8 @@ void _PyGilscope_Configure(const PyConfig *config);
  *   performance_testing  int, GILSCOPE_PERFORMANCE_TESTING of the build
  *   probe, locks         bool, whether the build has the feed, and the events of locks
  *   recording            bool, whether events were wanted when the interpreter started
- *   rename               function (native_id, name): the thread has a new name; threading calls it */
+ *   rename               function (native_id, name): the thread has a new name; threading calls it
+ */
 PyObject *_PyGilscope_Namespace(void);
 
 #endif
