@@ -43,8 +43,9 @@ GS_EXPORT int gs_encode(struct gs_encoder *encoder, const struct gs_event *event
 /* The thread of a slice that is still open, or -1: none is, as it must be at the end. */
 GS_EXPORT int64_t gs_encoder_open_thread(const struct gs_encoder *encoder);
 
-/* Text of an interned name (`category` 0) or category (1); NULL past the end. */
-GS_EXPORT const char *gs_format_name(int category, uint32_t iid);
+/* Text of an interned name (`table` 0), category (1) or annotation's name (2); NULL past the end.
+ */
+GS_EXPORT const char *gs_format_name(int table, uint32_t iid);
 
 enum gs_decode_status {
     GS_DECODE_NEED_INPUT = 0, /* all whole packets are decoded */

@@ -100,10 +100,18 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-def interned_names(category: bool) -> dict[int, str]:
-    """The names that hot packets use: iid to text, of events or of categories."""
+class InternedTable(enum.IntEnum):
+    """The tables of `gs_format_name`."""
+
+    NAMES = 0
+    CATEGORIES = 1
+    ANNOTATIONS = 2
+
+
+def interned_names(table: InternedTable) -> dict[int, str]:
+    """The names that hot packets use: iid to text."""
     names: dict[int, str] = {}
-    while (text := _library().gs_format_name(category, len(names) + 1)) is not None:
+    while (text := _library().gs_format_name(int(table), len(names) + 1)) is not None:
         names[len(names) + 1] = text.decode()
     return names
 

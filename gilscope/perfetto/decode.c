@@ -11,6 +11,7 @@
  * checked against its frame, every index against its table; memory is the tables' alone.
  */
 #include "codec.h"
+#include "packet_get.h"
 #include "sequences.h"
 
 struct gs_decoder {
@@ -18,99 +19,9 @@ struct gs_decoder {
     uint64_t flows;
     uint32_t next;    /* the sequence that the next packet must be on, or GS_NONE */
     enum gs_type due; /* 0, or the next packet must be that sequence's for the owner's track */
+    uint64_t woken;   /* 0, or the next packet must be that sequence's "woken", of this flow */
     uint32_t closing; /* how many slices have an implied END to come */
 };
-
-/* A hot packet's fields. */
-struct packet {
-    uint64_t delta, waiters, count, flow, terminating;
-    uint8_t type, category, name;
-    bool has_waiters;
-};
-
-/* The parsers below read a field without looking where the packet ends, which is checked once, when
- * all fields are read. They never get further than this from the beginning of a packet's body: the
- * caller makes sure that so much can be read. */
-#define READABLE 128
-static_assert(GS_PACKET_ROOM + 16 <= READABLE,
-              "a hot packet of the longest fields, and a word more");
-
-static inline const uint8_t *get_varint(const uint8_t *p, uint64_t *value) {
-    if (*p < 128) {
-        *value = *p;
-        return p + 1;
-    }
-    /* Eight bytes at once: their lengths are as good as random, so a loop mispredicts. */
-    uint64_t word = 0;
-    for (int i = 0; i < 8; i++)
-        word |= (uint64_t)p[i] << 8 * i;
-    uint64_t stops = ~word & UINT64_C(0x8080808080808080);
-    uint64_t kept = (stops ? word & (stops ^ (stops - 1)) : word) & UINT64_C(0x7f7f7f7f7f7f7f7f);
-    kept = (kept & UINT64_C(0x007f007f007f007f)) | (kept & UINT64_C(0x7f007f007f007f00)) >> 1;
-    kept = (kept & UINT64_C(0x00003fff00003fff)) | (kept & UINT64_C(0x3fff00003fff0000)) >> 2;
-    kept = (kept & UINT64_C(0x000000000fffffff)) | (kept & UINT64_C(0x0fffffff00000000)) >> 4;
-    if (stops) {
-        *value = kept;
-        return p + (__builtin_ctzll(stops) >> 3) + 1;
-    }
-    *value = kept | (uint64_t)(p[8] & 127) << 56 | (p[8] > 127 ? (uint64_t)p[9] << 63 : 0);
-    return p + (p[8] > 127 ? 10 : 9);
-}
-
-static inline uint64_t get_fixed64(const uint8_t *p) {
-    uint64_t value = 0;
-    for (int i = 0; i < 8; i++)
-        value |= (uint64_t)p[i] << 8 * i;
-    return value;
-}
-
-/* The body of a hot packet from its track_event on, in the canonical form of format.h. */
-static inline bool get_body(const uint8_t *p, const uint8_t *end, struct packet *packet) {
-    if (end - p < 4 || p[0] != GS_TAG_TRACK_EVENT || p[1] != end - p - 4 ||
-        end[-2] != GS_TAG_FLAGS || end[-1] != GS_FLAGS_NEEDS_STATE)
-        return false;
-    end -= 2;
-    p += 2;
-    packet->category = GS_CATEGORY_NONE;
-    if (*p == GS_TAG_CATEGORY) {
-        packet->category = p[1];
-        p += 2;
-    }
-    packet->count = 0;
-    if (*p == GS_TAG_ANNOTATION) {
-        const uint8_t *annotation = p + 2;
-        if (p[2] != GS_TAG_ANNOTATION_NAME || p[3] != GS_ANNOTATION_COUNT ||
-            p[4] != GS_TAG_ANNOTATION_UINT)
-            return false;
-        uint8_t length = p[1];
-        p = get_varint(p + 5, &packet->count);
-        if (p - annotation != length || packet->count == 0)
-            return false;
-    }
-    if (p[0] != GS_TAG_TYPE)
-        return false;
-    packet->type = p[1];
-    p += 2;
-    packet->name = GS_NAME_NONE;
-    if (*p == GS_TAG_NAME) {
-        packet->name = p[1];
-        p += 2;
-    }
-    packet->waiters = 0;
-    packet->has_waiters = *p == GS_TAG_COUNTER;
-    if (packet->has_waiters)
-        p = get_varint(p + 1, &packet->waiters);
-    packet->flow = packet->terminating = 0;
-    if (p[0] == GS_TAG_FLOW_0 && p[1] == GS_TAG_FLOW_1) {
-        packet->flow = get_fixed64(p + 2);
-        p += 10;
-    }
-    if (p[0] == GS_TAG_TERMINATING_0 && p[1] == GS_TAG_TERMINATING_1) {
-        packet->terminating = get_fixed64(p + 2);
-        p += 10;
-    }
-    return p == end && packet->waiters <= GS_WAITERS_MAX;
-}
 
 struct gs_decoder *gs_decoder_new(uint32_t n_threads, const uint32_t *thread_process,
                                   uint32_t n_gils, const uint32_t *gil_process) {
@@ -138,55 +49,66 @@ const char *gs_decoder_introduce(struct gs_decoder *decoder, uint32_t sequence, 
     struct gs_sequences *all = &decoder->all;
     if (sequence != all->n_sequences + GS_FIRST_SEQUENCE)
         return "a packet sequence out of turn";
-    if (role < GS_ROLE_GIL || role > GS_ROLE_THREAD || thread >= all->n_threads ||
+    if (role < GS_ROLE_GIL || role > GS_ROLE_ATOMIC || thread >= all->n_threads ||
         (role == GS_ROLE_GIL && gil >= all->n_gils) || time_ns < 0)
         return "a packet sequence of no known thread or GIL";
     if (role == GS_ROLE_GIL && all->threads[thread].process != all->gils[gil].process)
         return "a packet sequence of a thread on another process's GIL";
-    bool again = role == GS_ROLE_GIL ? gs_sequences_find(all, thread, (uint16_t)gil) != GS_NONE
-                                     : all->threads[thread].own != GS_NONE;
-    if (again)
+    uint32_t known = role == GS_ROLE_GIL      ? gs_sequences_find(all, thread, (uint16_t)gil)
+                     : role == GS_ROLE_THREAD ? all->threads[thread].own
+                                              : all->threads[thread].atomic;
+    if (known != GS_NONE)
         return "a second packet sequence for the same thread and GIL";
-    uint16_t of_gil = role == GS_ROLE_THREAD ? GS_NO_GIL : (uint16_t)gil;
+    uint16_t of_gil = role == GS_ROLE_GIL ? (uint16_t)gil : GS_NO_GIL;
     if (gs_sequences_add(all, (enum gs_role)role, thread, of_gil, time_ns) == GS_NONE)
         return "out of memory";
     return NULL;
 }
 
-static void close_slice(void *context, uint32_t pair) {
+static void close_slices(void *context, uint32_t index) {
     struct gs_decoder *decoder = context;
-    uint8_t *slice = &decoder->all.sequences[pair].slice;
-    decoder->closing += *slice == GS_SLICE_WAIT || *slice == GS_SLICE_HOLD;
-    if (*slice != GS_SLICE_NONE)
-        *slice = GS_SLICE_CLOSING;
+    decoder->closing += gs_sequence_close(&decoder->all, index);
 }
 
-static const char *on_thread(struct gs_decoder *decoder, const struct packet *packet,
-                             struct gs_event *event) {
-    static const uint8_t kinds[] = {
-        [GS_NAME_THREAD_START] = GS_THREAD_START,   [GS_NAME_THREAD_END] = GS_THREAD_END,
-        [GS_NAME_PROCESS_START] = GS_PROCESS_START, [GS_NAME_PROCESS_END] = GS_PROCESS_END,
-        [GS_NAME_PROCESS_KILLED] = GS_PROCESS_END,
-    };
-    if (packet->type != GS_INSTANT || packet->name >= sizeof kinds || !kinds[packet->name] ||
-        packet->category || packet->count || packet->has_waiters || packet->flow ||
-        packet->terminating)
-        return "an unknown packet on a thread's track";
-    event->kind = kinds[packet->name];
-    event->arg = packet->name == GS_NAME_PROCESS_KILLED;
-    if (event->kind == GS_THREAD_END || event->kind == GS_PROCESS_END)
-        gs_sequences_close(&decoder->all, event, close_slice, decoder);
+/* The end that thread.end, process.end or a gap implied. */
+static const char *on_closing(struct gs_decoder *decoder, uint32_t index,
+                              const struct packet *packet) {
+    struct gs_sequence *sequence = &decoder->all.sequences[index];
+    if (packet->category || packet->name || packet->has_object || packet->annotation ||
+        packet->has_waiters || packet->n_flows || packet->terminating[0])
+        return "an end of a slice that was cut off with a field that is not its own";
+    decoder->closing--;
+    sequence->closing--;
+    if (sequence->role != GS_ROLE_GIL)
+        return NULL;
+    sequence->slice = GS_SLICE_NONE;
+    struct gs_gil_state *gil = &decoder->all.gils[sequence->gil];
+    if (gil->holder == sequence->thread) {
+        gil->holder = GS_NONE;
+        decoder->due = GS_END;
+        decoder->next = index;
+    }
     return NULL;
+}
+
+#include "decode_thread.h"
+
+/* Whether the flows that end at a packet are these, of which either may be 0: none. */
+static inline bool arrives(const struct packet *packet, uint64_t first, uint64_t second) {
+    return packet->terminating[0] == (first ? first : second) &&
+           packet->terminating[1] == (first ? second : 0);
 }
 
 static inline const char *on_begin(struct gs_decoder *decoder, uint32_t index,
                                    struct gs_sequence *pair, const struct packet *packet,
                                    struct gs_event *event) {
     struct gs_gil_state *gil = &decoder->all.gils[pair->gil];
-    if (!packet->has_waiters || packet->flow || packet->count)
+    if (!packet->has_waiters || packet->n_flows || packet->has_object || packet->annotation)
         return "a slice without the number of waiters, or with a field that is not its own";
+    if (decoder->all.threads[pair->thread].n_waits)
+        return "a slice of a GIL inside a wait for a lock or a condition";
     if (packet->name == GS_NAME_WAITS) {
-        if (pair->slice != GS_SLICE_NONE || packet->terminating ||
+        if (pair->slice != GS_SLICE_NONE || packet->terminating[0] ||
             (packet->category != GS_CATEGORY_IO && packet->category != GS_CATEGORY_CPU))
             return "a wait that cannot begin here";
         pair->slice = GS_SLICE_WAIT;
@@ -196,11 +118,11 @@ static inline const char *on_begin(struct gs_decoder *decoder, uint32_t index,
     }
     bool waited = packet->category == GS_CATEGORY_WAITED;
     if (packet->name != GS_NAME_HOLDS || gil->holder != GS_NONE || (packet->category && !waited) ||
-        packet->terminating != (waited ? gil->flow : 0) ||
+        !arrives(packet, waited ? gil->flow : 0, pair->wakeup) ||
         !(pair->slice == GS_SLICE_NONE ||
           (pair->slice == GS_SLICE_WAITED && waited && packet->delta == 0)))
         return "a hold that cannot begin here";
-    gil->flow = 0;
+    gil->flow = pair->wakeup = 0;
     gil->holder = pair->thread;
     pair->slice = GS_SLICE_HOLD;
     event->kind = GS_GIL_ACQUIRE;
@@ -210,41 +132,27 @@ static inline const char *on_begin(struct gs_decoder *decoder, uint32_t index,
     return NULL;
 }
 
-/* The end that thread.end, process.end or gil.lost implied. */
-static const char *on_closing(struct gs_decoder *decoder, uint32_t index, struct gs_sequence *pair,
-                              const struct packet *packet) {
-    struct gs_gil_state *gil = &decoder->all.gils[pair->gil];
-    if (packet->flow || packet->has_waiters)
-        return "a flow or a number of waiters from a slice that was cut off";
-    decoder->closing--;
-    pair->slice = GS_SLICE_NONE;
-    if (gil->holder == pair->thread) {
-        gil->holder = GS_NONE;
-        decoder->due = GS_END;
-        decoder->next = index;
-    }
-    return NULL;
-}
-
 static inline const char *on_end(struct gs_decoder *decoder, uint32_t index,
                                  struct gs_sequence *pair, const struct packet *packet,
                                  struct gs_event *event) {
-    if (packet->category || packet->name || packet->count || packet->terminating)
+    if (packet->category || packet->name || packet->has_object || packet->annotation ||
+        packet->terminating[0])
         return "an end of a slice with a field that is not its own";
-    if (pair->slice == GS_SLICE_CLOSING)
-        return on_closing(decoder, index, pair, packet);
+    if (decoder->all.threads[pair->thread].n_waits)
+        return "an end of a GIL's slice inside a wait for a lock or a condition";
     decoder->next = index;
     if (pair->slice == GS_SLICE_WAIT) {
         pair->slice = GS_SLICE_WAITED;
-        return packet->flow || packet->has_waiters ? "a flow or a number of waiters from a wait"
-                                                   : NULL;
+        return packet->n_flows || packet->has_waiters ? "a flow or a number of waiters from a wait"
+                                                      : NULL;
     }
     bool yielded = pair->slice == GS_SLICE_YIELDED;
     if (pair->slice != GS_SLICE_HOLD && !yielded)
         return "an end of a slice that did not begin";
     if (!packet->has_waiters || (yielded && packet->delta))
         return "an end of a hold that its forced yield or its waiters do not explain";
-    if (packet->flow != (packet->waiters ? ++decoder->flows : 0))
+    if (packet->n_flows != (packet->waiters != 0) ||
+        packet->flow != (packet->waiters ? ++decoder->flows : 0))
         return "a flow out of turn";
     event->kind = yielded ? GS_GIL_YIELD : GS_GIL_RELEASE;
     pair->slice = GS_SLICE_NONE;
@@ -254,21 +162,45 @@ static inline const char *on_end(struct gs_decoder *decoder, uint32_t index,
     return NULL;
 }
 
+static bool on_wakeup(struct gs_decoder *decoder, const struct gs_sequence *pair,
+                      const struct packet *packet, struct gs_event *event) {
+    struct gs_sequences *all = &decoder->all;
+    bool known = packet->annotation == GS_ANNOTATION_THREAD;
+    if ((packet->annotation && !known) ||
+        (known && (packet->value >= all->n_threads ||
+                   all->threads[packet->value].process != all->threads[pair->thread].process)))
+        return true;
+    event->arg = known ? packet->value + 1 : 0;
+    uint32_t woken = known ? gs_sequences_woken(all, (uint32_t)packet->value, pair->gil) : GS_NONE;
+    uint64_t flow = woken != GS_NONE ? ++decoder->flows : 0;
+    if (flow)
+        all->sequences[woken].wakeup = flow;
+    return packet->flow != flow || packet->n_flows != (flow != 0);
+}
+
 static const char *on_instant(struct gs_decoder *decoder, uint32_t index, struct gs_sequence *pair,
                               const struct packet *packet, struct gs_event *event) {
-    if (packet->category || packet->flow || packet->terminating ||
-        (packet->count != 0) != (packet->name == GS_NAME_LOST))
+    if (packet->category || packet->has_object || packet->terminating[0] ||
+        (packet->n_flows && packet->name != GS_NAME_WAKEUP) ||
+        (packet->annotation && packet->name != GS_NAME_WAKEUP && packet->name != GS_NAME_LOST))
         return "an instant with a field that is not its own";
     if (pair->slice == GS_SLICE_WAITED || pair->slice == GS_SLICE_YIELDED)
         return "an instant between two packets that belong together";
-    bool counts = packet->name != GS_NAME_LOST;
+    bool counts = packet->name != GS_NAME_LOST && packet->name != GS_NAME_WAKEUP;
     switch (packet->name) {
+    case GS_NAME_WAKEUP:
+        event->kind = GS_GIL_WAKEUP;
+        if (on_wakeup(decoder, pair, packet, event))
+            return "a wakeup of no such thread, or with a flow out of turn";
+        break;
     case GS_NAME_REQUEST:
         event->kind = GS_GIL_REQUEST;
         break;
     case GS_NAME_LOST:
         event->kind = GS_GIL_LOST;
-        event->arg = packet->count;
+        event->arg = packet->value;
+        if (packet->annotation != GS_ANNOTATION_COUNT || !packet->value)
+            return "a gap of no events";
         break;
     case GS_NAME_YIELD:
     case GS_NAME_RELEASE:
@@ -276,7 +208,7 @@ static const char *on_instant(struct gs_decoder *decoder, uint32_t index, struct
             pair->slice = GS_SLICE_YIELDED;
             decoder->next = index;
             counts = false;
-        } else if (pair->slice != GS_SLICE_NONE) {
+        } else if (pair->slice != GS_SLICE_NONE || decoder->all.threads[pair->thread].n_waits) {
             return "a release that cannot happen here";
         } else {
             event->kind = packet->name == GS_NAME_YIELD ? GS_GIL_YIELD : GS_GIL_RELEASE;
@@ -288,7 +220,7 @@ static const char *on_instant(struct gs_decoder *decoder, uint32_t index, struct
     if (packet->has_waiters != counts)
         return "an instant with or without the number of waiters";
     if (event->kind == GS_GIL_LOST)
-        gs_sequences_close(&decoder->all, event, close_slice, decoder);
+        gs_sequences_close(&decoder->all, event, close_slices, decoder);
     return NULL;
 }
 
@@ -302,14 +234,19 @@ static inline const char *on_packet(struct gs_decoder *decoder, uint32_t index,
     if (packet->delta > (uint64_t)(INT64_MAX - sequence->time_ns))
         return "a time past the end of time";
     sequence->time_ns += (int64_t)packet->delta;
-    if (decoder->closing && !(sequence->slice == GS_SLICE_CLOSING && packet->type == GS_END))
-        return "a packet before the end of a slice that was cut off";
+    if (decoder->closing) {
+        if (!sequence->closing || packet->type != GS_END)
+            return "a packet before the end of a slice that was cut off";
+        return on_closing(decoder, index, packet);
+    }
     *event = (struct gs_event){.time_ns = sequence->time_ns,
                                .arg = packet->waiters,
                                .thread = sequence->thread,
                                .gil = sequence->gil};
     if (sequence->role == GS_ROLE_THREAD)
-        return on_thread(decoder, packet, event);
+        return on_thread(decoder, index, packet, event);
+    if (sequence->role == GS_ROLE_ATOMIC)
+        return on_atomic(decoder, packet, event);
     switch (packet->type) {
     case GS_BEGIN:
         return on_begin(decoder, index, sequence, packet, event);
@@ -425,7 +362,7 @@ int gs_decode(struct gs_decoder *decoder, const uint8_t *input, uint64_t n_input
         struct gs_event *event = &events[n_events];
         event->kind = GS_NOT_WRITTEN;
         result->message =
-            length < READABLE && get_body(p, packet_end, &packet)
+            length < HOT_BYTES && get_body(p, packet_end, &packet)
                 ? on_packet(decoder, (uint32_t)(sequence - GS_FIRST_SEQUENCE), &packet, event)
                 : "a packet in a form that gilscope does not write";
         if (result->message) {
@@ -449,7 +386,7 @@ const char *gs_decoder_finish(const struct gs_decoder *decoder) {
     if (decoder->next != GS_NONE || decoder->closing)
         return "the end between two packets that belong together";
     for (uint32_t i = 0; i < decoder->all.n_sequences; i++)
-        if (decoder->all.sequences[i].slice != GS_SLICE_NONE)
+        if (gs_sequence_open(&decoder->all, i))
             return "a slice without end";
     return NULL;
 }

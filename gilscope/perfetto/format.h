@@ -9,20 +9,26 @@
  *     40 DELTA                    timestamp: ns since this sequence's packet before
  *     50 SEQUENCE                 trusted_packet_sequence_id
  *     5a LEN                      track_event
- *       18 CATEGORY               category_iids         wait: io or cpu; hold: waited
- *       22 LEN 08 01 18 COUNT     debug_annotations     gil.lost: how many records are missing
+ *       18 CATEGORY               category_iids         wait: io or cpu; hold: waited; the sort of
+ *                                                       a lock or condition
+ *       22 LEN 08 02 38 ADDRESS   debug_annotations     the lock or condition
+ *       22 LEN 08 NAME 18 VALUE   debug_annotations     a number: GS_ANNOTATION_TABLE
  *       48 TYPE                   type                  begin, end, instant
  *       50 NAME                   name_iid              begin and instant
  *       58 TRACK                  track_uuid            only on packets for the owner's track
  *       60 WAITERS                extra_counter_values  the GIL's waiters
- *       f9 02 FLOW                flow_ids              end of a hold that had waiters
- *       81 03 FLOW                terminating_flow_ids  begin of the hold that follows
+ *       f9 02 FLOW                flow_ids              end of a hold that had waiters; wakeup,
+ *                                                       release, notify (up to GS_FLOWS_MAX)
+ *       81 03 FLOW                terminating_flow_ids  begin of the hold that follows (of the
+ *                                                       hold before, of a wakeup); "woken"
  *     68 02                       sequence_flags: needs incremental state
  */
 #ifndef GILSCOPE_PERFETTO_FORMAT_H
 #define GILSCOPE_PERFETTO_FORMAT_H
 
 #include <stdint.h>
+
+#include "../probe/event_abi.h"
 
 /* Interned names, the same on every sequence: X(iid, SYMBOL, "text"). GS_NAME_OWNER is the thread's
  * own name: a hold is told twice, on the thread's track and on that of its GIL's owner. */
@@ -37,12 +43,39 @@
     X(8, THREAD_END, "thread end")                                                                 \
     X(9, PROCESS_START, "process start")                                                           \
     X(10, PROCESS_END, "process end")                                                              \
-    X(11, PROCESS_KILLED, "process end, unclean")
+    X(11, PROCESS_KILLED, "process end, unclean")                                                  \
+    X(12, WAKEUP, "GIL wakeup")                                                                    \
+    X(13, LOCK_WAITS, "waiting for lock")                                                          \
+    X(14, COND_WAITS, "waiting for condition")                                                     \
+    X(15, WOKEN, "woken")               /* the end of such a wait whose waker is known */          \
+    X(16, LOCK_ACQUIRE, "lock acquire") /* of a wait whose beginning is not known */               \
+    X(17, COND_WAKE, "condition wake")  /* the same */                                             \
+    X(18, LOCK_RELEASE, "lock release")                                                            \
+    X(19, COND_NOTIFY, "condition notify")                                                         \
+    X(20, ATOMIC, "atomic section")                                                                \
+    X(21, ATOMIC_EXIT, "atomic exit") /* of a section whose beginning is not known */              \
+    X(22, DEFERRED, "deferred yield")                                                              \
+    X(23, THREAD_LOST, "events lost")
 
 #define GS_CATEGORY_TABLE(X)                                                                       \
     X(1, IO, "io")                                                                                 \
     X(2, CPU, "cpu")                                                                               \
-    X(3, WAITED, "waited")
+    X(3, WAITED, "waited")                                                                         \
+    X(4, PYTHON, "python") /* from here on enum gs_sync_kind, but for its 0: no category */        \
+    X(5, NATIVE, "native")                                                                         \
+    X(6, ATOMIC_BASED, "atomic")                                                                   \
+    X(7, OF_GIL, "gil")                                                                            \
+    X(8, PYMUTEX, "pymutex")                                                                       \
+    X(9, THREAD_LOCK, "thread-lock")
+
+/* Names of annotations; `object` is a pointer, the rest are numbers. */
+#define GS_ANNOTATION_TABLE(X)                                                                     \
+    X(1, COUNT, "count")         /* lost records */                                                \
+    X(2, OBJECT, "object")       /* the lock's or the condition's address */                       \
+    X(3, WOKEN, "woken")         /* how many a notify woke */                                      \
+    X(4, TIMED_OUT, "timed_out") /* 1: the wait ended without what it waited for */                \
+    X(5, THREAD, "thread")       /* id of the thread that a wakeup is for */                       \
+    X(6, DEPTH, "depth")         /* of an atomic section */
 
 enum gs_name {
     GS_NAME_NONE = 0,
@@ -59,10 +92,20 @@ enum gs_category {
 #undef GS_X
 };
 
+enum gs_annotation {
+    GS_ANNOTATION_NONE = 0,
+#define GS_X(iid, symbol, text) GS_ANNOTATION_##symbol = iid,
+    GS_ANNOTATION_TABLE(GS_X)
+#undef GS_X
+};
+
+#define GS_CATEGORY_OF_SORT(kind) ((kind) ? GS_CATEGORY_PYTHON - GS_SYNC_PYTHON + (kind) : 0)
+
 /* What a packet sequence is for. layout.py has the same numbers. */
 enum gs_role {
     GS_ROLE_GIL = 1,    /* one thread on one GIL: its holds and waits, on the thread's track */
     GS_ROLE_THREAD = 2, /* a thread's events without GIL, on the thread's track */
+    GS_ROLE_ATOMIC = 3, /* a thread's atomic sections, on a track below the thread's */
 };
 
 /* Sequence 1 carries the recording's own packets; hot sequences are numbered from 2 in the order
@@ -85,7 +128,7 @@ enum {
     GS_TAG_ANNOTATION = 0x22,
     GS_TAG_ANNOTATION_NAME = 0x08,
     GS_TAG_ANNOTATION_UINT = 0x18,
-    GS_ANNOTATION_COUNT = 1, /* iid of the annotation's name, "count" */
+    GS_TAG_ANNOTATION_POINTER = 0x38,
     GS_TAG_TYPE = 0x48,
     GS_TAG_NAME = 0x50,
     GS_TAG_TRACK = 0x58,
@@ -96,8 +139,12 @@ enum {
     GS_TAG_TERMINATING_1 = 0x03,
 };
 
-/* No hot packet is longer: 2 + 11 + 6 + 2 + (2 + 15 + 2 + 2 + 4 + 11 + 10 + 10) + 2 bytes. */
-#define GS_PACKET_ROOM 80
+/* Most flows on one packet: a notify that wakes more shows arrows to the first of them. */
+#define GS_FLOWS_MAX 4
+
+/* No hot packet is longer; a notify of four is the longest:
+ * 2 + 11 + 6 + 2 + (2 + 15 + 15 + 2 + 2 + 4 * 10) + 2 bytes. */
+#define GS_PACKET_ROOM 104
 
 /* Longer packets are refused: the largest that gilscope writes is its metadata, some 200 bytes a
  * thread. It bounds what a hostile file can make a reader allocate. */

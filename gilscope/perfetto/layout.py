@@ -15,10 +15,10 @@ from typing import Any
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TracePacket, TrackEvent
 
 from gilscope.perfetto.annotations import AnnotationError, build, entries, from_entries
-from gilscope.perfetto.codec import interned_names
+from gilscope.perfetto.codec import InternedTable, interned_names
 from gilscope.trace.schema import NO_GIL, Metadata, Process, Thread, Totals
 
-FORMAT = 1  # of the file; a reader refuses what it does not know
+FORMAT = 2  # of the file; a reader refuses what it does not know
 
 # Clock ids of Perfetto, and one of our own: deltas to the same sequence's packet before.
 REALTIME, MONOTONIC, BOOTTIME, DELTAS = 1, 3, 6, 64
@@ -27,15 +27,16 @@ CLEARED, NEEDS_STATE = 1, 2  # TracePacket.sequence_flags
 MAIN_SEQUENCE = 1  # carries the recording's own packets; format.h numbers the others from 2
 
 # Roles of sequences (enum gs_role of format.h).
-ROLE_GIL, ROLE_THREAD = 1, 2
+ROLE_GIL, ROLE_THREAD, ROLE_ATOMIC = 1, 2, 3
 
 RECORDING_TRACK, RECORDING, THE_END = "gilscope", "gilscope recording", "gilscope end"
+ATOMIC_TRACK = "atomic sections"
 
 # Tracks: a uuid is a kind and an id, so that a track tells what it is for. Those of GIL owners are
 # small (GS_OWNER_TRACK of format.h), because hot packets carry them.
 RECORDING_UUID = 1
 _FIRST_OWNER = 2
-_PROCESS, _THREAD, _WAITERS = (kind << 32 for kind in (1, 2, 3))
+_PROCESS, _THREAD, _WAITERS, _ATOMIC = (kind << 32 for kind in (1, 2, 3, 4))
 _KINDS = ~0xFFFFFFFF
 
 REUSE = 1 << 22  # Linux never gives a pid or tid from here on
@@ -197,8 +198,8 @@ def _thread_name(thread: Thread) -> str:
 
 
 @cache
-def _interned(category: bool) -> dict[int, str]:
-    return interned_names(category)
+def _interned(table: InternedTable) -> dict[int, str]:
+    return interned_names(table)
 
 
 def _sequence(metadata: Metadata, sequence: int, role: int, thread: int, gil: int) -> Any:
@@ -209,22 +210,33 @@ def _sequence(metadata: Metadata, sequence: int, role: int, thread: int, gil: in
     clocks.add(clock_id=DELTAS, timestamp=metadata.start_ns, is_incremental=True)
     defaults = packet.trace_packet_defaults
     defaults.timestamp_clock_id = DELTAS
-    defaults.track_event_defaults.track_uuid = _THREAD | thread
-    names = packet.interned_data.event_names
-    for iid, name in _interned(False).items():
-        names.add(iid=iid, name=name)
+    defaults.track_event_defaults.track_uuid = (
+        _ATOMIC if role == ROLE_ATOMIC else _THREAD
+    ) | thread
+    interned = packet.interned_data
+    names = interned.event_names
+    for table, entries_of in (
+        (InternedTable.NAMES, names),
+        (InternedTable.CATEGORIES, interned.event_categories),
+        (InternedTable.ANNOTATIONS, interned.debug_annotation_names),
+    ):
+        for iid, name in _interned(table).items():
+            entries_of.add(iid=iid, name=name)
     if role == ROLE_GIL:
         defaults.track_event_defaults.extra_counter_track_uuids.append(_WAITERS | gil)
-        packet.interned_data.debug_annotation_names.add(iid=1, name="count")
-        for iid, name in _interned(True).items():
-            packet.interned_data.event_categories.add(iid=iid, name=name)
         names.add(iid=len(names) + 1, name=_thread_name(metadata.threads[thread]))
     return packet
 
 
 def introduce(metadata: Metadata, sequence: int, role: int, thread: int, gil: int) -> bytes:
-    """Return the packet that opens a sequence."""
-    return frame(_sequence(metadata, sequence, role, thread, gil))
+    """Return the packet that opens a sequence, behind that of its own track if it has one."""
+    opening = _sequence(metadata, sequence, role, thread, gil)
+    if role != ROLE_ATOMIC:
+        return frame(opening)
+    track = _track(metadata, _ATOMIC | thread)
+    track.track_descriptor.parent_uuid = _THREAD | thread
+    track.track_descriptor.name = ATOMIC_TRACK
+    return frame(track, opening)
 
 
 # ---- Reading ------------------------------------------------------------------------------------
@@ -291,7 +303,9 @@ def read_sequence(metadata: Metadata, packet: Any) -> tuple[int, int, int, int] 
         return None
     defaults = packet.trace_packet_defaults.track_event_defaults
     thread, role, gil = defaults.track_uuid & ~_KINDS, ROLE_THREAD, NO_GIL
-    if defaults.extra_counter_track_uuids:
+    if defaults.track_uuid & _KINDS == _ATOMIC:
+        role = ROLE_ATOMIC
+    elif defaults.extra_counter_track_uuids:
         role, gil = ROLE_GIL, defaults.extra_counter_track_uuids[0] & ~_KINDS
     sequence = packet.trusted_packet_sequence_id
     if thread < len(metadata.threads):
@@ -319,6 +333,7 @@ def check_track(metadata: Metadata, packet: Any) -> None:
     table: tuple[Any, ...] = {
         _PROCESS: metadata.processes,
         _THREAD: metadata.threads,
+        _ATOMIC: metadata.threads,
         _WAITERS: metadata.gils,
     }.get(kind, ())
     if not 0 <= number < len(table):

@@ -1,8 +1,12 @@
-/* The state that encoder and decoder share: packet sequences, and who holds which GIL.
+/* The state that encoder and decoder share: packet sequences, who holds which GIL, what each thread
+ * waits for besides.
  *
  * A sequence of role GIL is one thread on one GIL ("pair" below). It has at most one open slice.
- * thread.end, process.end and gil.lost close slices of other sequences too; the lists by thread
- * and by GIL find them. Everything is an index: the array of sequences moves when it grows.
+ * Waits for locks and conditions lie on the same track, outside of every slice of a GIL or inside
+ * a wait for one. Atomic sections have a track of their own: a section that blocks outlives the
+ * hold that it began in.
+ * thread.end, process.end and the gaps close slices of other sequences too; the lists by thread, by
+ * GIL and by process find them. Everything is an index: the array of sequences moves when it grows.
  * Owner: one encoder or decoder, one thread.
  */
 #ifndef GILSCOPE_PERFETTO_SEQUENCES_H
@@ -13,6 +17,7 @@
 #include <string.h>
 
 #include "../trace/event.h"
+#include "../trace/wakers.h"
 #include "format.h"
 
 #define GS_NONE       UINT32_MAX
@@ -24,14 +29,15 @@ enum gs_slice {
     GS_SLICE_HOLD,
     GS_SLICE_WAITED,  /* decoder: the wait's END was read, the hold's BEGIN must follow */
     GS_SLICE_YIELDED, /* decoder: "forced yield" was read, the hold's END must follow */
-    GS_SLICE_CLOSING, /* its end is implied; the END packet is still to come */
 };
 
 struct gs_sequence {
-    int64_t time_ns;                      /* of its last packet */
-    uint32_t thread;                      /* role OWNER: unused */
+    int64_t time_ns; /* of its last packet */
+    uint64_t wakeup; /* role GIL: the flow of a wakeup for its wait; 0: none */
+    uint32_t thread;
     uint32_t next_of_thread, next_of_gil; /* role GIL: lists below */
-    uint32_t next_closing;                /* encoder: list of slices whose END is to be written */
+    uint32_t next_closing;                /* encoder: list of sequences with END to be written */
+    uint32_t closing;                     /* slices whose end is implied; their END is to come */
     uint16_t gil;
     uint8_t role;
     uint8_t slice; /* enum gs_slice */
@@ -41,10 +47,25 @@ struct gs_sequence {
                                         a hold to the track of the GIL's owner */
 };
 
+/* Waits for locks and conditions of one thread nest so deep; depth 2 is a lock made of a mutex and
+ * a condition. */
+#define GS_NESTING_MAX 4
+
+struct gs_open_wait {
+    uint64_t object; /* gs_sync_object */
+    int64_t since_ns;
+};
+
 struct gs_thread_state {
-    uint32_t own;   /* its sequence of role THREAD */
-    uint32_t pairs; /* first of its sequences of role GIL */
+    uint32_t own;    /* its sequence of role THREAD */
+    uint32_t pairs;  /* first of its sequences of role GIL */
+    uint32_t atomic; /* its sequence of role ATOMIC */
     uint32_t process;
+    uint32_t next_of_process;
+    uint32_t n_waits;
+    uint32_t n_sections; /* open slices of atomic sections */
+    uint32_t depth;      /* of the innermost */
+    struct gs_open_wait waits[GS_NESTING_MAX];
 };
 
 struct gs_gil_state {
@@ -58,13 +79,16 @@ struct gs_sequences {
     struct gs_sequence *sequences;
     struct gs_thread_state *threads;
     struct gs_gil_state *gils;
+    uint32_t *first_of_process; /* thread */
     uint32_t n_sequences, capacity, n_threads, n_gils;
+    struct gs_wakers wakers; /* value: the last of their flows */
 };
 
 static inline void gs_sequences_free(struct gs_sequences *s) {
     free(s->sequences);
     free(s->threads);
     free(s->gils);
+    free(s->first_of_process);
 }
 
 /* `thread_process` and `gil_process` give each one's process id. False: out of memory. */
@@ -74,12 +98,25 @@ static inline bool gs_sequences_init(struct gs_sequences *s, uint32_t n_threads,
     *s = (struct gs_sequences){.n_threads = n_threads, .n_gils = n_gils};
     s->threads = calloc((size_t)n_threads + 1, sizeof *s->threads);
     s->gils = calloc((size_t)n_gils + 1, sizeof *s->gils);
-    if (!s->threads || !s->gils) {
+    uint32_t last = 0;
+    for (uint32_t i = 0; i < n_threads; i++)
+        last = thread_process[i] > last ? thread_process[i] : last;
+    s->first_of_process = malloc(((size_t)last + 1) * sizeof *s->first_of_process);
+    if (!s->threads || !s->gils || !s->first_of_process) {
         gs_sequences_free(s);
         return false;
     }
-    for (uint32_t i = 0; i < n_threads; i++)
-        s->threads[i] = (struct gs_thread_state){GS_NONE, GS_NONE, thread_process[i]};
+    for (uint32_t i = 0; i <= last; i++)
+        s->first_of_process[i] = GS_NONE;
+    for (uint32_t i = 0; i < n_threads; i++) {
+        uint32_t *first = &s->first_of_process[thread_process[i]];
+        s->threads[i] = (struct gs_thread_state){.own = GS_NONE,
+                                                 .pairs = GS_NONE,
+                                                 .atomic = GS_NONE,
+                                                 .process = thread_process[i],
+                                                 .next_of_process = *first};
+        *first = i;
+    }
     for (uint32_t i = 0; i < n_gils; i++)
         s->gils[i] =
             (struct gs_gil_state){.process = gil_process[i], .pairs = GS_NONE, .holder = GS_NONE};
@@ -144,6 +181,8 @@ static inline uint32_t gs_sequences_add(struct gs_sequences *s, enum gs_role rol
         (uint8_t)(gs_put_varint(added->tag + 1, index + GS_FIRST_SEQUENCE) - added->tag);
     if (role == GS_ROLE_THREAD) {
         s->threads[thread].own = index;
+    } else if (role == GS_ROLE_ATOMIC) {
+        s->threads[thread].atomic = index;
     } else {
         added->owner_bytes[0] = gs_put_owner(added->owner[0], added, GS_BEGIN);
         added->owner_bytes[1] = gs_put_owner(added->owner[1], added, GS_END);
@@ -163,23 +202,95 @@ static inline uint32_t gs_sequences_find(const struct gs_sequences *s, uint32_t 
     return index;
 }
 
-/* Calls close(context, pair) for each pair that `event`, one that closes slices, can concern. */
+/* How many arrows leave a notify or a release. */
+static inline uint32_t gs_flows_of(const struct gs_event *event) {
+    uint64_t woken = event->arg >> GS_SYNC_DETAIL_SHIFT;
+    if (event->kind == GS_LOCK_RELEASE)
+        return 1;
+    return woken < GS_FLOWS_MAX ? (uint32_t)woken : GS_FLOWS_MAX;
+}
+
+/* Whether a thread holds a GIL, as far as the trace has told. */
+static inline bool gs_sequences_holds(const struct gs_sequences *s, uint32_t thread) {
+    for (uint32_t i = s->threads[thread].pairs; i != GS_NONE; i = s->sequences[i].next_of_thread)
+        if (s->sequences[i].slice == GS_SLICE_HOLD)
+            return true;
+    return false;
+}
+
+/* The pair of a thread that a wakeup by another pair of the same GIL is for, if the trace shows it
+ * waiting; else GS_NONE. */
+static inline uint32_t gs_sequences_woken(const struct gs_sequences *s, uint32_t thread,
+                                          uint16_t gil) {
+    uint32_t index = gs_sequences_find(s, thread, gil);
+    return index != GS_NONE && s->sequences[index].slice == GS_SLICE_WAIT ? index : GS_NONE;
+}
+
+/* How many slices a sequence has open. */
+static inline uint32_t gs_sequence_open(const struct gs_sequences *s, uint32_t index) {
+    const struct gs_sequence *sequence = &s->sequences[index];
+    const struct gs_thread_state *thread = &s->threads[sequence->thread];
+    if (sequence->role == GS_ROLE_GIL)
+        return sequence->slice != GS_SLICE_NONE;
+    return sequence->role == GS_ROLE_THREAD ? thread->n_waits : thread->n_sections;
+}
+
+/* Begins to close them: so many END packets must follow. */
+static inline uint32_t gs_sequence_close(struct gs_sequences *s, uint32_t index) {
+    struct gs_sequence *sequence = &s->sequences[index];
+    struct gs_thread_state *thread = &s->threads[sequence->thread];
+    sequence->closing = gs_sequence_open(s, index);
+    sequence->wakeup = 0;
+    if (sequence->role == GS_ROLE_THREAD)
+        thread->n_waits = 0;
+    else if (sequence->role == GS_ROLE_ATOMIC)
+        thread->n_sections = 0;
+    return sequence->closing;
+}
+
+typedef void gs_close_call(void *context, uint32_t index);
+
+static inline void gs_sequences_close_own(struct gs_sequences *s, uint32_t thread,
+                                          gs_close_call *close, void *context) {
+    const struct gs_thread_state *its = &s->threads[thread];
+    if (its->n_waits)
+        close(context, its->own);
+    if (its->n_sections)
+        close(context, its->atomic);
+}
+
+/* Calls close(context, index) for each sequence that `event`, one that closes slices, can concern.
+ * What lies inside is called later. */
 static inline void gs_sequences_close(struct gs_sequences *s, const struct gs_event *event,
-                                      void (*close)(void *context, uint32_t pair), void *context) {
-    if (event->kind == GS_THREAD_END) {
+                                      gs_close_call *close, void *context) {
+    uint32_t process = s->threads[event->thread].process;
+    switch (event->kind) {
+    case GS_THREAD_END:
         for (uint32_t i = s->threads[event->thread].pairs; i != GS_NONE;
              i = s->sequences[i].next_of_thread)
             close(context, i);
+        gs_sequences_close_own(s, event->thread, close, context);
+        return;
+    case GS_THREAD_LOST:
+        gs_sequences_close_own(s, event->thread, close, context);
         return;
     }
-    uint32_t process = s->threads[event->thread].process;
     for (uint32_t gil = 0; gil < s->n_gils; gil++) {
         if (event->kind == GS_GIL_LOST ? gil != event->gil : s->gils[gil].process != process)
             continue;
         s->gils[gil].flow = 0;
-        for (uint32_t i = s->gils[gil].pairs; i != GS_NONE; i = s->sequences[i].next_of_gil)
+        for (uint32_t i = s->gils[gil].pairs; i != GS_NONE; i = s->sequences[i].next_of_gil) {
+            const struct gs_sequence *pair = &s->sequences[i];
+            bool waits = pair->slice == GS_SLICE_WAIT;
             close(context, i);
+            if (waits && event->kind == GS_GIL_LOST && s->threads[pair->thread].n_waits)
+                close(context, s->threads[pair->thread].own);
+        }
     }
+    if (event->kind == GS_PROCESS_END)
+        for (uint32_t i = s->first_of_process[process]; i != GS_NONE;
+             i = s->threads[i].next_of_process)
+            gs_sequences_close_own(s, i, close, context);
 }
 
 #endif

@@ -76,8 +76,8 @@ def _write(source: EventSource, sink: _Sink, progress: Callable[[int], None] | N
         thread = encoder.open_thread()
         if thread is not None:
             raise ImpossibleStory(
-                f"{source.name}: at the end thread {metadata.threads[thread].name!r} still holds "
-                "or waits for a GIL, and its process has no end"
+                f"{source.name}: at the end thread {metadata.threads[thread].name!r} still has "
+                "something open (a hold, a wait or a section), and its process has no end"
             )
     totals = Totals(events=written, clamped=source.totals.clamped)
     sink.write(layout.end(metadata, totals))

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 
 #include "story.h"
+#include "wakers.h"
 
 struct gs_story_error {
     uint32_t rule;
@@ -49,6 +50,14 @@ static void *vector_add(struct vector *v, size_t size) {
 
 enum state { OUTSIDE, WAITING, HOLDING };
 
+#define NESTING_MAX 4 /* waits for locks and conditions of one thread in one another */
+
+struct open_sync {
+    uint64_t object;
+    int64_t start_ns;
+    uint64_t interval; /* its index in sync_waits */
+};
+
 struct thread {
     int64_t time_ns;   /* of its last event */
     int64_t since_ns;  /* OUTSIDE: unused; else the begin of the open interval */
@@ -59,6 +68,15 @@ struct thread {
     uint16_t gil;
     uint8_t state;
     uint8_t started, ended;
+    bool sync_known; /* else the end of a wait may come whose begin was not seen */
+    bool depth_known;
+    uint8_t n_sync;
+    uint32_t depth, sections; /* atomic sections: depth, and how many of them are seen open */
+    uint64_t section;         /* index of the outermost */
+    int64_t section_held_ns;  /* what the thread had held when it began */
+    uint64_t resumed; /* 1 + index of the wait that was last to end; 0: something came since */
+    struct open_sync sync[NESTING_MAX];
+    uint32_t next_of_process;
 };
 
 struct gil {
@@ -82,11 +100,13 @@ struct gs_story {
     uint32_t n_processes, n_threads, n_gils;
     struct thread *threads;
     struct gil *gils;
-    uint32_t *first_gil; /* a process: head of the list of its GILs */
+    uint32_t *first_gil;    /* a process: head of the list of its GILs */
+    uint32_t *first_thread; /* and of its threads */
     struct gs_thread_stats *thread_stats;
     struct gs_gil_stats *gil_stats;
     struct gs_process_stats *process_stats;
-    struct vector holds, waits, requests, gaps;
+    struct vector holds, waits, requests, gaps, sync_waits, notifies, sections;
+    struct gs_wakers wakers; /* value: the thread */
 };
 
 static bool begin_gap(struct gs_story *s, uint16_t id, int64_t time_ns, uint64_t missing) {
@@ -137,6 +157,7 @@ static bool begin_wait(struct gs_story *s, const struct gs_event *e) {
     *wait = (struct gs_wait){
         .start_ns = e->time_ns,
         .end_ns = e->time_ns,
+        .woken_ns = GS_NEVER,
         .hold = (uint32_t)(g->holder == GS_NOBODY ? holds : holds - 1),
         .gap = g->unknown ? (uint32_t)g->gap : GS_NO_GAP,
         .thread = e->thread,
@@ -185,6 +206,9 @@ static bool begin_hold(struct gs_story *s, const struct gs_event *e) {
     s->thread_stats[e->thread].holds++;
     if (!s->keep)
         return true;
+    if (t->resumed)
+        ((struct gs_sync_wait *)s->sync_waits.data)[t->resumed - 1].running_ns = e->time_ns;
+    t->resumed = 0;
     t->interval = s->holds.n;
     struct gs_hold *hold = vector_add(&s->holds, sizeof *hold);
     if (!hold)
@@ -217,12 +241,15 @@ static void end_hold(struct gs_story *s, uint32_t thread, int64_t time_ns, enum 
     }
 }
 
+#include "sync_intervals.h"
+
 /* Ends what a thread has open. A thread's end may bear a time before the last event of its GIL
  * (they are ordered apart); the interval ends no earlier than that event. */
 static void close_thread(struct gs_story *s, uint32_t thread, int64_t time_ns, enum gs_ending how) {
     struct thread *t = &s->threads[thread];
     if (t->state == OUTSIDE)
         return;
+    close_sync(s, thread, time_ns, how); /* what lies inside a wait for the GIL */
     struct gil *g = &s->gils[t->gil];
     int64_t last_ns = time_ns > g->time_ns ? time_ns : g->time_ns;
     g->time_ns = last_ns;

@@ -5,7 +5,9 @@
  *
  * Invariants, per GIL: at most one holder; its holds do not overlap and ascend; a thread is in its
  * list of waiters exactly while it has an open wait on it. Per thread: it is outside, or it waits
- * for one GIL, or it holds one.
+ * for one GIL, or it holds one. It waits for locks and conditions outside of any GIL, or inside a
+ * wait for one, never while it holds one; such waits end in the reverse order of their begins.
+ * Atomic sections nest, and are bound to nothing else.
  *
  * What is not known: a GIL begins unknown, and so do its threads on it; gil.lost makes it unknown
  * again by opening a new *epoch*. A thread is known on a GIL when its last event there is of the
@@ -44,6 +46,13 @@ enum gs_rule {
     GS_IS_OUTSIDE = 17,
     GS_LEFT_OPEN = 18,
     GS_NO_SUCH_TIME = 19, /* negative; what is left cannot overflow a sum of one thread */
+    GS_WAITS_FOR_SYNC = 20,
+    GS_OTHER_SYNC = 21,
+    GS_NO_SYNC = 22,
+    GS_TOO_DEEP = 23,
+    GS_NO_SUCH_ARGUMENT = 24,
+    GS_OTHER_DEPTH = 25,
+    GS_WAKES_NO_WAITER = 26,
 };
 
 /* ---- The rules ---------------------------------------------------------------------------- */
@@ -55,6 +64,8 @@ static int refuse(struct gs_story *s, enum gs_rule rule, const struct gs_event *
 }
 
 #define REFUSE(rule, other, gil) return refuse(s, rule, e, other, gil, 0)
+
+#include "sync_rules.h"
 
 static int take_gil_event(struct gs_story *s, const struct gs_event *e) {
     if (e->gil >= s->n_gils)
@@ -87,7 +98,10 @@ static int take_gil_event(struct gs_story *s, const struct gs_event *e) {
     if (mine->gil == GS_NO_GIL)
         mine->gil = e->gil;
     if (e->kind == GS_GIL_WAKEUP)
-        return 0;
+        return take_wakeup(s, e);
+    if (t->n_sync && e->kind != GS_GIL_REQUEST)
+        REFUSE(GS_WAITS_FOR_SYNC, GS_NOBODY, e->gil);
+    t->sync_known = true;
     if (e->arg > s->gil_stats[e->gil].max_waiters)
         s->gil_stats[e->gil].max_waiters = e->arg;
 
@@ -159,7 +173,13 @@ static int take_life_event(struct gs_story *s, const struct gs_event *e) {
         if (t->started)
             REFUSE(GS_THREAD_BEGAN, GS_NOBODY, GS_NO_GIL);
         break;
+    case GS_THREAD_LOST:
+        if (e->arg == 0)
+            REFUSE(GS_NO_SUCH_ARGUMENT, GS_NOBODY, GS_NO_GIL);
+        close_own(s, e->thread, e->time_ns, GS_ENDED_LOST);
+        break;
     case GS_THREAD_END:
+        close_own(s, e->thread, e->time_ns, GS_END);
         close_thread(s, e->thread, e->time_ns, GS_END);
         t->ended = true;
         break;
@@ -169,21 +189,13 @@ static int take_life_event(struct gs_story *s, const struct gs_event *e) {
         process->started = 1;
         break;
     case GS_PROCESS_END:
+        for (uint32_t id = s->first_thread[t->process]; id != GS_NOBODY;
+             id = s->threads[id].next_of_process)
+            close_own(s, id, e->time_ns, GS_END);
         for (uint32_t id = s->first_gil[t->process]; id != GS_NOBODY; id = s->gils[id].next)
             close_gil(s, (uint16_t)id, e->time_ns, GS_END);
         process->ended = 1;
         process->unclean = e->arg != 0;
-        break;
-    case GS_LOCK_WAIT:
-    case GS_LOCK_ACQUIRE:
-    case GS_LOCK_RELEASE:
-    case GS_COND_WAIT:
-    case GS_COND_WAKE:
-    case GS_COND_NOTIFY:
-    case GS_THREAD_LOST:
-    case GS_ATOMIC_ENTER:
-    case GS_ATOMIC_EXIT:
-    case GS_ATOMIC_DEFERRED:
         break;
     default:
         REFUSE(GS_NO_SUCH_KIND, GS_NOBODY, GS_NO_GIL);
@@ -214,8 +226,15 @@ static int take(struct gs_story *s, const struct gs_event *e) {
         process->first_ns = e->time_ns;
     if (e->time_ns > process->last_ns)
         process->last_ns = e->time_ns;
-    int refused = e->kind >= GS_GIL_WAIT && e->kind <= GS_GIL_WAKEUP ? take_gil_event(s, e)
-                                                                     : take_life_event(s, e);
+    int refused;
+    if (e->kind >= GS_GIL_WAIT && e->kind <= GS_GIL_WAKEUP)
+        refused = take_gil_event(s, e);
+    else if (e->kind >= GS_LOCK_WAIT && e->kind <= GS_COND_NOTIFY)
+        refused = take_sync_event(s, e);
+    else if (e->kind >= GS_ATOMIC_ENTER && e->kind <= GS_ATOMIC_DEFERRED)
+        refused = take_atomic_event(s, e);
+    else
+        refused = take_life_event(s, e);
     if (refused || !own)
         return refused;
     t->started = true;
@@ -232,13 +251,15 @@ static int take(struct gs_story *s, const struct gs_event *e) {
 GS_EXPORT void gs_story_free(struct gs_story *s) {
     if (!s)
         return;
-    struct vector *vectors[] = {&s->holds, &s->waits, &s->requests, &s->gaps};
+    struct vector *vectors[] = {&s->holds,      &s->waits,    &s->requests, &s->gaps,
+                                &s->sync_waits, &s->notifies, &s->sections};
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++)
         if (vectors[i]->data)
             munmap(vectors[i]->data, vectors[i]->bytes);
     free(s->threads);
     free(s->gils);
     free(s->first_gil);
+    free(s->first_thread);
     free(s->thread_stats);
     free(s->gil_stats);
     free(s->process_stats);
@@ -260,13 +281,14 @@ GS_EXPORT struct gs_story *gs_story_new(uint32_t n_processes, uint32_t n_threads
     s->threads = calloc((size_t)n_threads + 1, sizeof *s->threads);
     s->gils = calloc((size_t)n_gils + 1, sizeof *s->gils);
     s->first_gil = calloc((size_t)n_processes + 1, sizeof *s->first_gil);
+    s->first_thread = calloc((size_t)n_processes + 1, sizeof *s->first_thread);
     s->thread_stats = calloc((size_t)n_threads + 1, sizeof *s->thread_stats);
     s->gil_stats = calloc((size_t)n_gils + 1, sizeof *s->gil_stats);
     s->process_stats = calloc((size_t)n_processes + 1, sizeof *s->process_stats);
-    bool good = s->threads && s->gils && s->first_gil && s->thread_stats && s->gil_stats &&
-                s->process_stats && n_gils <= GS_NO_GIL;
+    bool good = s->threads && s->gils && s->first_gil && s->first_thread && s->thread_stats &&
+                s->gil_stats && s->process_stats && n_gils <= GS_NO_GIL;
     for (uint32_t i = 0; good && i < n_processes; i++) {
-        s->first_gil[i] = GS_NOBODY;
+        s->first_gil[i] = s->first_thread[i] = GS_NOBODY;
         s->process_stats[i].first_ns = INT64_MAX;
         s->process_stats[i].last_ns = INT64_MIN;
     }
@@ -277,6 +299,10 @@ GS_EXPORT struct gs_story *gs_story_new(uint32_t n_processes, uint32_t n_threads
         s->thread_stats[i].first_ns = INT64_MAX;
         s->thread_stats[i].last_ns = INT64_MIN;
         good = thread_process[i] < n_processes;
+        if (!good)
+            break;
+        s->threads[i].next_of_process = s->first_thread[thread_process[i]];
+        s->first_thread[thread_process[i]] = i;
     }
     for (uint32_t i = n_gils; good && i-- > 0;) {
         struct gil *g = &s->gils[i];
@@ -306,13 +332,18 @@ GS_EXPORT uint64_t gs_story_feed(struct gs_story *s, const struct gs_event *even
 
 /* To be called behind the last event: 0, or -1 where something was left open. */
 GS_EXPORT int gs_story_finish(struct gs_story *s) {
-    for (uint32_t i = 0; i < s->n_threads && s->error.rule == GS_POSSIBLE; i++)
-        if (s->threads[i].state != OUTSIDE) {
-            s->error.rule = GS_LEFT_OPEN;
-            s->error.thread = s->error.other = i;
-            s->error.gil = s->threads[i].gil;
-            s->error.event.kind = s->threads[i].state == HOLDING ? GS_GIL_ACQUIRE : GS_GIL_WAIT;
-        }
+    for (uint32_t i = 0; i < s->n_threads && s->error.rule == GS_POSSIBLE; i++) {
+        const struct thread *t = &s->threads[i];
+        if (t->state == OUTSIDE && !t->n_sync && !t->sections)
+            continue;
+        s->error.rule = GS_LEFT_OPEN;
+        s->error.thread = s->error.other = i;
+        s->error.gil = t->gil;
+        s->error.event.kind = t->state == HOLDING   ? GS_GIL_ACQUIRE
+                              : t->state == WAITING ? GS_GIL_WAIT
+                              : t->n_sync           ? GS_LOCK_WAIT
+                                                    : GS_ATOMIC_ENTER;
+    }
     for (uint32_t i = 0; i < s->n_gils; i++)
         end_gap(s, &s->gils[i], s->gils[i].time_ns);
     return s->error.rule == GS_POSSIBLE ? 0 : -1;
@@ -322,29 +353,33 @@ GS_EXPORT const struct gs_story_error *gs_story_error(const struct gs_story *s) 
     return &s->error;
 }
 
-/* The arrays, by number: 0 holds, 1 waits, 2 requests, 3 gaps, 4 stats of threads, 5 of GILs,
- * 6 of processes. They stand until gs_story_free. Returns the number of rows; `size` gets theirs
- * in bytes. */
+/* The arrays, by number: holds, waits, requests, gaps, waits for locks and conditions, notifies,
+ * atomic sections; then stats of threads, of GILs, of processes. They stand until gs_story_free.
+ * Returns the number of rows; `size` gets theirs in bytes. */
 GS_EXPORT uint64_t gs_story_rows(const struct gs_story *s, uint32_t which, const void **data,
                                  uint32_t *size) {
-    const struct vector *vectors[] = {&s->holds, &s->waits, &s->requests, &s->gaps};
-    static const uint32_t sizes[] = {sizeof(struct gs_hold),         sizeof(struct gs_wait),
-                                     sizeof(struct gs_request),      sizeof(struct gs_gap),
-                                     sizeof(struct gs_thread_stats), sizeof(struct gs_gil_stats),
-                                     sizeof(struct gs_process_stats)};
-    *size = which < sizeof sizes / sizeof *sizes ? sizes[which] : 0;
-    switch (which) {
-    case 4:
-        *data = s->thread_stats;
-        return s->n_threads;
-    case 5:
-        *data = s->gil_stats;
-        return s->n_gils;
-    case 6:
-        *data = s->process_stats;
-        return s->n_processes;
-    default:
-        *data = which < 4 ? vectors[which]->data : NULL;
-        return which < 4 ? vectors[which]->n : 0;
+    const struct {
+        const void *data;
+        uint64_t n;
+        uint32_t size;
+    } arrays[] = {
+        {s->holds.data, s->holds.n, sizeof(struct gs_hold)},
+        {s->waits.data, s->waits.n, sizeof(struct gs_wait)},
+        {s->requests.data, s->requests.n, sizeof(struct gs_request)},
+        {s->gaps.data, s->gaps.n, sizeof(struct gs_gap)},
+        {s->sync_waits.data, s->sync_waits.n, sizeof(struct gs_sync_wait)},
+        {s->notifies.data, s->notifies.n, sizeof(struct gs_notify)},
+        {s->sections.data, s->sections.n, sizeof(struct gs_section)},
+        {s->thread_stats, s->n_threads, sizeof(struct gs_thread_stats)},
+        {s->gil_stats, s->n_gils, sizeof(struct gs_gil_stats)},
+        {s->process_stats, s->n_processes, sizeof(struct gs_process_stats)},
+    };
+    if (which >= sizeof arrays / sizeof *arrays) {
+        *size = 0;
+        *data = NULL;
+        return 0;
     }
+    *data = arrays[which].data;
+    *size = arrays[which].size;
+    return arrays[which].n;
 }

@@ -11,9 +11,11 @@ enum gs_ending {
     GS_OPEN = 0,
     GS_RELEASED = 1,   /* holds: gil.release */
     GS_YIELDED = 2,    /* holds: gil.yield */
-    GS_ACQUIRED = 3,   /* waits: the thread got the GIL */
+    GS_ACQUIRED = 3,   /* waits: the thread got the GIL, the lock, or was notified */
     GS_END = 4,        /* the thread or its process was over */
     GS_ENDED_LOST = 5, /* records were lost: it lasted at least this long */
+    GS_TIMED_OUT = 6,  /* waits for locks and conditions: given up */
+    GS_EXITED = 7,     /* atomic sections */
 };
 
 enum { GS_HOLD_WAITED = 1, GS_HOLD_REQUESTED = 2 }; /* gs_hold.flags */
@@ -35,6 +37,7 @@ static_assert(sizeof(struct gs_hold) == 24, "24 bytes");
  * which it began, or GS_NO_GAP. */
 struct gs_wait {
     int64_t start_ns, end_ns;
+    int64_t woken_ns; /* the last gil.wakeup that named it, or GS_NEVER */
     uint32_t hold;
     uint32_t gap;
     uint32_t thread;
@@ -42,9 +45,10 @@ struct gs_wait {
     uint8_t ending; /* enum gs_ending */
     uint8_t cpu;    /* 1: a `cpu` wait, 0: an `io` wait */
 };
-static_assert(sizeof(struct gs_wait) == 32, "32 bytes");
+static_assert(sizeof(struct gs_wait) == 40, "40 bytes");
 
 #define GS_NOBODY UINT32_MAX
+#define GS_NEVER  INT64_MIN
 
 struct gs_request {
     int64_t time_ns;
@@ -64,6 +68,39 @@ struct gs_gap {
     uint16_t pad;
 };
 static_assert(sizeof(struct gs_gap) == 24, "24 bytes");
+
+/* A wait for a lock or a condition, in the order of their begins. */
+struct gs_sync_wait {
+    int64_t start_ns, end_ns;
+    int64_t woken_ns;   /* the release or notify that ended it, or GS_NEVER: not known */
+    int64_t running_ns; /* when its thread next had a GIL, or GS_NEVER: nothing else came before */
+    uint64_t object;    /* gs_sync_object: address, kind, and bit 63: a condition */
+    uint32_t thread;
+    uint32_t waker;  /* GS_NOBODY: not known */
+    uint32_t ending; /* enum gs_ending */
+    uint32_t pad;
+};
+static_assert(sizeof(struct gs_sync_wait) == 56, "56 bytes");
+
+/* A release or a notify. */
+struct gs_notify {
+    int64_t time_ns;
+    uint64_t object;
+    uint32_t thread;
+    uint32_t woken;
+};
+static_assert(sizeof(struct gs_notify) == 24, "24 bytes");
+
+/* An outermost atomic section, as far as it was seen. */
+struct gs_section {
+    int64_t start_ns, end_ns;
+    int64_t held_ns; /* of the GIL meanwhile: it may block inside */
+    uint32_t thread;
+    uint32_t deferred; /* yields that it held back */
+    uint32_t ending;   /* enum gs_ending */
+    uint32_t pad;
+};
+static_assert(sizeof(struct gs_section) == 40, "40 bytes");
 
 /* first_ns and last_ns are of its events; first_ns > last_ns: it has none. */
 struct gs_thread_stats {

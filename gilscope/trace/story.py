@@ -34,6 +34,7 @@ WAIT_DTYPE = np.dtype(
     [
         ("start_ns", "<i8"),
         ("end_ns", "<i8"),
+        ("woken_ns", "<i8"),  # the last gil.wakeup that named it, or NEVER
         ("hold", "<u4"),  # which of its GIL's holds it began under, or the next one
         ("gap", "<u4"),  # index of the gap it began in, or NO_GAP
         ("thread", "<u4"),
@@ -58,6 +59,38 @@ GAP_DTYPE = np.dtype(
         ("missing", "<u4"),  # lost records; 0: the GIL's beginning
         ("gil", "<u2"),
         ("pad", "<u2"),
+    ]
+)
+SYNC_WAIT_DTYPE = np.dtype(
+    [
+        ("start_ns", "<i8"),
+        ("end_ns", "<i8"),
+        ("woken_ns", "<i8"),  # the release or notify that ended it, or NEVER: not known
+        ("running_ns", "<i8"),  # when its thread next had a GIL; NEVER: something else came before
+        ("object", "<u8"),  # address, SyncKind, and OF_CONDITION
+        ("thread", "<u4"),
+        ("waker", "<u4"),  # the thread that woke it, NOBODY: not known
+        ("ending", "<u4"),
+        ("pad", "<u4"),
+    ]
+)
+NOTIFY_DTYPE = np.dtype(
+    [
+        ("time_ns", "<i8"),
+        ("object", "<u8"),
+        ("thread", "<u4"),
+        ("woken", "<u4"),  # how many; a lock's release counts as 1
+    ]
+)
+SECTION_DTYPE = np.dtype(
+    [
+        ("start_ns", "<i8"),
+        ("end_ns", "<i8"),
+        ("held_ns", "<i8"),  # of the GIL meanwhile: it may block inside
+        ("thread", "<u4"),
+        ("deferred", "<u4"),  # yields that it held back
+        ("ending", "<u4"),
+        ("pad", "<u4"),
     ]
 )
 _LIFE = [("first_ns", "<i8"), ("last_ns", "<i8")]
@@ -94,6 +127,8 @@ PROCESS_STATS_DTYPE = np.dtype(
     [*_LIFE, ("started", "<u4"), ("ended", "<u4"), ("unclean", "<u4"), ("pad", "<u4")]
 )
 NO_GAP = 0xFFFFFFFF
+NEVER = -(1 << 63)
+OF_CONDITION = 1 << 63  # in `object`; else it is a lock
 NOBODY = 0xFFFFFFFF
 HOLD_WAITED = 1
 HOLD_REQUESTED = 2
@@ -103,11 +138,25 @@ _ARRAYS = (
     WAIT_DTYPE,
     REQUEST_DTYPE,
     GAP_DTYPE,
+    SYNC_WAIT_DTYPE,
+    NOTIFY_DTYPE,
+    SECTION_DTYPE,
     THREAD_STATS_DTYPE,
     GIL_STATS_DTYPE,
     PROCESS_STATS_DTYPE,
 )
-HOLDS, WAITS, REQUESTS, GAPS, THREAD_STATS, GIL_STATS, PROCESS_STATS = range(len(_ARRAYS))
+(
+    HOLDS,
+    WAITS,
+    REQUESTS,
+    GAPS,
+    SYNC_WAITS,
+    NOTIFIES,
+    SECTIONS,
+    THREAD_STATS,
+    GIL_STATS,
+    PROCESS_STATS,
+) = range(len(_ARRAYS))
 
 _OUT_OF_MEMORY = 1
 _LEFT_OPEN = 18
@@ -130,6 +179,19 @@ _WORDS = {
     16: "while GIL {gil} is free",
     17: "while it is outside GIL {gil}",
     19: "at {time} ns, which is no time",
+    20: "while it waits for a lock or a condition",
+    21: "while it waits for another lock or condition",
+    22: "though it does not wait for a lock or a condition",
+    23: "inside of too many other waits",
+    24: "with the argument {arg:#x}, which is none",
+    25: "of depth {arg} in an atomic section of depth {before}",
+    26: "for {other}, which does not wait for GIL {gil}",
+}
+_LEFT = {
+    EventKind.GIL_ACQUIRE: "holds GIL {gil}",
+    EventKind.GIL_WAIT: "waits for GIL {gil}",
+    EventKind.LOCK_WAIT: "waits for a lock or a condition",
+    EventKind.ATOMIC_ENTER: "is in an atomic section",
 }
 
 
@@ -201,11 +263,9 @@ class Story:
         if error.rule == _OUT_OF_MEMORY:
             return MemoryError(f"{source.name}: no memory for its intervals")
         if error.rule == _LEFT_OPEN:
-            doing = "waits for" if error.kind == EventKind.GIL_WAIT else "holds"
+            doing = _LEFT[EventKind(error.kind)].format(gil=error.gil)
             who = _thread(metadata, error.thread)
-            return ImpossibleStory(
-                f"{source.name}: ends while thread {who} still {doing} GIL {error.gil}"
-            )
+            return ImpossibleStory(f"{source.name}: ends while thread {who} still {doing}")
         kinds = {int(kind): kind.label for kind in EventKind}
         words = _WORDS[error.rule].format(
             other=_thread(metadata, error.other),
@@ -213,6 +273,7 @@ class Story:
             kind=error.kind,
             time=error.time_ns,
             before=error.before_ns,
+            arg=error.arg,
         )
         event = kinds.get(error.kind, "event")
         if error.event_gil not in (error.gil, NO_GIL):

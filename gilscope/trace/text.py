@@ -33,6 +33,7 @@ TEXT_VERSION = 1
 _SLICE = 4096
 _LOST, _WAIT, _ACQUIRE = map(int, (EventKind.GIL_LOST, EventKind.GIL_WAIT, EventKind.GIL_ACQUIRE))
 _WAKEUP, _NOTIFY = int(EventKind.GIL_WAKEUP), int(EventKind.COND_NOTIFY)
+_THREAD_LOST = int(EventKind.THREAD_LOST)
 _ATOMIC = range(EventKind.ATOMIC_ENTER, EventKind.ATOMIC_DEFERRED + 1)
 _SYNC_KINDS = {int(kind): kind.label for kind in SyncKind}
 _LABELS = {int(kind): kind.label for kind in EventKind}
@@ -95,6 +96,8 @@ def _line(name: str, time_ns: int, arg: int, gil: int, kind: int, flags: int) ->
         return f"{text} gil={gil}{f' thread={arg - 1}' if arg else ''}\n"
     if kind in SYNC_EVENTS:
         return f"{text}{_sync(kind, arg)}\n"
+    if kind == _THREAD_LOST:
+        return f"{text} missing={arg}\n"
     if kind in _ATOMIC:
         return f"{text} depth={arg}\n"
     if gil != NO_GIL:

@@ -91,15 +91,17 @@ static void damage(struct gs_event *events, uint32_t n, uint64_t *dice) {
 }
 
 static void fold(const struct gs_story *s, int print) {
-    const void *rows[7];
-    uint64_t n[7];
+    const void *rows[8];
+    uint64_t n[8];
     uint32_t size;
-    for (uint32_t i = 0; i < 7; i++)
+    for (uint32_t i = 0; i < 8; i++)
         n[i] = gs_story_rows(s, i, &rows[i], &size);
     const struct gs_hold *holds = rows[0];
     const struct gs_wait *waits = rows[1];
-    const struct gs_thread_stats *threads = rows[4];
-    uint32_t n_threads = (uint32_t)n[4], n_gils = (uint32_t)n[5];
+    const void *rows_of_gils;
+    const struct gs_thread_stats *threads = rows[7];
+    uint32_t n_threads = (uint32_t)n[7];
+    uint32_t n_gils = (uint32_t)gs_story_rows(s, 8, &rows_of_gils, &size);
     struct gs_distribution *out = need(5 * ((size_t)n_threads + 1), sizeof *out);
     uint32_t *first = need(n_threads, sizeof *first), *order = need(n[1], sizeof *order);
     uint32_t *hold_first = need(n_gils, sizeof *first), *hold_order = need(n[0], sizeof *order);
@@ -110,7 +112,7 @@ static void fold(const struct gs_story *s, int print) {
                               out + 3 * n_threads))
         abort();
     gs_group_waits(waits, (uint32_t)n[1], threads, n_threads, first, order);
-    gs_group_holds(holds, (uint32_t)n[0], rows[5], n_gils, hold_first, hold_order);
+    gs_group_holds(holds, (uint32_t)n[0], rows_of_gils, n_gils, hold_first, hold_order);
     if (gs_stretches_of(holds, n[0], waits, first, order, n_threads, n_gils, 2000000, 100000,
                         stretches))
         abort();

@@ -38,18 +38,26 @@ static uint32_t dice(uint32_t sides) {
 
 static struct gs_event random_event(int64_t time_ns) {
     static const uint8_t kinds[] = {
-        GS_GIL_WAIT,    GS_GIL_WAIT,    GS_GIL_ACQUIRE,  GS_GIL_ACQUIRE,   GS_GIL_ACQUIRE,
-        GS_GIL_RELEASE, GS_GIL_RELEASE, GS_GIL_YIELD,    GS_GIL_YIELD,     GS_GIL_REQUEST,
-        GS_GIL_LOST,    GS_THREAD_END,  GS_THREAD_START, GS_PROCESS_START, GS_PROCESS_END,
+        GS_GIL_WAIT,     GS_GIL_WAIT,     GS_GIL_ACQUIRE,  GS_GIL_ACQUIRE,     GS_GIL_ACQUIRE,
+        GS_GIL_RELEASE,  GS_GIL_RELEASE,  GS_GIL_YIELD,    GS_GIL_YIELD,       GS_GIL_REQUEST,
+        GS_GIL_LOST,     GS_THREAD_END,   GS_THREAD_START, GS_PROCESS_START,   GS_PROCESS_END,
+        GS_GIL_WAKEUP,   GS_GIL_WAKEUP,   GS_LOCK_WAIT,    GS_LOCK_WAIT,       GS_LOCK_ACQUIRE,
+        GS_LOCK_ACQUIRE, GS_LOCK_RELEASE, GS_COND_WAIT,    GS_COND_WAIT,       GS_COND_WAKE,
+        GS_COND_WAKE,    GS_COND_NOTIFY,  GS_COND_NOTIFY,  GS_THREAD_LOST,     GS_ATOMIC_ENTER,
+        GS_ATOMIC_ENTER, GS_ATOMIC_EXIT,  GS_ATOMIC_EXIT,  GS_ATOMIC_DEFERRED,
     };
     struct gs_event event = {.time_ns = time_ns,
                              .arg = dice(4) ? dice(4) : dice(4096),
                              .thread = dice(THREADS),
                              .gil = (uint16_t)dice(GILS),
                              .kind = kinds[dice(sizeof kinds)]};
-    if (event.kind >= GS_THREAD_START) {
+    if (event.kind > GS_GIL_WAKEUP) {
         event.gil = GS_NO_GIL;
-        event.arg = event.kind == GS_PROCESS_END ? dice(2) : 0;
+        if (event.kind <= GS_COND_NOTIFY) /* few objects, so that ends find their begins */
+            event.arg = (dice(8) ? 0 : dice(7)) | (uint64_t)(1 + dice(2)) << (dice(8) ? 40 : 4) |
+                        (dice(3) ? 0 : (uint64_t)dice(dice(2) ? 2 : 7)) << GS_SYNC_DETAIL_SHIFT;
+        else if (event.kind >= GS_THREAD_START && event.kind <= GS_PROCESS_END)
+            event.arg = event.kind == GS_PROCESS_END ? dice(2) : 0;
     } else if (event.kind == GS_GIL_WAIT || event.kind == GS_GIL_ACQUIRE) {
         event.flags = (uint8_t)dice(2);
     }

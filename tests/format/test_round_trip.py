@@ -17,11 +17,20 @@ from support.stories import MemorySource, StoryBuilder, possible_stories, rolled
 
 from gilscope.benchmarks.synthetic import SyntheticSource
 from gilscope.perfetto import layout
-from gilscope.perfetto.codec import interned_names
+from gilscope.perfetto.codec import InternedTable, interned_names
 from gilscope.perfetto.reader import TraceFile, open_trace
 from gilscope.perfetto.writer import write_trace
-from gilscope.trace.schema import NO_GIL, EventKind, EventSource, Metadata, Policy, Totals
+from gilscope.trace.schema import (
+    NO_GIL,
+    EventKind,
+    EventSource,
+    Metadata,
+    Policy,
+    SyncKind,
+    Totals,
+)
 from gilscope.trace.story import checked
+from gilscope.trace.text import lines
 
 K = EventKind
 
@@ -55,6 +64,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(source=possible_stories())
 def test_possible_stories_come_back(source: MemorySource, folder: Path) -> None:
     check_round_trip(source, folder)
+
+
+def test_locks_conditions_and_atomic_sections_come_back(root: Path, tmp_path: Path) -> None:
+    story = (root / "tests/golden/stories/conditions.story").read_text(encoding="utf-8")
+    trace = check_round_trip(told(story), tmp_path)
+    assert "".join(lines(trace)) == "".join(lines(told(story)))
 
 
 @settings(max_examples=40, deadline=None)
@@ -374,7 +389,7 @@ def meant(source: MemorySource) -> tuple[list[Shown], int]:
 
 def test_the_names_of_the_format_stand() -> None:
     """They are in files that users keep, and their hash is the colour of a slice."""
-    assert list(interned_names(False).values()) == [
+    assert list(interned_names(InternedTable.NAMES).values()) == [
         "holds GIL",
         "waiting for GIL",
         "forced yield",
@@ -386,5 +401,31 @@ def test_the_names_of_the_format_stand() -> None:
         "process start",
         "process end",
         "process end, unclean",
+        "GIL wakeup",
+        "waiting for lock",
+        "waiting for condition",
+        "woken",
+        "lock acquire",
+        "condition wake",
+        "lock release",
+        "condition notify",
+        "atomic section",
+        "atomic exit",
+        "deferred yield",
+        "events lost",
     ]
-    assert list(interned_names(True).values()) == ["io", "cpu", "waited"]
+    sorts = [kind.label for kind in SyncKind if kind]
+    assert list(interned_names(InternedTable.CATEGORIES).values()) == [
+        "io",
+        "cpu",
+        "waited",
+        *sorts,
+    ]
+    assert list(interned_names(InternedTable.ANNOTATIONS).values()) == [
+        "count",
+        "object",
+        "woken",
+        "timed_out",
+        "thread",
+        "depth",
+    ]

@@ -46,6 +46,28 @@ backwards on one thread | 5 b thread.start; 4 b thread.end
 hold left open | 1 a gil.acquire; end
 wait left open | 1 a gil.acquire; 2 b gil.wait io; end
 GIL of another process | 1 c gil.acquire gil=0 process=1
+wait for a lock while holding | 1 a gil.acquire; 2 a lock.wait native object=0x10
+wait for a condition while holding | 1 a gil.acquire; 2 a cond.wait native object=0x10
+wait for the GIL while waiting for a lock | 1 a lock.wait native object=0x10; 2 a gil.wait io
+acquire while waiting for a condition | 1 a gil.wait io; 2 a cond.wait gil; 3 a gil.acquire waited
+end of another wait | 1 a lock.wait native object=0x10; 2 a lock.acquire native object=0x20
+end of a wait of another kind | 1 a lock.wait native; 2 a lock.acquire pymutex
+end of a wait for a condition | 1 a lock.wait native object=0x10; 2 a cond.wake native object=0x10
+end of no wait | 1 a gil.acquire; 2 a gil.release; 3 a lock.acquire native object=0x10
+waits too deep | 1 a lock.wait; 1 a lock.wait; 1 a lock.wait; 1 a lock.wait; 1 a lock.wait
+wait with a detail | 1 a lock.wait woken=1
+lock of no kind | 1 a lock.release object=0xf
+gap of no records | 1 a thread.lost
+atomic section of no depth | 1 a atomic.enter
+enters too deep | 1 a atomic.enter depth=1; 2 a atomic.enter depth=3
+exits another section | 1 a atomic.enter depth=1; 2 a atomic.exit depth=2
+exits twice | 1 a atomic.enter depth=1; 2 a atomic.exit depth=1; 3 a atomic.exit depth=1
+defers at another depth | 1 a atomic.enter depth=1; 2 a atomic.deferred depth=2
+wakes one that does not wait | 1 b gil.acquire; 2 b gil.release; 3 a gil.wakeup to=b
+wakes nobody's number | 1 a gil.wakeup arg=99
+wakes another process's thread | 1 c thread.start process=1; 2 a gil.wakeup to=c
+wait for a lock left open | 1 a lock.wait; end
+atomic section left open | 1 a atomic.enter depth=1; end
 """
 PROLOGUE = "0 a process.start\n0 a gil.lost gil=0 arg=1\n0 a gil.lost gil=1 arg=1\n"
 

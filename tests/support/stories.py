@@ -21,10 +21,13 @@ from gilscope.trace.schema import (
     FLAG_CPU,
     FLAG_WAITED,
     NO_GIL,
+    SYNC_DETAIL_SHIFT,
+    SYNC_EVENTS,
     EventKind,
     Gil,
     Metadata,
     Process,
+    SyncKind,
     Thread,
     Totals,
 )
@@ -148,12 +151,21 @@ class StoryBuilder:
         )
 
 
+def sync_argument(words: Sequence[str], options: dict[str, str]) -> int:
+    """The argument of an event of locks and conditions from its words."""
+    sorts = {kind.label: kind for kind in SyncKind}
+    sort = next((sorts[word] for word in words if word in sorts), SyncKind.UNKNOWN)
+    detail = int(options.get("woken", "timed-out" in words))
+    return detail << SYNC_DETAIL_SHIFT | int(options.get("object", "0"), 0) | sort
+
+
 def told(text: str, **fields: object) -> MemorySource:
     """A story of one process and (mostly) one GIL, written as lines `time thread event [words]`.
 
     A name may hold escapes: `a\\tb`. Words: `io`, `cpu`, `waited`, `gil=N`, `arg=N`, `process=N`
-    (on a thread's first line). Threads, GILs and processes come to be where they are first named.
-    Blank lines and # comments are free.
+    (on a thread's first line); of locks and conditions `native` or another SyncKind, `object=0x…`,
+    `woken=N`, `timed-out`; of atomic sections `depth=N`; of a wakeup `to=NAME`. Threads, GILs and
+    processes come to be where they are first named. Blank lines and # comments are free.
     """
     builder = StoryBuilder()
     threads: dict[str, int] = {}
@@ -174,7 +186,11 @@ def told(text: str, **fields: object) -> MemorySource:
         while gil != NO_GIL and len(builder.gils) <= gil:
             builder.gil(builder.threads[threads[name]].process)
         flags = int("cpu" in rest or "waited" in rest)
-        arg = int(options.get("arg", 0))
+        arg = int(options.get("arg", options.get("depth", 0)))
+        if kind in SYNC_EVENTS:
+            arg = sync_argument(rest, options)
+        elif "to" in options:
+            arg = 1 + threads[options["to"]]
         builder.event(int(time.replace("_", "")), kind, threads[name], gil, arg=arg, flags=flags)
     return builder.source(**fields)  # type: ignore[arg-type]
 
