@@ -58,13 +58,19 @@ bench: setup ## what the probe costs, and how fast traces are written and read
 # ---- checks -------------------------------------------------------------------------------------
 
 .PHONY: test
-test: lint system-tools ## everything: lint and all tests (one builds with -Werror)
+test: lint system-tools plus ## everything: lint and all tests (one builds with -Werror)
 	$(BIN)/python -m pytest -q --ignore=tests/software -m alone || test $$? = 5 # 5: no test is marked so
 	$(BIN)/python -m pytest -q --ignore=tests/software -n $(JOBS) -m 'not alone'
 
+.PHONY: plus
+plus: setup system-tools ## build Python Plus, once; it is kept where users have theirs
+	$(BIN)/gilscope interpreter build
+
 .PHONY: test-cpython
-test-cpython: setup ## CPython's own tests (3.11 and 3.13), recorded and not: prints what differs; an hour
+test-cpython: plus ## CPython's own tests, recorded and not, and its whole suite in Python Plus; hours
+	$(BIN)/gilscope interpreter build --variant stock
 	cd tests && $(CURDIR)/$(BIN)/python -m cpython.compare $(TESTS)
+	cd tests && $(CURDIR)/$(BIN)/python -m cpython.suite --keep ../build/suite --table ../docs/results/cpython-plus.md $(TESTS)
 
 .PHONY: test-newer
 test-newer: setup ## the end-to-end tests on CPython 3.14 and 3.15, from Debian's development suite
@@ -89,12 +95,20 @@ lint: setup ## ruff, mypy --strict, clang-format
 # Debian's names; each command is looked for first.
 TOOLS := chromium:chromium chromedriver:chromium-driver ab:apache2-utils node:nodejs g++:g++ musl-gcc:musl-tools
 
+# What CPython's modules are built on.
+HEADERS := openssl/ssl.h:libssl-dev zlib.h:zlib1g-dev ffi.h:libffi-dev bzlib.h:libbz2-dev \
+	lzma.h:liblzma-dev sqlite3.h:libsqlite3-dev readline/readline.h:libreadline-dev \
+	ncurses.h:libncurses-dev uuid/uuid.h:uuid-dev
+
 .PHONY: system-tools
 system-tools:
 	@missing=; for tool in $(TOOLS); do \
 	    command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool#*:}"; \
 	done; \
 	printf '#include <stdio.h>\nint main(void) { return 0; }' | gcc -m32 -xc -o /dev/null - 2>/dev/null || missing="$$missing gcc-multilib"; \
+	for header in $(HEADERS); do \
+	    test -e /usr/include/$${header%%:*} || test -e /usr/include/$$(gcc -print-multiarch)/$${header%%:*} || missing="$$missing $${header#*:}"; \
+	done; \
 	test -z "$$missing" || { \
 	    if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
 	        echo "installing$$missing"; \

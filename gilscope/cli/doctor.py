@@ -22,6 +22,7 @@ from pathlib import Path
 
 from gilscope import __version__, _native
 from gilscope.errors import GilscopeError
+from gilscope.interpreter import build, check, places, release
 
 HELP = "say what works here, what does not, and what to do about it"
 
@@ -96,8 +97,10 @@ def findings() -> Iterator[Finding]:
     yield from rings()
     yield from limits()
     with tempfile.TemporaryDirectory(prefix="gilscope-doctor-") as folder:
-        for number, python in enumerate(interpreters()):
+        built = [places.python(prefix) for prefix, _ in places.installed()]
+        for number, python in enumerate((*interpreters(), *built)):
             yield from recording(python, Path(folder) / f"{number}.pftrace")
+    yield from python_plus()
     yield from viewing()
     yield from engine()
 
@@ -246,6 +249,34 @@ def recording(python: Path, trace: Path) -> Iterator[Finding]:
         )
     else:
         yield Finding(GOOD, "recording", f"{text}; clock: {about.clock_source}")
+
+
+def python_plus() -> Iterator[Finding]:
+    """The interpreters that `gilscope interpreter build` made, and what each has."""
+    here = False
+    for prefix, manifest in places.installed():
+        here = True
+        python = places.python(prefix)
+        of = f" --variant {manifest.variant}" if manifest.variant else ""
+        again = f"gilscope interpreter build{of}"
+        try:
+            text = f"{prefix.name}: {check.look(python)} ({python})"
+            minor = ".".join(manifest.version.split(".")[:2])
+            current = build.is_up_to_date(release.release(minor), release.variant(manifest.variant))
+        except GilscopeError as error:
+            yield Finding(BAD, "Python Plus", f"{prefix.name}: {error}", again)
+            continue
+        if current:
+            yield Finding(GOOD, "Python Plus", text)
+        else:
+            yield Finding(NOTE, "Python Plus", f"{text}; made of other sources or switches", again)
+    if not here:
+        yield Finding(
+            NOTE,
+            "Python Plus",
+            "not built; it is the CPython that has the probe inside",
+            "gilscope interpreter build",
+        )
 
 
 def viewing() -> Iterator[Finding]:

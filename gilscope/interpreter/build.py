@@ -26,7 +26,7 @@ from tempfile import TemporaryFile
 from gilscope.errors import BuildError
 from gilscope.interpreter import check, patches, source, toolchain
 from gilscope.interpreter.places import Manifest, Place, python
-from gilscope.interpreter.progress import Progress
+from gilscope.interpreter.progress import Lines, Progress
 from gilscope.interpreter.release import Release, Variant
 from gilscope.interpreter.tools import Tools
 
@@ -39,9 +39,8 @@ def build(release: Release, variant: Variant, given: Path | None, progress: Prog
 
     Raises BuildError; nothing is installed then, and what was installed before stays.
     """
-    place = Place.of(release, variant)
-    series = patches.series(release.patches) if variant.patched else []
-    job = _Job(release, variant, place, series, progress)
+    job = _Job.of(release, variant, progress)
+    place = job.place
     if job.is_done():
         return place
     toolchain.check_tools()
@@ -59,6 +58,11 @@ def build(release: Release, variant: Variant, given: Path | None, progress: Prog
     return place
 
 
+def is_up_to_date(release: Release, variant: Variant) -> bool:
+    """Whether what is installed is made of the present source, patches, probe and switches."""
+    return _Job.of(release, variant, Lines()).is_done()
+
+
 @dataclass(frozen=True)
 class _Job:
     release: Release
@@ -66,6 +70,11 @@ class _Job:
     place: Place
     series: list[patches.Patch]
     progress: Progress
+
+    @classmethod
+    def of(cls, release: Release, variant: Variant, progress: Progress) -> _Job:
+        series = patches.series(release.patches) if variant.patched else []
+        return cls(release, variant, Place.of(release, variant), series, progress)
 
     def is_done(self) -> bool:
         """Whether what is installed is made of what this job would use."""
@@ -85,30 +94,38 @@ class _Job:
             f"--prefix={self.place.prefix}",
             *self.variant.configure,
             f"OPT={self.variant.optimize}",
-            *toolchain.switches(self.variant.defines),
+            *toolchain.switches(),
         ]
+
+    @property
+    def make(self) -> list[str]:
+        """How make is called; CPython's own Makefile does not know these variables."""
+        probe = self.place.work / "probe"
+        return ["make", f"GILSCOPE_PROBE={probe}", f"GILSCOPE_FLAGS={self.variant.macros}"]
 
     @property
     def key(self) -> str:
         """Of everything that the interpreter is made from."""
         probe = source.tree_digest(self.release.probe) if self.series else ""
-        return _digest(self.tree_key, probe, *self.switches)
+        return _digest(self.tree_key, probe, *self.switches, self.variant.macros)
 
     def run(self, given: Path | None, tools: Tools) -> None:
         """All steps that are not done yet."""
         self._bring_source(given)
-        make = self._configure(tools)
+        self._configure(tools)
         compiled = self.place.work / "build"
         self.progress.step("compile")
-        self.progress.expect(tools.count_compilations(make, compiled))
-        tools.run([*make, f"-j{len(os.sched_getaffinity(0))}"], compiled)
+        self.progress.expect(tools.count_compilations(self.make, compiled))
+        tools.run([*self.make, f"-j{len(os.sched_getaffinity(0))}"], compiled)
         self.progress.step("install")
         shutil.rmtree(self.place.stage, ignore_errors=True)
-        tools.run([*make, "install", f"DESTDIR={self.place.stage}"], compiled)
+        tools.run([*self.make, "install", f"DESTDIR={self.place.stage}"], compiled)
         # CPython finds its library beside its executable, so it runs from here as it will there.
         staged = self.place.stage / self.place.prefix.relative_to("/")
         self.progress.step("check")
-        check.verify(python(staged), self.release.full, patched=bool(self.series))
+        check.verify(
+            python(staged), self.release.full, probe=bool(self.series) and self.variant.probe
+        )
         names = [patch.name for patch in self.series]
         Manifest(self.release.full, self.variant.name, self.key, names).write(staged)
         _take_place(staged, self.place)
@@ -127,17 +144,21 @@ class _Job:
             _synchronise(fresh, work / "source")
             stamp.write_text(self.tree_key)
         if self.series:
+            # A copy, so that a file's time tells make when its content changed, as in the tree.
             fresh = work / "probe.new"
             shutil.rmtree(fresh, ignore_errors=True)
             shutil.copytree(self.release.probe, fresh)
             _synchronise(fresh, work / "probe")
 
-    def _configure(self, tools: Tools) -> list[str]:
-        """Make a configured build folder, unless it is there; returns how to call make in it."""
+    def _configure(self, tools: Tools) -> None:
+        """Make a configured build folder, unless it is there."""
         tree, compiled = self.place.work / "source", self.place.work / "build"
         stamp = self.place.work / "configured.stamp"
         inputs = [path for pattern in CONFIGURATION for path in sorted(tree.glob(pattern))]
-        key = _digest(*self.switches, *(path.read_bytes().hex() for path in inputs))
+        # The macros too: no object of make's depends on its variables.
+        key = _digest(
+            *self.switches, self.variant.macros, *(path.read_bytes().hex() for path in inputs)
+        )
         if _read(stamp) != key:
             stamp.unlink(missing_ok=True)
             shutil.rmtree(compiled, ignore_errors=True)
@@ -147,7 +168,6 @@ class _Job:
             stamp.write_text(key)
         if missing := toolchain.missing_libraries(compiled / "Makefile"):
             self.progress.say(toolchain.describe(missing))
-        return ["make", f"GILSCOPE_PROBE={self.place.work / 'probe'}"]
 
 
 def _digest(*parts: str) -> str:

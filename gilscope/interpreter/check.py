@@ -27,8 +27,12 @@ try:
     built_in = ctypes.c_int.in_dll(ctypes.PyDLL(None), "gilscope_built_in").value
 except (ImportError, ValueError):
     built_in = None
+has = {
+    name: value for name, value in vars(getattr(sys, "_gilscope", type(sys)("none"))).items()
+    if type(value) in (bool, int, str) and not name.startswith("__")
+}
 print(json.dumps({
-    "version": platform.python_version(), "missing": missing, "built_in": built_in,
+    "version": platform.python_version(), "missing": missing, "built_in": built_in, "has": has,
 }))
 """
 
@@ -40,10 +44,17 @@ class Seen:
     version: str  # "3.13.5"
     missing: list[str]  # of the modules that were asked for, each with its reason
     built_in: int | None  # version of the probe that is compiled in; None: there is none
+    has: dict[str, bool | int | str]  # what sys._gilscope says
 
     def __str__(self) -> str:
-        feed = "no probe inside" if self.built_in is None else f"probe {self.built_in} built in"
-        return f"{self.version}, {feed}"
+        if self.built_in is None:
+            return f"{self.version}, no probe inside"
+        has = [
+            name if value is True else f"{name} {value}"
+            for name, value in self.has.items()
+            if value is True or isinstance(value, str)
+        ]
+        return f"{self.version}, built in: {', '.join(has) or 'probe'}"
 
 
 def look(python: Path, modules: Sequence[str] = ()) -> Seen:
@@ -51,7 +62,7 @@ def look(python: Path, modules: Sequence[str] = ()) -> Seen:
     return Seen(**json.loads(_run(python, "-I", "-c", _PROGRAM, *modules)))
 
 
-def verify(python: Path, version: str, *, patched: bool) -> None:
+def verify(python: Path, version: str, *, probe: bool) -> None:
     """Raises BuildError that says what a freshly built interpreter lacks."""
     needed = [library.module for library in toolchain.LIBRARIES.values() if library.required]
     seen = look(python, needed)
@@ -59,7 +70,7 @@ def verify(python: Path, version: str, *, patched: bool) -> None:
         raise BuildError(f"what was built says that it is Python {seen.version}, not {version}")
     if seen.missing:
         raise BuildError(f"what was built lacks {', '.join(seen.missing)}")
-    if patched and seen.built_in is None:
+    if probe and seen.built_in is None:
         raise BuildError("what was built has no probe inside, though the patches were applied")
     with tempfile.TemporaryDirectory(prefix="gilscope-check-") as folder:
         _run(python, "-I", "-m", "venv", folder)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from gilscope.errors import UsageError
 
-PATCHES = Path(__file__).parent / "patches"
-PROBE = Path(__file__).parent.parent / "probe"
+PACKAGE = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,10 @@ class Variant:
     name: str
     about: str
     patched: bool = True
+    probe: bool = True  # whether it has one, if it is patched
     configure: tuple[str, ...] = ()
     optimize: str = "-DNDEBUG -fwrapv -O2 -Wall"  # OPT of CPython's Makefile
-    defines: tuple[str, ...] = ()  # for the preprocessor
+    macros: str = ""  # those of gilscope/probe/switches.h
 
 
 RELEASES = {
@@ -59,8 +59,8 @@ RELEASES = {
         debian=("trixie", "python3.13"),
         build_bytes=400 << 20,
         install_bytes=400 << 20,
-        patches=PATCHES / "3.13",
-        probe=PROBE,
+        patches=PACKAGE / "interpreter" / "patches" / "3.13",
+        probe=PACKAGE / "probe",
     )
 }
 
@@ -74,6 +74,17 @@ VARIANTS = {
             "with CPython's and the probe's assertions",
             configure=("--with-pydebug",),
             optimize="-fwrapv -Og -g -Wall",
+        ),
+        Variant(
+            "off",
+            "patched, with every aspect left out by macro: what the patches themselves cost",
+            probe=False,
+            macros="-DGILSCOPE_PERFORMANCE_TESTING=1",
+        ),
+        Variant(
+            "gil",
+            "the probe in the GIL and nothing else",
+            macros="-DGILSCOPE_PERFORMANCE_TESTING=2",
         ),
     )
 }

@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,13 +90,9 @@ def environment() -> dict[str, str]:
     return {**kept, "LC_ALL": "C.UTF-8"}
 
 
-def switches(defines: Sequence[str]) -> list[str]:
-    """The user's own switches for the compiler, and macros, as configure's `NAME=value`."""
-    own = {name: os.environ[name] for name in SWITCHES if os.environ.get(name)}
-    if defines:
-        macros = [f"-D{define}" for define in defines]
-        own["CPPFLAGS"] = " ".join([*macros, own.get("CPPFLAGS", "")]).strip()
-    return [f"{name}={value}" for name, value in own.items()]
+def switches() -> list[str]:
+    """The user's own switches for the compiler, as configure's `NAME=value`."""
+    return [f"{name}={os.environ[name]}" for name in SWITCHES if os.environ.get(name)]
 
 
 def missing_libraries(makefile: Path) -> list[Library]:

@@ -4,7 +4,9 @@
 
 A recorded program must do what it does alone, so every case must end the same way. A case that
 differs is run again, its whole module up to three times on each side; a difference counts when the
-two sides share no verdict. Exit code 1 when a difference is not in expected.txt.
+two sides share no verdict. Exit code 1 when a difference is not in expected.txt. `--python plus` is
+Python Plus, with its probe off and recording, as it lies in its build tree: there alone are the
+programs that test_embed runs.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import argparse
 import shutil
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +24,7 @@ from cpython import regrtest
 from cpython.regrtest import Run
 from support import interpreters
 
-VERSIONS = ("3.11", "3.13")
+VERSIONS = ("3.11", "3.13", interpreters.PLUS)
 ROUNDS = 3
 MODULES = """
     test_thread test_threading test_threading_local test_threadedtempfile test_threadsignals
@@ -46,44 +50,74 @@ class Comparison:
     differences: dict[str, str]  # case -> "passed alone, failed recorded"
     flaky: list[str]  # cases that differed at first, but not always
     problems: list[str]  # of the traces, or of the comparison
-    plain_s: float
-    recorded_s: float
+    counts: tuple[dict[str, int], dict[str, int]]  # of the first run of each side: verdict -> cases
+    seconds: tuple[float, float]
     events: int
 
 
+@dataclass(frozen=True)
+class Side:
+    """One of the two ways in which a module is run."""
+
+    name: str
+    python: Path
+    recorded: bool = False
+    resources: str = regrtest.RESOURCES
+
+    def run(self, module: str, folder: Path, number: int, left_out: Sequence[str]) -> Run:
+        """The run of this number; leaves its files in the folder."""
+        files = folder / f"{self.name}-{number}"
+        return regrtest.run(
+            self.python, module, files, left_out, recorded=self.recorded, resources=self.resources
+        )
+
+
+def python_of(version: str) -> Path:
+    """Raises LookupError."""
+    if version == interpreters.PLUS:
+        return interpreters.in_build_tree("")
+    return interpreters.path(version)
+
+
 def compare(version: str, module: str, folder: Path) -> Comparison:
-    """Run one module on both sides as often as it takes to know. Raises LookupError."""
-    python = interpreters.path(version)
-    left_out = hangs(version, module)
+    """Run one module alone and recorded, as often as it takes to know. Raises LookupError."""
+    python = python_of(version)
+    sides = Side("alone", python), Side("recorded", python, recorded=True)
+    result = compare_sides(sides, module, folder, hangs(version, module))
+    if not result.counts[0]:
+        result.problems.append("no case gave a verdict alone")
+    return result
+
+
+def compare_sides(
+    sides: tuple[Side, Side], module: str, folder: Path, left_out: Sequence[str]
+) -> Comparison:
+    """Run one module on both sides as often as it takes to know."""
     folder.mkdir(parents=True, exist_ok=True)
-    plain = [regrtest.run(python, module, folder / "plain-1", left_out, recorded=False)]
-    recorded = [regrtest.run(python, module, folder / "recorded-1", left_out, recorded=True)]
-    first = suspects = _differing(_names(plain + recorded), plain, recorded)
+    one, two = ([side.run(module, folder, 1, left_out)] for side in sides)
+    first = suspects = _differing(_names(one + two), one, two)
     for number in range(2, ROUNDS + 1):
-        # The recorded side first: one good run of it ends most doubts.
-        for runs, kind in ((recorded, "recorded"), (plain, "plain")):
+        # The second side first: one good run of it ends most doubts.
+        for runs, side in ((two, sides[1]), (one, sides[0])):
             if suspects:
-                file = folder / f"{kind}-{number}"
-                run = regrtest.run(python, module, file, left_out, recorded=runs is recorded)
-                runs.append(run)
-                suspects = _differing(suspects, plain, recorded)
+                runs.append(side.run(module, folder, number, left_out))
+                suspects = _differing(suspects, one, two)
     return Comparison(
         module,
-        cases=len(_names(plain)) - 1,
+        cases=len(_names(one)) - 1,
         differences={
-            case: f"{_verdicts(case, plain)} alone, {_verdicts(case, recorded)} recorded"
+            case: f"{_verdicts(case, one)} {sides[0].name}, {_verdicts(case, two)} {sides[1].name}"
             for case in sorted(suspects)
         },
         flaky=sorted(first - suspects),
-        problems=([] if plain[0].cases else ["no case gave a verdict without recording"])
-        + [
-            f"recorded run {number}: {problem}"
-            for number, run in enumerate(recorded, 1)
+        problems=[
+            f"{sides[1].name} run {number}: {problem}"
+            for number, run in enumerate(two, 1)
             for problem in run.problems
         ],
-        plain_s=plain[0].seconds,
-        recorded_s=recorded[0].seconds,
-        events=recorded[0].events,
+        counts=(dict(Counter(one[0].cases.values())), dict(Counter(two[0].cases.values()))),
+        seconds=(one[0].seconds, two[0].seconds),
+        events=two[0].events,
     )
 
 
@@ -150,7 +184,7 @@ def outline(result: Comparison) -> str:
     """One line: how many cases, how long, what was flaky."""
     line = (
         f"{result.module}: {result.cases} cases, {len(result.differences)} differ, "
-        f"{result.plain_s:.0f} s alone, {result.recorded_s:.0f} s recorded, "
+        f"{result.seconds[0]:.0f} s alone, {result.seconds[1]:.0f} s recorded, "
         f"{result.events:,} events"
     )
     return f"{line}; only at times: {', '.join(result.flaky)}" if result.flaky else line
@@ -160,7 +194,7 @@ def main() -> int:
     """Returns 1 when anything differs that is not expected."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("modules", nargs="*", metavar="MODULE", help="all by default")
-    parser.add_argument("--python", action="append", metavar="3.X", help="3.11 and 3.13 by default")
+    parser.add_argument("--python", action="append", metavar="3.X", help="3.11, 3.13 and plus")
     parser.add_argument("--keep", metavar="DIR", type=Path, help="keep logs and traces here")
     args = parser.parse_args()
     if unknown := set(args.modules) - set(MODULES.split()):
@@ -169,7 +203,7 @@ def main() -> int:
     bad = 0
     try:
         for version in args.python or VERSIONS:
-            python = interpreters.path(version)
+            python = python_of(version)
             for module in args.modules or MODULES.split():
                 if not regrtest.available(python, module):
                     print(f"{version} {module}: not in this installation", flush=True)

@@ -42,7 +42,13 @@ def _glued(module: str) -> str:
 
 
 def run(
-    python: Path, module: str, files: Path, left_out: Sequence[str] = (), *, recorded: bool
+    python: Path,
+    module: str,
+    files: Path,
+    left_out: Sequence[str] = (),
+    *,
+    recorded: bool,
+    resources: str = RESOURCES,
 ) -> Run:
     """Run a module without some cases; leaves `files` with endings .log, .xml, .pftrace."""
     xml, trace = files.with_suffix(".xml"), files.with_suffix(".pftrace")
@@ -50,8 +56,7 @@ def run(
         str(python),
         "-m",
         "test",
-        "-u",
-        "cpu,network,walltime",
+        f"-u={resources}",
         "-W",
         "--junit-xml",
         str(xml),

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from cpython import compare, regrtest
+from cpython import compare, regrtest, suite
+from support import interpreters
 
 PART = [
     ("3.13", "test_thread"),
@@ -19,6 +20,11 @@ PART = [
     ("3.11", "test_thread"),
     ("3.11", "test_threading_local"),
     ("3.11", "test_fork1"),
+    ("plus", "test_thread"),
+    ("plus", "test_threading"),
+    ("plus", "test_fork1"),
+    ("plus", "test_embed"),
+    ("plus", "test__interpreters"),
 ]
 
 # Half of its cases end otherwise when recorded, each in a way of its own.
@@ -109,7 +115,7 @@ def test_a_module_without_verdicts_is_a_problem(own_module: Path) -> None:
     own_module.write_text("raise RuntimeError")
     result = compare.compare("3.13", "test_own", own_module.parent / "files")
     assert result.differences == {}
-    assert compare.unexplained("3.13", result) == ["no case gave a verdict without recording"]
+    assert compare.unexplained("3.13", result) == ["no case gave a verdict alone"]
 
 
 def test_what_differs_once_is_flaky(own_module: Path) -> None:
@@ -135,3 +141,34 @@ def test_modules_that_do_not_exist_are_an_error(root: Path) -> None:
     )
     assert done.returncode == 2
     assert "test_of_nothing" in done.stderr
+
+
+def test_the_suite_goes_on_where_it_stood(
+    own_module: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What stands in the results is not run again, unless an interpreter is another one."""
+    python = interpreters.path("3.13")
+    recorded = compare.Side("plus", python, recorded=True)
+    monkeypatch.setattr(suite, "sides", lambda: (compare.Side("stock", python), recorded))
+    monkeypatch.setattr(suite, "modules", lambda _: ["test_own", "test_fork1"])
+    monkeypatch.setattr(suite, "built_from", lambda: "these two")
+    folder, document = own_module.parent / "suite", own_module.parent / "results.md"
+    document.write_text("# Title\n")
+    own_module.write_text(NOTICES)
+    options = ["suite", "--keep", str(folder), "--table", str(document)]
+    monkeypatch.setattr(sys, "argv", [*options, "test_own"])
+    assert suite.main() == 1
+    assert "1 of 2 modules: 4 differences" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", options)
+    assert suite.main() == 1
+    out = capsys.readouterr().out
+    assert "2 of 2 modules: 4 differences" in out
+    assert "test_own: " not in out
+    text = document.read_text()
+    assert text.startswith("# Title\n<!-- written by")
+    assert "| test_own | 4 | 1 | 2 | 2 | 2 | 2 |\n| test_fork1 | 4 | 0 | 0 | 4 | 0 | 0 |" in text
+    assert "Notices.test_fails_recorded: passed stock, failed plus\n" in text
+    monkeypatch.setattr(suite, "built_from", lambda: "others")
+    monkeypatch.setattr(sys, "argv", [*options, "test_fork1"])
+    assert suite.main() == 0
+    assert "1 of 2 modules: no differences" in capsys.readouterr().out

@@ -37,7 +37,7 @@ all: core.o probe.o
 core.o: $(srcdir)/core.c
 \tcc -c core.c || true; cp $(srcdir)/core.c core.o; echo core >> compiled
 probe.o: $(srcdir)/probe.c $(wildcard $(GILSCOPE_PROBE)/*.h)
-\tcc -c probe.c || true; cp $(srcdir)/probe.c probe.o; echo probe >> compiled
+\tcc -c probe.c $(GILSCOPE_FLAGS) || true; cp $(srcdir)/probe.c probe.o; echo probe >> compiled
 install: all
 \tmkdir -p $(DESTDIR)$(prefix)/bin
 \tsed "s/BUILT_IN/`cat probe.o`/" $(srcdir)/python.sh > $(DESTDIR)$(prefix)/bin/python3
@@ -48,7 +48,8 @@ PYTHON = f"""#!/bin/sh
 case $* in
     *"-m venv"*) for folder; do :; done; mkdir -p $folder/bin; cp $0 $folder/bin/python ;;
     *"-m pip"*) echo pip ;;
-    *) echo '{{"version": "{VERSION}", "missing": [], "built_in": BUILT_IN}}' ;;
+    *) echo '{{"version": "{VERSION}", "missing": [], "built_in": BUILT_IN,'
+       echo '"has": {{"locks": true}}}}' ;;
 esac
 """
 

@@ -2,7 +2,8 @@
 
 The minimum is declared: a missing one fails its tests with a line that says how to get it, since
 a suite that passes without 3.9 says nothing about 3.9. Looked for in this order: the paths in
-GILSCOPE_TEST_PYTHONS (separated by `:`), `python3.X` on PATH, `~/.pyenv/versions/3.X.*`.
+GILSCOPE_TEST_PYTHONS (separated by `:`), `python3.X` on PATH, `~/.pyenv/versions/3.X.*`. Python
+Plus is where `gilscope interpreter build` puts it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from gilscope.interpreter.places import Manifest, Place
+from gilscope.interpreter.release import RELEASES, VARIANTS
+
 DEBIAN = "debian"  # the distribution's own build: static libpython, other compiler flags
+PLUS = "plus"  # Python Plus: the probe is inside
 MINIMUM = ("3.9", "3.11", "3.13", DEBIAN)
-_ALL = ("3.9", "3.10", "3.11", "3.12", "3.13", DEBIAN, "3.14", "3.15")
+_ALL = ("3.9", "3.10", "3.11", "3.12", "3.13", DEBIAN, "3.14", "3.15", PLUS)
 
 _PROBE = "import sys; print('%d.%d' % sys.version_info[:2], sys.executable)"
 
@@ -32,10 +37,24 @@ def path(name: str) -> Path:
         return _found()[name]
     if name == DEBIAN:
         raise LookupError("the tests need Debian's /usr/bin/python3: apt-get install python3")
+    if name == PLUS:
+        raise LookupError("the tests need Python Plus: make plus")
     raise LookupError(
         f"the tests need a CPython {name}: put python{name} on PATH, run `pyenv install {name}`,"
         f" or name its path in GILSCOPE_TEST_PYTHONS"
     )
+
+
+def in_build_tree(variant: str) -> Path:
+    """A Python Plus where it was built: the only place with CPython's own test programs.
+
+    Raises LookupError that tells how to get it.
+    """
+    place = Place.of(RELEASES["3.13"], VARIANTS[variant])
+    if Manifest.read(place.prefix) is None or not (place.work / "build" / "python").exists():
+        option = f" --variant {variant}" if variant else ""
+        raise LookupError(f"these tests need: gilscope interpreter build{option}")
+    return place.work / "build" / "python"
 
 
 @cache
@@ -44,7 +63,7 @@ def _found() -> dict[str, Path]:
     for name in _ALL:
         for candidate in _candidates(name):
             version, _, executable = _identity(candidate).partition(" ")
-            if version and name in (version, DEBIAN):
+            if version and name in (version, DEBIAN, PLUS):
                 found[name] = Path(executable)
                 break
     return found
@@ -53,6 +72,9 @@ def _found() -> dict[str, Path]:
 def _candidates(name: str) -> Iterator[Path]:
     if name == DEBIAN:
         yield Path("/usr/bin/python3")
+        return
+    if name == PLUS:
+        yield Place.of(RELEASES["3.13"], VARIANTS[""]).python
         return
     named = os.environ.get("GILSCOPE_TEST_PYTHONS", "")
     yield from (Path(entry) for entry in named.split(os.pathsep) if entry)

@@ -7,9 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.fake_cpython import PATCH, FakeCPython
 
 from gilscope.cli import doctor
 from gilscope.errors import InstallationError
+from gilscope.interpreter import build
+from gilscope.interpreter.progress import Lines
+from gilscope.interpreter.release import RELEASES, VARIANTS
 
 
 def test_it_records_an_interpreter(interpreter: Path, tmp_path: Path) -> None:
@@ -59,6 +63,27 @@ def test_each_interpreter_is_tried_once(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "python3.12").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert list(doctor.interpreters()) == [Path(sys.executable)]
+
+
+def test_python_plus_and_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for home in ("DATA", "CACHE"):
+        monkeypatch.setenv(f"XDG_{home}_HOME", str(tmp_path / home))
+    (finding,) = doctor.python_plus()
+    assert (finding.verdict, finding.remedy) == (doctor.NOTE, "gilscope interpreter build")
+    fake = FakeCPython(tmp_path / "fake")
+    monkeypatch.setitem(RELEASES, "3.13", fake.release())
+    fake.write_series(probe=PATCH)
+    place = build.build(fake.release(), VARIANTS["stock"], fake.archive, Lines())
+    build.build(fake.release(), VARIANTS[""], fake.archive, Lines())
+    plus, stock = doctor.python_plus()
+    assert (plus.verdict, stock.verdict) == (doctor.GOOD, doctor.GOOD)
+    assert plus.text.startswith("3.13: 3.13.99, built in: locks (")
+    fake.write_series()
+    place.python.write_text("#!/bin/sh\nexit 1\n")
+    plus, stock = doctor.python_plus()
+    assert (plus.verdict, plus.remedy) == (doctor.NOTE, "gilscope interpreter build")
+    assert stock.verdict == doctor.BAD
+    assert stock.remedy == "gilscope interpreter build --variant stock"
 
 
 def test_a_finding_is_wrapped_with_its_remedy_below(

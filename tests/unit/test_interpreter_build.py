@@ -78,7 +78,7 @@ def failure(fake: FakeCPython) -> str:
 
 def test_a_build_and_the_next(fake: FakeCPython, capsys: pytest.CaptureFixture[str]) -> None:
     place = build(fake)
-    assert check.look(place.python) == check.Seen(VERSION, [], None)
+    assert check.look(place.python) == check.Seen(VERSION, [], None, {"locks": True})
     said = steps(capsys)
     assert said[:2] == ["unpack and patch", "configure"]
     assert said[2].startswith("without readline: no library for it (on Debian: apt-get install")
@@ -135,14 +135,13 @@ def test_variants_stand_side_by_side(fake: FakeCPython) -> None:
     assert compiled(build(fake, "stock")) == []  # the probe does not concern it
 
 
-def test_macros_of_a_variant_join_the_users(
-    fake: FakeCPython, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CPPFLAGS", "-Imine")
-    place = building.build(
-        fake.release(), Variant("x", "", defines=("A=1",)), fake.archive, Lines()
-    )
-    assert " CPPFLAGS=-DA=1 -Imine\n" in place.log.read_text()
+def test_macros_of_a_variant(fake: FakeCPython) -> None:
+    fake.write_series(probe=PATCH)
+    for macros in ("-DA=1", "-DA=2"):
+        variant = Variant("x", "", macros=macros)
+        place = building.build(fake.release(), variant, fake.archive, Lines())
+        assert compiled(place) == ["core", "probe"]
+        assert f"cc -c probe.c {macros} " in place.log.read_text()
 
 
 @pytest.mark.parametrize("said", FAILURES)
@@ -349,7 +348,7 @@ def test_list_path_and_remove(
     assert capsys.readouterr().out == f"{place.python}\n"
     assert main(["interpreter", "list"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        f"3.13         {VERSION}, probe 7 built in  {place.python}",
+        f"3.13         {VERSION}, built in: locks  {place.python}",
         f"3.13-stock   {VERSION}, no probe inside  {stock.python}",
     ]
     assert main(["interpreter", "remove"]) == 0
@@ -363,5 +362,5 @@ def test_mistakes_in_use(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["interpreter", "path", "--variant", "none"]) == 2
     assert steps(capsys) == [
         "no Python Plus 3.9; there is 3.13",
-        "no variant 'none'; there is stock, debug",
+        "no variant 'none'; there is stock, debug, off, gil",
     ]

@@ -95,6 +95,7 @@ def data_files(root: Path) -> set[str]:
     """What Python Plus is built from: the probe's sources and the series of patches."""
     series = {path for path in root.glob("gilscope/interpreter/patches/*/*") if path.is_file()}
     found = series | set(root.glob("gilscope/probe/*.[ch]"))
+    found |= set(root.glob("gilscope/probe/interpreter/*"))
     assert {"series", "event_abi.h"} <= {path.name for path in found}
     return {str(path.relative_to(root)) for path in found}
 
