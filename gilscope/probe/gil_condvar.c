@@ -1,0 +1,443 @@
+#define _GNU_SOURCE
+#include "gil_condvar.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+
+#include "clock.h"
+
+enum {
+    SHORT_NS = 20000,          /* a release that ends within this is a short one */
+    RECHECK_NS = 100000,       /* the first in line looks for itself, at first … */
+    RECHECK_MAX_NS = 800000,   /* … and at the least */
+    STALL_NS = 1000000,        /* a releaser that hands over stays for no longer */
+    LONGEST_WAIT_NS = 5000000, /* inside one call: CPython looks after the interpreter's end */
+};
+#define OWED_MAX_NS UINT64_C(5000000)
+#define NEVER       UINT64_MAX
+
+struct gs_waiter {
+    struct gs_waiter *next, *previous; /* NULL, not linked at the ends */
+    uint64_t ticket;
+    uint64_t wakes_at; /* asleep until then at the latest; 0: awake */
+    enum gs_class class;
+    struct gs_parker parker;
+};
+
+/* What a thread remembers, for whichever GIL it waits. Its own, but for last_holder's burst. */
+struct gs_gil_thread {
+    const struct gs_gil_condvar *waiting;
+    uint64_t since;       /* ns; when its wait began */
+    uint64_t ticket;      /* its place; kept from one call of a wait to the next */
+    uint64_t burst;       /* ns held since it last let the GIL go by itself */
+    uint64_t used;        /* ns of its quantum */
+    uint64_t released_at; /* ns; 0: nothing to learn from */
+    uint32_t returns;     /* with its place kept */
+    uint16_t outcomes;    /* eight two-bit counters, by history: 2 and 3, the release is short */
+    uint8_t history;      /* the last three: 1, it was short */
+    uint8_t wait_class;   /* enum gs_class, of the present wait */
+    bool yields;
+    bool precise; /* its timer slack has been set */
+};
+
+static __thread struct gs_gil_thread self;
+
+struct gs_gil_parameters gs_gil_parameters = {
+    .grace = 5000, .quantum = 10000000, .spin = 25000, .backend = GS_FUTEX};
+
+static inline void relax(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Its holder is about to let the mutex go. */
+static void lock_soon(pthread_mutex_t *mutex) {
+    for (unsigned i = 0; i < 100; i++) {
+        if (pthread_mutex_trylock(mutex) == 0)
+            return;
+        relax();
+    }
+    pthread_mutex_lock(mutex);
+}
+
+/* ---- short and long releases, told as a processor tells its branches --------------------------
+ * The outcomes of a thread's last three releases choose a counter, and the counter says what came
+ * next the other times: a server that reads (long) and writes (short) by turns is soon known. */
+
+static void learn(struct gs_gil_thread *me, uint64_t now) {
+    if (!me->released_at)
+        return;
+    bool was_short = now - me->released_at < SHORT_NS;
+    unsigned shift = 2u * (me->history & 7u);
+    unsigned counter = me->outcomes >> shift & 3u;
+    if (was_short ? counter < 3 : counter > 0)
+        counter = was_short ? counter + 1 : counter - 1;
+    me->outcomes = (uint16_t)((me->outcomes & ~(3u << shift)) | counter << shift);
+    me->history = (uint8_t)(me->history << 1 | was_short);
+    me->released_at = 0;
+}
+
+static bool release_is_short(const struct gs_gil_thread *me) {
+    return me->outcomes >> 2u * (me->history & 7u) & 2u;
+}
+
+/* ---- the queue --------------------------------------------------------------------------------
+ */
+
+static void insert(struct gs_gil_condvar *condvar, struct gs_waiter *waiter) {
+    struct gs_waiter **first = &condvar->first[waiter->class];
+    struct gs_waiter **last = &condvar->last[waiter->class];
+    struct gs_waiter *before = *last;
+    while (before && before->ticket > waiter->ticket)
+        before = before->previous;
+    waiter->previous = before;
+    waiter->next = before ? before->next : *first;
+    *(before ? &before->next : first) = waiter;
+    *(waiter->next ? &waiter->next->previous : last) = waiter;
+    if (waiter->class == GS_IO)
+        __atomic_store_n(&condvar->io_waiting, condvar->io_waiting + 1, __ATOMIC_RELAXED);
+}
+
+static void remove_waiter(struct gs_gil_condvar *condvar, struct gs_waiter *waiter) {
+    *(waiter->previous ? &waiter->previous->next : &condvar->first[waiter->class]) = waiter->next;
+    *(waiter->next ? &waiter->next->previous : &condvar->last[waiter->class]) = waiter->previous;
+    if (waiter->class == GS_IO)
+        __atomic_store_n(&condvar->io_waiting, condvar->io_waiting - 1, __ATOMIC_RELAXED);
+}
+
+/* The waiter that a release must be for (rule 7), or NULL. */
+static struct gs_waiter *passed_over(const struct gs_gil_condvar *condvar) {
+    for (int class = GS_CPU; class >= GS_IO; class--)
+        if (condvar->passed[class] >= GS_TURNS && condvar->first[class])
+            return condvar->first[class];
+    return NULL;
+}
+
+static struct gs_waiter *next_in_line(const struct gs_gil_condvar *condvar) {
+    struct gs_waiter *waiter = passed_over(condvar);
+    if (waiter)
+        return waiter;
+    return condvar->first[GS_IO] ? condvar->first[GS_IO] : condvar->first[GS_CPU];
+}
+
+/* The GIL is free. An io waiter that is awake need not be the first: to wake that one takes time.
+ */
+static bool may_take(const struct gs_gil_condvar *condvar, const struct gs_waiter *waiter,
+                     uint64_t now) {
+    const struct gs_waiter *passed = passed_over(condvar);
+    if (passed)
+        return passed == waiter;
+    return waiter->class == GS_IO ||
+           (!condvar->first[GS_IO] && !waiter->previous && now >= condvar->lazy_until);
+}
+
+/* ---- the present hold -------------------------------------------------------------------------
+ */
+
+static uint64_t held_for(const struct gs_gil_condvar *condvar, uint64_t now) {
+    return now > condvar->since ? now - condvar->since : 0;
+}
+
+static bool holder_is_cpu(const struct gs_gil_condvar *condvar, uint64_t now) {
+    return condvar->burst + held_for(condvar, now) >= GS_CPU_NS;
+}
+
+/* When `waiter` is to ask the holder to yield; NEVER where somebody else has or will. */
+static uint64_t asks_at(const struct gs_gil_condvar *condvar, const struct gs_waiter *waiter) {
+    if (condvar->requested || !condvar->held)
+        return NEVER;
+    uint64_t becomes_cpu =
+        condvar->since + (condvar->burst < GS_CPU_NS ? GS_CPU_NS - condvar->burst : 0);
+    if (waiter->class == GS_IO) {
+        uint64_t patient = self.since + gs_gil_parameters.grace;
+        uint64_t paid = condvar->since + condvar->owed;
+        uint64_t at = patient > paid ? patient : paid;
+        return at > becomes_cpu ? at : becomes_cpu;
+    }
+    if (waiter->previous)
+        return NEVER;
+    uint64_t quantum = gs_gil_parameters.quantum;
+    return condvar->since + (condvar->used < quantum ? quantum - condvar->used : 0);
+}
+
+void gs_gil_acquired(struct gs_gil_condvar *condvar) {
+    struct gs_gil_thread *me = &self;
+    uint64_t now = gs_clock_monotonic();
+    learn(me, now);
+    bool cpu = me->burst >= GS_CPU_NS;
+    enum gs_class served = me->waiting ? (enum gs_class)me->wait_class : GS_CLASSES;
+    for (unsigned class = 0; class < GS_CLASSES; class++) {
+        if (class == served || !condvar->first[class])
+            condvar->passed[class] = 0;
+        else
+            condvar->passed[class]++;
+    }
+    me->waiting = NULL;
+    condvar->grants++;
+    condvar->since = now;
+    condvar->burst = me->burst;
+    condvar->used = me->used;
+    condvar->requested = condvar->turn_ended = false;
+    if (cpu) {
+        if (condvar->kept_since) {
+            condvar->owed += now - condvar->kept_since;
+            if (condvar->owed > OWED_MAX_NS)
+                condvar->owed = OWED_MAX_NS;
+        }
+        condvar->kept_since = 0;
+    }
+    __atomic_store_n(&condvar->processor, sched_getcpu(), __ATOMIC_RELAXED);
+    __atomic_store_n(&condvar->held, 1, __ATOMIC_RELAXED);
+    for (struct gs_waiter *stalled = condvar->stalled; stalled; stalled = stalled->next)
+        gs_unpark(&stalled->parker);
+}
+
+/* ---- waiting ----------------------------------------------------------------------------------
+ */
+
+/* Linux rounds the end of a short sleep up by 50 us unless told not to. */
+static void be_precise(struct gs_gil_thread *me) {
+    if (!me->precise) {
+        prctl(PR_SET_TIMERSLACK, 1);
+        me->precise = true;
+    }
+}
+
+/* Whether the waiter should rather stay awake for what comes next: one thread at most, and an io
+ * thread before a cpu thread. */
+static bool may_spin(const struct gs_gil_condvar *condvar, const struct gs_waiter *waiter,
+                     uint64_t now) {
+    if (condvar->held && condvar->processor == sched_getcpu())
+        return false;
+    if (waiter->class == GS_IO)
+        return condvar->spinning == 0 && holder_is_cpu(condvar, now);
+    return condvar->spinning == 0 && !condvar->first[GS_IO] && !waiter->previous &&
+           (!condvar->held || !holder_is_cpu(condvar, now));
+}
+
+/* Without the mutex, until something may have changed or until `until`. Returns the time. */
+static uint64_t spin(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
+                     const struct gs_waiter *waiter, uint64_t until) {
+    bool cpu = waiter->class == GS_CPU;
+    uint64_t now;
+    condvar->spinning++;
+    pthread_mutex_unlock(mutex);
+    do {
+        for (unsigned i = 0; i < 8; i++)
+            relax();
+        now = gs_clock_monotonic();
+        if (__atomic_load_n(&condvar->held, __ATOMIC_RELAXED) &&
+            __atomic_load_n(&condvar->processor, __ATOMIC_RELAXED) == sched_getcpu())
+            break;
+        if (cpu && __atomic_load_n(&condvar->io_waiting, __ATOMIC_RELAXED))
+            break;
+        if (!__atomic_load_n(&condvar->held, __ATOMIC_RELAXED) &&
+            (!cpu || __atomic_load_n(&condvar->lazy_until, __ATOMIC_RELAXED) <= now))
+            break;
+    } while (now < until);
+    lock_soon(mutex);
+    condvar->spinning--;
+    return now;
+}
+
+static void begin_wait(struct gs_gil_condvar *condvar, struct gs_gil_thread *me, uint64_t now) {
+    if (me->waiting == condvar)
+        return;
+    learn(me, now);
+    me->waiting = condvar;
+    me->since = now;
+    me->wait_class = me->burst >= GS_CPU_NS ? GS_CPU : GS_IO;
+    if (me->wait_class == GS_IO || !me->ticket)
+        me->ticket = ++condvar->tickets;
+    if (me->wait_class == GS_CPU && !condvar->kept_since && !holder_is_cpu(condvar, now))
+        condvar->kept_since = now;
+}
+
+/* When a waiter that sleeps has to look again although nobody wakes it. */
+static uint64_t looks_at(const struct gs_gil_condvar *condvar, const struct gs_waiter *waiter,
+                         uint64_t now, uint64_t recheck) {
+    uint64_t at = asks_at(condvar, waiter);
+    if (waiter->previous)
+        return at; /* its release is not lazy, whoever makes it */
+    if (!condvar->held || !holder_is_cpu(condvar, now) || condvar->requested) {
+        uint64_t again = now + recheck;
+        if (!condvar->held && condvar->lazy_until > now && condvar->lazy_until < again)
+            again = condvar->lazy_until;
+        return at < again ? at : again;
+    }
+    return at;
+}
+
+static int wait_until(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex, bool may_ask,
+                      uint64_t now, uint64_t end) {
+    struct gs_gil_thread *me = &self;
+    struct gs_waiter waiter = {.ticket = me->ticket, .class = (enum gs_class)me->wait_class};
+    uint64_t spin_end = now + gs_gil_parameters.spin;
+    uint64_t recheck = RECHECK_NS;
+    uint64_t grants = condvar->grants;
+    int result = 0;
+    bool parker = false;
+    insert(condvar, &waiter);
+    for (; now < end;) {
+        if (!condvar->held) {
+            if (may_take(condvar, &waiter, now))
+                break;
+        } else if (now >= asks_at(condvar, &waiter)) {
+            /* CPython takes the request for the holder that it saw before it called. */
+            if (may_ask && grants == condvar->grants) {
+                condvar->requested = true;
+                condvar->turn_ended = waiter.class == GS_CPU;
+                result = ETIMEDOUT;
+            }
+            break;
+        }
+        uint64_t look = looks_at(condvar, &waiter, now, recheck);
+        if (look > end)
+            look = end;
+        if (now < spin_end && may_spin(condvar, &waiter, now)) {
+            now = spin(condvar, mutex, &waiter, look < spin_end ? look : spin_end);
+            continue;
+        }
+        if (!parker) {
+            be_precise(me);
+            gs_parker_init(&waiter.parker, gs_gil_parameters.backend);
+            parker = true;
+        }
+        waiter.wakes_at = look;
+        gs_park(&waiter.parker, mutex, look);
+        waiter.wakes_at = 0;
+        if (recheck < RECHECK_MAX_NS)
+            recheck *= 2;
+        now = gs_clock_monotonic();
+    }
+    remove_waiter(condvar, &waiter);
+    if (parker)
+        gs_parker_destroy(&waiter.parker);
+    return result;
+}
+
+static int wait_without_cancellation(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
+                                     bool may_ask) {
+    int cancel_state, saved_errno = errno;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    uint64_t now = gs_clock_monotonic();
+    begin_wait(condvar, &self, now);
+    int result = wait_until(condvar, mutex, may_ask, now, now + LONGEST_WAIT_NS);
+    pthread_setcancelstate(cancel_state, &cancel_state);
+    errno = saved_errno;
+    return result;
+}
+
+int gs_gil_wait(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex) {
+    return wait_without_cancellation(condvar, mutex, true);
+}
+
+void gs_gil_wait_after_yield(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex) {
+    wait_without_cancellation(condvar, mutex, false);
+}
+
+/* ---- releasing --------------------------------------------------------------------------------
+ */
+
+void gs_gil_thread_yields(void) {
+    self.yields = true;
+}
+
+/* Rule 7: the GIL is for the one that was passed over; stay until somebody has it. */
+static void stay_until_taken(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex, uint64_t now) {
+    struct gs_waiter here = {.next = condvar->stalled};
+    uint64_t end = now + STALL_NS, grants = condvar->grants;
+    int cancel_state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    gs_parker_init(&here.parker, gs_gil_parameters.backend);
+    condvar->stalled = &here;
+    while (condvar->grants == grants && passed_over(condvar) && gs_park(&here.parker, mutex, end))
+        ;
+    for (struct gs_waiter **link = &condvar->stalled; *link; link = &(*link)->next)
+        if (*link == &here) {
+            *link = here.next;
+            break;
+        }
+    gs_parker_destroy(&here.parker);
+    pthread_setcancelstate(cancel_state, &cancel_state);
+}
+
+/* What the hold that ends here was, for its thread and for the threads that it kept waiting. */
+static void account(struct gs_gil_condvar *condvar, struct gs_gil_thread *me, uint64_t now,
+                    enum gs_release_kind kind) {
+    uint64_t held = held_for(condvar, now);
+    bool cpu = holder_is_cpu(condvar, now);
+    if (cpu)
+        condvar->owed = condvar->owed > held ? condvar->owed - held : 0;
+    if (kind == GS_VOLUNTARY) {
+        me->burst = me->used = me->ticket = 0;
+        me->returns = 0;
+    } else {
+        me->burst += held;
+        me->used += held;
+        me->returns++;
+        if (condvar->turn_ended || me->used >= gs_gil_parameters.quantum ||
+            me->returns >= GS_RETURNS) {
+            me->used = 0;
+            me->returns = 0;
+            me->ticket = 0;
+        }
+    }
+    if (cpu && (kind == GS_FORCED || condvar->first[GS_CPU]))
+        condvar->kept_since = now;
+}
+
+void gs_gil_released(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
+                     enum gs_release_kind kind) {
+    struct gs_gil_thread *me = &self;
+    bool gives = me->yields;
+    me->yields = false;
+    __atomic_store_n(&condvar->held, 0, __ATOMIC_RELAXED);
+    struct gs_waiter *next = next_in_line(condvar);
+    if (!next && kind == GS_VOLUNTARY) { /* the common case needs no clock */
+        me->burst = me->used = me->ticket = 0;
+        me->returns = 0;
+        me->released_at = 0;
+        condvar->kept_since = condvar->owed = 0;
+        return;
+    }
+    int saved_errno = errno;
+    uint64_t now = gs_clock_monotonic();
+    account(condvar, me, now, kind);
+    if (next) {
+        bool passed = passed_over(condvar) != NULL;
+bool lazy = kind == GS_VOLUNTARY && !passed && !gives && next->class == GS_CPU &&
+                    release_is_short(me) && next->wakes_at <= now + 2 * RECHECK_NS;
+        if (kind == GS_VOLUNTARY)
+            me->released_at = now;
+        __atomic_store_n(&condvar->lazy_until, lazy ? now + SHORT_NS : 0, __ATOMIC_RELAXED);
+        if (!lazy && next->wakes_at) {
+            next->wakes_at = 0;
+            gs_unpark(&next->parker);
+        }
+        if (passed && kind == GS_VOLUNTARY)
+            stay_until_taken(condvar, mutex, now);
+    }
+    errno = saved_errno;
+}
+
+void gs_gil_after_fork(struct gs_gil_condvar *condvar) {
+    *condvar = (struct gs_gil_condvar){.held = condvar->held};
+}
+
+void gs_gil_close(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex) {
+    pthread_mutex_lock(mutex);
+    for (struct gs_waiter *stalled = condvar->stalled; stalled; stalled = stalled->next)
+        gs_unpark(&stalled->parker);
+    while (condvar->stalled) {
+        pthread_mutex_unlock(mutex);
+        relax();
+        pthread_mutex_lock(mutex);
+    }
+    pthread_mutex_unlock(mutex);
+}

@@ -1,0 +1,115 @@
+/* The GIL's condition variable, which knows its waiters: the policy io-priority.
+ *
+ * CPython's own is blind. A thread that comes back from a read waits a whole switch interval behind
+ * a thread that computes; a release wakes whoever waited longest, though the releaser will be back
+ * before that one is awake. This one keeps a queue of its own and knows two classes of thread:
+ *
+ *   io   it came back from a release of its own accord
+ *   cpu  it was made to yield, and has held the GIL for GS_CPU_NS since it last let it go by itself
+ *
+ * The rules:
+ *  1. io waiters are served before cpu waiters, each class in the order of arrival.
+ *  2. An io waiter asks a *cpu* holder to yield after a grace, and never hurries an io holder.
+ *  3. But a cpu holder keeps the GIL at least as long as cpu threads were kept from it before: it
+ *     is owed that time. So where io threads could saturate the GIL, half the time is cpu threads'.
+ *  4. cpu threads switch among themselves once a quantum. One that yields to an io thread keeps its
+ *     place at the head of its queue until its quantum is used up.
+ *  5. Hand-offs are lazy. A thread that will be back at once (a write to a socket) finds the GIL
+ *     free: whether a release is a short one is predicted from the thread's last ones. Meanwhile
+ *     the first in line is awake and spins, or wakes soon by itself.
+ *  6. A thread that was made to yield sleeps once: until the GIL is to be its own again, not until
+ *     another has taken it.
+ *  7. Whoever comes takes a GIL that is free, so a waiter can be passed over. When GS_TURNS others
+ *     have had the GIL since its class was last served, the next release is for that waiter alone:
+ *     the releaser stays until it has been taken.
+ *
+ * The bound: a waiter that is the first of its class has the GIL after at most GS_TURNS + T grants
+ * to others, T being the threads of the process (each can pass once more while the waiter wakes
+ * up, and then stays). In a queue of its class that is so for each place ahead of it; a cpu thread
+ * ahead has its place for a quantum or GS_RETURNS returns.
+ *
+ * Actors: every thread of the interpreter. All calls but gs_gil_thread_yields are made with the
+ * GIL's own mutex held, which guards everything here but what spinners read (marked atomic).
+ * Nothing is allocated; a waiter's node lies on its stack and is linked only inside a call. A
+ * thread cannot be cancelled in here (CPython would leave its mutex locked). errno is kept. */
+#ifndef GILSCOPE_GIL_CONDVAR_H
+#define GILSCOPE_GIL_CONDVAR_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "park.h"
+
+#define GS_CPU_NS  2000000u /* held this long without a release of its own: a cpu thread */
+#define GS_TURNS   64u
+#define GS_RETURNS 256u
+
+enum gs_class { GS_IO, GS_CPU, GS_CLASSES };
+
+struct gs_waiter;
+struct gs_gil_thread;
+
+/* All zero is ready for use. */
+struct gs_gil_condvar {
+    /* Atomic: spinners read them without the mutex. */
+    uint32_t held;
+    uint32_t io_waiting;
+    int32_t processor;   /* where the holder took the GIL: who shares it must not spin */
+    uint64_t lazy_until; /* ns; a free GIL is left alone until then */
+
+    struct gs_waiter *first[GS_CLASSES], *last[GS_CLASSES];
+    struct gs_waiter *stalled;   /* releasers that stay until the GIL is taken */
+    uint32_t passed[GS_CLASSES]; /* grants to others while such a thread waits */
+    uint32_t spinning;
+    uint64_t tickets; /* given to waiters, in order of arrival */
+    uint64_t grants;
+    struct gs_gil_thread *last_holder;
+
+    /* Of the present hold. */
+    uint64_t since;  /* ns */
+    uint64_t burst;  /* what its thread had held before, since it last let go by itself */
+    uint64_t used;   /* of its quantum, before */
+    bool requested;  /* a waiter asked for the GIL … */
+    bool turn_ended; /* … because it is another cpu thread's turn */
+
+    uint64_t owed;       /* ns that cpu threads are owed */
+    uint64_t kept_since; /* since when a cpu thread is kept waiting by io threads; 0: none is */
+};
+
+/* The parameters, the process's own; set before the first wait. */
+struct gs_gil_parameters {
+    uint64_t grace;   /* ns */
+    uint64_t quantum; /* ns */
+    uint64_t spin;    /* ns; 0 where there is one processor */
+    enum gs_backend backend;
+};
+extern struct gs_gil_parameters gs_gil_parameters;
+
+enum gs_release_kind { GS_VOLUNTARY, GS_FORCED };
+
+/* The caller has the GIL now. */
+void gs_gil_acquired(struct gs_gil_condvar *condvar);
+
+/* The caller has just let it go. May let the mutex go and take it again. */
+void gs_gil_released(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
+                     enum gs_release_kind kind);
+
+/* Waits for a GIL that another thread holds. Returns 0 when the caller should look at it again, and
+ * ETIMEDOUT when it should ask the holder to yield. To be called until the GIL is taken. */
+int gs_gil_wait(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex);
+
+/* What a thread that was made to yield does instead of waiting until another has the GIL: it waits
+ * until its own turn, as gs_gil_wait but for at most a switch interval. */
+void gs_gil_wait_after_yield(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex);
+
+/* The next release of the calling thread hands the GIL to a waiter at once. No mutex. */
+void gs_gil_thread_yields(void);
+
+/* Forgets all waiters: in a fork's child they are other processes' threads. */
+void gs_gil_after_fork(struct gs_gil_condvar *condvar);
+
+/* Before the GIL is destroyed; without the mutex. When it returns no thread is in here. */
+void gs_gil_close(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex);
+
+#endif

@@ -1,0 +1,93 @@
+#define _GNU_SOURCE
+#include "park.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Weak: glibc has it from 2.30 on. */
+extern int sem_clockwait(sem_t *semaphore, clockid_t clock, const struct timespec *until)
+    __attribute__((weak));
+
+static struct timespec timespec_of(uint64_t ns) {
+    return (struct timespec){.tv_sec = (time_t)(ns / 1000000000u),
+                             .tv_nsec = (long)(ns % 1000000000u)};
+}
+
+static long futex(uint32_t *word, int operation, uint32_t value, const struct timespec *until) {
+    return syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, until, NULL,
+                   FUTEX_BITSET_MATCH_ANY);
+}
+
+void gs_parker_init(struct gs_parker *parker, enum gs_backend backend) {
+    if (backend == GS_EMULATED && !sem_clockwait)
+        backend = GS_FUTEX;
+    parker->backend = backend;
+    parker->woken = false;
+    if (backend == GS_FUTEX) {
+        parker->word = 0;
+    } else if (backend == GS_EMULATED) {
+        sem_init(&parker->semaphore, 0, 0);
+    } else {
+        pthread_condattr_t attributes;
+        pthread_condattr_init(&attributes);
+        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+        pthread_cond_init(&parker->cond, &attributes);
+        pthread_condattr_destroy(&attributes);
+    }
+}
+
+void gs_parker_destroy(struct gs_parker *parker) {
+    if (parker->backend == GS_EMULATED)
+        sem_destroy(&parker->semaphore);
+    else if (parker->backend == GS_PTHREAD)
+        pthread_cond_destroy(&parker->cond);
+}
+
+/* The mutex is not held. Returns an errno value; 0 and EAGAIN mean that the word may be set. */
+static int sleep_on_word(uint32_t *word, const struct timespec *until) {
+    return futex(word, FUTEX_WAIT_BITSET, 0, until) == 0 ? 0 : errno;
+}
+
+bool gs_park(struct gs_parker *parker, pthread_mutex_t *mutex, uint64_t until) {
+    struct timespec deadline = timespec_of(until);
+    int error = 0;
+    while (!parker->woken && error != ETIMEDOUT) {
+        if (parker->backend == GS_PTHREAD) {
+            error = pthread_cond_timedwait(&parker->cond, mutex, &deadline);
+            continue;
+        }
+        pthread_mutex_unlock(mutex);
+        if (parker->backend == GS_FUTEX)
+            error = sleep_on_word(&parker->word, &deadline);
+        else if (sem_clockwait(&parker->semaphore, CLOCK_MONOTONIC, &deadline) != 0)
+            error = errno;
+        pthread_mutex_lock(mutex);
+    }
+    bool woken = parker->woken;
+    parker->woken = false;
+    if (parker->backend == GS_FUTEX)
+        __atomic_store_n(&parker->word, 0, __ATOMIC_RELAXED);
+    return woken;
+}
+
+void gs_unpark(struct gs_parker *parker) {
+    if (parker->woken)
+        return;
+    parker->woken = true;
+    switch (parker->backend) {
+    case GS_PTHREAD:
+        pthread_cond_signal(&parker->cond);
+        break;
+    case GS_EMULATED:
+        sem_post(&parker->semaphore);
+        break;
+    case GS_FUTEX:
+        __atomic_store_n(&parker->word, 1, __ATOMIC_RELAXED);
+        futex(&parker->word, FUTEX_WAKE, 1, NULL);
+        break;
+    }
+}

@@ -1,0 +1,24 @@
+/* How the GIL of this process is scheduled, as the environment says.
+ *
+ *   GILSCOPE_POLICY    classic (the default: CPython's own way) or io-priority
+ *   GILSCOPE_GRACE_US  how long an io waiter leaves a cpu holder alone before it asks
+ *   GILSCOPE_CONDVAR   what waiters sleep on: futex, emulated or pthread */
+#ifndef GILSCOPE_POLICY_H
+#define GILSCOPE_POLICY_H
+
+#include <stdbool.h>
+
+enum gs_policy { GS_CLASSIC, GS_IO_PRIORITY };
+
+extern enum gs_policy gs_policy;
+
+/* Reads the environment; once, before the interpreter has a GIL. What it does not understand it
+ * leaves at its default: who sets the variables checks them. */
+void gs_policy_start(void);
+
+/* Whether the GIL's waiters queue in gil_condvar.h. */
+static inline bool gs_scheduling(void) {
+    return __builtin_expect(gs_policy == GS_IO_PRIORITY, 0);
+}
+
+#endif
