@@ -29,6 +29,7 @@ PROBE = Extension(
         "gilscope/probe/park.c",
         "gilscope/probe/gil_condvar.c",
         "gilscope/probe/policy.c",
+        "gilscope/probe/schedule.c",
         "gilscope/probe/interpose.c",
         "gilscope/probe/exec.c",
         "gilscope/probe/bench.c",

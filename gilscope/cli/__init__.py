@@ -18,7 +18,17 @@ from gilscope import __doc__ as description
 from gilscope import __version__
 from gilscope.errors import GilscopeError, UsageError
 
-COMMANDS = ("record", "summary", "view", "dump", "recover", "interpreter", "bench", "doctor")
+COMMANDS = (
+    "record",
+    "run",
+    "summary",
+    "view",
+    "dump",
+    "recover",
+    "interpreter",
+    "bench",
+    "doctor",
+)
 
 # What a shell reports for a process that died of the signal.
 EXIT_SIGINT = 130

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gilscope.cli.run import add_policy_arguments, choice
 from gilscope.errors import GilscopeError, UsageError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-follow", action="store_true", help="record the command's own process alone"
     )
+    add_policy_arguments(parser)
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND…")
 
 
@@ -52,10 +54,11 @@ def run(args: argparse.Namespace) -> int:
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
         raise UsageError("record what? for example: gilscope record python app.py")
+    policy = choice(args)
     check_output(args.output)
     from gilscope.recorder.record import record, say  # noqa: PLC0415
 
-    recorded = record(command, args.max_size, not args.no_follow)
+    recorded = record(command, args.max_size, not args.no_follow, policy)
     trace = args.output or recorded.trace_name
     directory, exit_code = recorded.session.directory, recorded.notes.exit_code
     assert exit_code is not None

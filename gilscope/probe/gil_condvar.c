@@ -9,12 +9,12 @@
 #include "clock.h"
 
 enum {
-    SHORT_NS = 20000,          /* a release that ends within this is a short one */
+    SHORT_NS = 5000,           /* a release that ends within this is a short one */
     RECHECK_NS = 100000,       /* the first in line looks for itself, at first … */
     RECHECK_MAX_NS = 800000,   /* … and at the least */
-    STALL_NS = 1000000,        /* a releaser that hands over stays for no longer */
     LONGEST_WAIT_NS = 5000000, /* inside one call: CPython looks after the interpreter's end */
 };
+static const uint32_t turns[GS_CLASSES] = {[GS_IO] = GS_IO_TURNS, [GS_CPU] = GS_CPU_TURNS};
 #define OWED_MAX_NS UINT64_C(5000000)
 #define NEVER       UINT64_MAX
 
@@ -45,7 +45,7 @@ struct gs_gil_thread {
 static __thread struct gs_gil_thread self;
 
 struct gs_gil_parameters gs_gil_parameters = {
-    .grace = 5000, .quantum = 10000000, .spin = 25000, .backend = GS_FUTEX};
+    .grace = 5000, .quantum = 10000000, .spin = 25000, .stay = 1000000, .backend = GS_FUTEX};
 
 static inline void relax(void) {
 #if defined(__x86_64__)
@@ -113,7 +113,7 @@ static void remove_waiter(struct gs_gil_condvar *condvar, struct gs_waiter *wait
 /* The waiter that a release must be for (rule 7), or NULL. */
 static struct gs_waiter *passed_over(const struct gs_gil_condvar *condvar) {
     for (int class = GS_CPU; class >= GS_IO; class--)
-        if (condvar->passed[class] >= GS_TURNS && condvar->first[class])
+        if (condvar->passed[class] >= turns[class] && condvar->first[class])
             return condvar->first[class];
     return NULL;
 }
@@ -154,7 +154,9 @@ static uint64_t asks_at(const struct gs_gil_condvar *condvar, const struct gs_wa
     uint64_t becomes_cpu =
         condvar->since + (condvar->burst < GS_CPU_NS ? GS_CPU_NS - condvar->burst : 0);
     if (waiter->class == GS_IO) {
-        uint64_t patient = self.since + gs_gil_parameters.grace;
+        /* Who shares the holder's processor keeps it from running: a grace would be for nobody. */
+        bool shares = condvar->processor == sched_getcpu();
+        uint64_t patient = self.since + (shares ? 0 : gs_gil_parameters.grace);
         uint64_t paid = condvar->since + condvar->owed;
         uint64_t at = patient > paid ? patient : paid;
         return at > becomes_cpu ? at : becomes_cpu;
@@ -193,8 +195,9 @@ void gs_gil_acquired(struct gs_gil_condvar *condvar) {
     }
     __atomic_store_n(&condvar->processor, sched_getcpu(), __ATOMIC_RELAXED);
     __atomic_store_n(&condvar->held, 1, __ATOMIC_RELAXED);
-    for (struct gs_waiter *stalled = condvar->stalled; stalled; stalled = stalled->next)
-        gs_unpark(&stalled->parker);
+    if (condvar->stalled && !passed_over(condvar))
+        for (struct gs_waiter *stalled = condvar->stalled; stalled; stalled = stalled->next)
+            gs_unpark(&stalled->parker);
 }
 
 /* ---- waiting ----------------------------------------------------------------------------------
@@ -262,8 +265,8 @@ static void begin_wait(struct gs_gil_condvar *condvar, struct gs_gil_thread *me,
 static uint64_t looks_at(const struct gs_gil_condvar *condvar, const struct gs_waiter *waiter,
                          uint64_t now, uint64_t recheck) {
     uint64_t at = asks_at(condvar, waiter);
-    if (waiter->previous)
-        return at; /* its release is not lazy, whoever makes it */
+    if (waiter->class == GS_IO || waiter->previous)
+        return at; /* whoever releases it wakes it */
     if (!condvar->held || !holder_is_cpu(condvar, now) || condvar->requested) {
         uint64_t again = now + recheck;
         if (!condvar->held && condvar->lazy_until > now && condvar->lazy_until < again)
@@ -348,15 +351,15 @@ void gs_gil_thread_yields(void) {
     self.yields = true;
 }
 
-/* Rule 7: the GIL is for the one that was passed over; stay until somebody has it. */
+/* Rule 7: the GIL is for the one that was passed over; stay until it has it. */
 static void stay_until_taken(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex, uint64_t now) {
     struct gs_waiter here = {.next = condvar->stalled};
-    uint64_t end = now + STALL_NS, grants = condvar->grants;
+    uint64_t end = now + gs_gil_parameters.stay;
     int cancel_state;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     gs_parker_init(&here.parker, gs_gil_parameters.backend);
     condvar->stalled = &here;
-    while (condvar->grants == grants && passed_over(condvar) && gs_park(&here.parker, mutex, end))
+    while (passed_over(condvar) && gs_park(&here.parker, mutex, end))
         ;
     for (struct gs_waiter **link = &condvar->stalled; *link; link = &(*link)->next)
         if (*link == &here) {
@@ -411,11 +414,14 @@ void gs_gil_released(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
     account(condvar, me, now, kind);
     if (next) {
         bool passed = passed_over(condvar) != NULL;
-bool lazy = kind == GS_VOLUNTARY && !passed && !gives && next->class == GS_CPU &&
+        bool lazy = kind == GS_VOLUNTARY && !passed && !gives && next->class == GS_CPU &&
                     release_is_short(me) && next->wakes_at <= now + 2 * RECHECK_NS;
         if (kind == GS_VOLUNTARY)
             me->released_at = now;
         __atomic_store_n(&condvar->lazy_until, lazy ? now + SHORT_NS : 0, __ATOMIC_RELAXED);
+        /* The first io waiter may be awake and still on its way; another can be there before it. */
+        while (next->class == GS_IO && !next->wakes_at && next->next && !passed)
+            next = next->next;
         if (!lazy && next->wakes_at) {
             next->wakes_at = 0;
             gs_unpark(&next->parker);
@@ -432,6 +438,7 @@ void gs_gil_after_fork(struct gs_gil_condvar *condvar) {
 
 void gs_gil_close(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex) {
     pthread_mutex_lock(mutex);
+    condvar->passed[GS_IO] = condvar->passed[GS_CPU] = 0;
     for (struct gs_waiter *stalled = condvar->stalled; stalled; stalled = stalled->next)
         gs_unpark(&stalled->parker);
     while (condvar->stalled) {

@@ -19,14 +19,14 @@
  *     the first in line is awake and spins, or wakes soon by itself.
  *  6. A thread that was made to yield sleeps once: until the GIL is to be its own again, not until
  *     another has taken it.
- *  7. Whoever comes takes a GIL that is free, so a waiter can be passed over. When GS_TURNS others
- *     have had the GIL since its class was last served, the next release is for that waiter alone:
- *     the releaser stays until it has been taken.
+ *  7. Whoever comes takes a GIL that is free, so a waiter can be passed over. When that many others
+ * (GS_CPU_TURNS, GS_IO_TURNS) have had the GIL since its class was last served, the next release is
+ * for that waiter alone: the releaser stays until it has been taken.
  *
- * The bound: a waiter that is the first of its class has the GIL after at most GS_TURNS + T grants
- * to others, T being the threads of the process (each can pass once more while the waiter wakes
- * up, and then stays). In a queue of its class that is so for each place ahead of it; a cpu thread
- * ahead has its place for a quantum or GS_RETURNS returns.
+ * The bound: a waiter that is the first of its class has the GIL after at most GS_…_TURNS + T
+ * grants to others, T being the threads of the process (each can pass once more while the waiter
+ * wakes up, and then stays). In a queue of its class that is so for each place ahead of it; a cpu
+ * thread ahead has its place for a quantum or GS_RETURNS returns.
  *
  * Actors: every thread of the interpreter. All calls but gs_gil_thread_yields are made with the
  * GIL's own mutex held, which guards everything here but what spinners read (marked atomic).
@@ -41,9 +41,10 @@
 
 #include "park.h"
 
-#define GS_CPU_NS  2000000u /* held this long without a release of its own: a cpu thread */
-#define GS_TURNS   64u
-#define GS_RETURNS 256u
+#define GS_CPU_NS    2000000u /* held this long without a release of its own: a cpu thread */
+#define GS_CPU_TURNS 64u
+#define GS_IO_TURNS  256u
+#define GS_RETURNS   256u
 
 enum gs_class { GS_IO, GS_CPU, GS_CLASSES };
 
@@ -82,6 +83,7 @@ struct gs_gil_parameters {
     uint64_t grace;   /* ns */
     uint64_t quantum; /* ns */
     uint64_t spin;    /* ns; 0 where there is one processor */
+    uint64_t stay;    /* ns; a releaser that hands over stays for no longer */
     enum gs_backend backend;
 };
 extern struct gs_gil_parameters gs_gil_parameters;

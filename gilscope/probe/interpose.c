@@ -25,9 +25,11 @@
 
 #include "api.h"
 #include "emit.h"
+#include "policy.h"
 #include "process.h"
 #include "python.h"
 #include "release.h"
+#include "schedule.h"
 
 #define INTERPOSE   __attribute__((visibility("default")))
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
@@ -87,11 +89,12 @@ struct watched {
     pthread_cond_t *switch_cond;
     struct gs_gil gil;
     bool requested; /* a waiter asked the present holder to yield */
+    bool scheduled; /* its waiters are in schedule.h */
 };
 
 struct gs_release gs_release;
 
-static _Alignas(64) struct watched gils[256];
+static _Alignas(64) struct watched gils[GS_WATCHED_GILS];
 static _Atomic unsigned n_slots; /* slots below may be in use */
 
 /* A first condition variable that waits for its second; CPython initialises them back to back. */
@@ -128,6 +131,8 @@ static void watch(pthread_cond_t *cond, pthread_cond_t *switch_cond) {
         gils[i].switch_cond = switch_cond;
         gils[i].gil = (struct gs_gil){.index = index};
         gils[i].requested = false;
+        gils[i].scheduled = gs_scheduling();
+        gs_schedule_begin(i);
         gils[i].cond = cond;
         unsigned slots = n_slots;
         while (slots < i + 1 &&
@@ -136,13 +141,14 @@ static void watch(pthread_cond_t *cond, pthread_cond_t *switch_cond) {
             ;
         return;
     }
-    __atomic_fetch_add(&gs_process.ring.header->unwatched, 1, __ATOMIC_RELAXED);
+    if (gs_process.ring.header)
+        __atomic_fetch_add(&gs_process.ring.header->unwatched, 1, __ATOMIC_RELAXED);
 }
 
 static void cond_initialised(pthread_cond_t *cond, const void *caller) {
     gs_process_revive();
     forget(cond);
-    if (!gs_recording() || !gs_python_owns(caller))
+    if (!(gs_recording() || gs_scheduling()) || !gs_python_owns(caller))
         return;
     uintptr_t at = (uintptr_t)cond;
     bool in_runtime = at >= gs_python.runtime && at < gs_python.runtime_end;
@@ -175,6 +181,10 @@ static inline struct watched *watched_by_switch_cond(pthread_cond_t *cond) {
     return NULL;
 }
 
+static inline unsigned slot_of(const struct watched *its) {
+    return (unsigned)(its - gils);
+}
+
 /* ---- the wrapped calls ------------------------------------------------------------------------
  */
 
@@ -189,19 +199,29 @@ INTERPOSE int pthread_cond_init(pthread_cond_t *cond, const pthread_condattr_t *
 
 INTERPOSE int pthread_cond_destroy(pthread_cond_t *cond) {
     ensure_resolved();
+    struct watched *its = watched_by_cond(cond);
+    if (its && its->scheduled)
+        gs_schedule_end(slot_of(its));
     forget(cond);
     return real.destroy(cond);
 }
 
 /* After a release that somebody asked for, or that can teach where its caller stands. `stack`
- * begins with the return address into CPython. */
-__attribute__((cold, noinline)) static void look_at_caller(bool requested, const uintptr_t *stack) {
+ * begins with the return address into CPython. Returns whether it was forced; where that cannot be
+ * told, whether it was asked for. */
+__attribute__((cold, noinline)) static bool look_at_caller(bool requested, const uintptr_t *stack) {
     if (!requested) {
         gs_release_learn(stack);
         if (gs_release_can_tell() && gs_process.page)
             gs_process.page->interpreter |= GS_YIELDS_TOLD;
-    } else if (gs_release_can_tell() && gs_release_was_forced(stack))
-        gs_on_yield();
+        return false;
+    }
+    if (!gs_release_can_tell())
+        return true;
+    if (!gs_release_was_forced(stack))
+        return false;
+    gs_on_yield();
+    return true;
 }
 
 /* Twice a turn of the GIL. Aligned, as the data that it reads: the code between two calls evicts
@@ -212,13 +232,21 @@ __attribute__((aligned(64))) INTERPOSE int pthread_cond_signal(pthread_cond_t *c
     for (struct watched *its = gils; its < gils + n; its++) {
         if (its->cond == cond) {
             gs_on_release(&its->gil);
+            bool forced = false;
             if (UNLIKELY(its->requested || gs_release.lessons < GS_RELEASE_LESSONS))
-                look_at_caller(its->requested, (const uintptr_t *)__builtin_frame_address(0) + 1);
+                forced = look_at_caller(its->requested,
+                                        (const uintptr_t *)__builtin_frame_address(0) + 1);
+            if (UNLIKELY(its->scheduled)) {
+                gs_schedule_released(slot_of(its), forced);
+                return 0;
+            }
             break;
         }
         if (its->switch_cond == cond && its->cond) {
             its->requested = false;
             gs_on_acquire(&its->gil);
+            if (UNLIKELY(its->scheduled))
+                gs_schedule_acquired(slot_of(its));
             break;
         }
     }
@@ -227,8 +255,11 @@ __attribute__((aligned(64))) INTERPOSE int pthread_cond_signal(pthread_cond_t *c
 
 INTERPOSE int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex) {
     ensure_resolved();
-    if (watched_by_switch_cond(cond) && !gs_release_can_tell())
+    struct watched *its = watched_by_switch_cond(cond);
+    if (its && !gs_release_can_tell())
         gs_on_yield();
+    else if (its && its->scheduled && gs_writer.last_forced) /* it waits for its own turn instead */
+        return gs_schedule_wait_after_yield(slot_of(its), &its->gil, mutex);
     return real.wait(cond, mutex);
 }
 
@@ -241,7 +272,8 @@ INTERPOSE int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mute
     struct gs_gil *gil = &its->gil;
     gs_on_wait(gil);
     uint64_t switches = gil->switches;
-    int result = real.timedwait(cond, mutex, until);
+    int result =
+        its->scheduled ? gs_schedule_wait(slot_of(its), mutex) : real.timedwait(cond, mutex, until);
     if (result == ETIMEDOUT && gil->holder && gil->switches == switches) {
         its->requested = true;
         gs_on_request(gil);
@@ -321,6 +353,8 @@ static bool interpreter_has_a_probe(void) {
 
 __attribute__((constructor)) static void load(void) {
     resolve();
+    gs_policy_start();
+    gs_schedule_start();
     gs_after_fork_in_child = child_of_fork;
     if (!interpreter_has_a_probe())
         gs_process_start();

@@ -13,17 +13,22 @@ if TYPE_CHECKING:
 
 def nothing_recorded(command: Sequence[str], processes: Sequence[Process]) -> str | None:
     """One line that says what and why, when no GIL was seen; None when there is one."""
-    if any(p.interpreter == "gil" for p in processes):
+    why = why_no_gil(command, [p.interpreter for p in processes])
+    return why and f"nothing recorded: {why}"
+
+
+def why_no_gil(command: Sequence[str], interpreters: Sequence[str]) -> str | None:
+    """Why none of the processes that the probe was in had a GIL; None when one had.
+
+    `interpreters` are as `schema.Process.interpreter`, one a process.
+    """
+    if "gil" in interpreters:
         return None
-    if any(p.interpreter == "free-threaded" for p in processes):
-        return (
-            "nothing recorded: this Python is a free-threaded build and has no GIL "
-            "(PYTHON_GIL=1 turns it on)"
-        )
-    program = shutil.which(command[0]) or command[0]
-    if not processes:
-        return f"nothing recorded: {why_not_loaded(program)}"
-    return f"nothing recorded: no Python interpreter ran in {command[0]}"
+    if "free-threaded" in interpreters:
+        return "this Python is a free-threaded build and has no GIL (PYTHON_GIL=1 turns it on)"
+    if not interpreters:
+        return why_not_loaded(shutil.which(command[0]) or command[0])
+    return f"no Python interpreter ran in {command[0]}"
 
 
 def left_out(processes: int, programs: int, gils: int) -> Iterator[str]:

@@ -56,11 +56,11 @@ def spawn(
     return pid
 
 
-def become(command: Sequence[str]) -> NoReturn:
+def become(command: Sequence[str], environment: Mapping[str, str] = os.environ) -> NoReturn:
     """Let the command take this process's place. Raises UsageError when it cannot be run."""
     _undo_handlers()
     try:
-        os.execvp(command[0], list(command))
+        os.execvpe(command[0], list(command), environment)
     except OSError as error:
         raise UsageError(_explain(command[0], error.errno or 0)) from error
 

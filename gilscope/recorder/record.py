@@ -13,6 +13,7 @@ from gilscope import __version__, _native
 from gilscope.errors import RecordingError, UsageError
 from gilscope.recorder import launch
 from gilscope.recorder.notes import Notes
+from gilscope.recorder.policy import Choice
 from gilscope.recorder.session import Session
 
 PRELOAD = "LD_PRELOAD"
@@ -36,7 +37,12 @@ def say(line: str) -> None:
     print(f"gilscope: {line}", file=sys.stderr, flush=True)
 
 
-def record(command: Sequence[str], max_bytes: int | None = None, follow: bool = True) -> Recorded:
+def record(
+    command: Sequence[str],
+    max_bytes: int | None = None,
+    follow: bool = True,
+    policy: Choice | None = None,
+) -> Recorded:
     """Run the command, with the probe in it and in what it starts, until all of it has ended.
 
     `max_bytes` limits the rings. Where there is no room to record, it says so and becomes the
@@ -47,11 +53,13 @@ def record(command: Sequence[str], max_bytes: int | None = None, follow: bool = 
     except RecordingError as error:
         say(f"{error}; the program runs without being recorded")
         launch.become(command)
-    notes = Notes(command=tuple(command), gilscope=__version__)
+    notes = Notes(
+        command=tuple(command), gilscope=__version__, policy=policy.notes() if policy else None
+    )
     try:
         notes.write(session.directory)
         with launch.signals_held():
-            pid = launch.spawn(command, environment(session), session.begin)
+            pid = launch.spawn(command, environment(session, policy), session.begin)
             exit_code = launch.wait(pid, session.tick)
             ended_ns = time.monotonic_ns()
             wait_for_the_rest(session, pid)
@@ -65,16 +73,26 @@ def record(command: Sequence[str], max_bytes: int | None = None, follow: bool = 
     return Recorded(session, notes)
 
 
-def environment(session: Session) -> dict[str, str]:
+def environment(session: Session, policy: Choice | None = None) -> dict[str, str]:
     """The program's environment: its own, the probe first among what is preloaded."""
     variables = dict(os.environ)
     probe = str(_native.probe_path())
-    if " " in probe or ":" in probe:  # the loader takes either for the end of a name
-        probe = session.link(probe)
+    preload(variables, session.link(probe) if unfit_for_preload(probe) else probe)
+    variables[RINGS] = str(session.path)
+    if policy:
+        policy.set(variables)
+    return variables
+
+
+def preload(variables: dict[str, str], probe: str) -> None:
+    """Put the probe first among what is preloaded."""
     before = variables.get(PRELOAD)
     variables[PRELOAD] = f"{probe}:{before}" if before else probe
-    variables[RINGS] = str(session.path)
-    return variables
+
+
+def unfit_for_preload(path: str) -> bool:
+    """Whether the loader takes a character of it for the end of a name."""
+    return " " in path or ":" in path
 
 
 def program_name(command: Sequence[str]) -> str:

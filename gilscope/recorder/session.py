@@ -32,6 +32,7 @@ _STOP_OFFSET = 28
 _READY_UNITS_OFFSET = 64
 _NEXT_UNIT_OFFSET = 128
 _PROCESS_PAGE = 0x50534731
+_INTERPRETERS = ("none", "gil", "free-threaded")  # enum gs_interpreter_state
 
 
 def free_bytes(place: str | Path) -> int:
@@ -175,15 +176,10 @@ class Session:
         import psutil  # noqa: PLC0415 - not needed before the program has run
 
         candidates: dict[int, tuple[bool, float]] = {}
-        unit, end = 1, self.used_bytes // UNIT
-        while unit < end:
-            magic, length = struct.unpack_from("<II", self._map, unit * UNIT)
-            if magic == _PROCESS_PAGE:
-                pid, _, interpreter = struct.unpack_from("<III", self._map, unit * UNIT + 16)
-                start_ns, end_ticks = struct.unpack_from("<QQ", self._map, unit * UNIT + 56)
-                # The last page of a pid tells what it is now: an exec leaves one behind.
-                candidates[pid] = (interpreter & 0xFF == 1 and not end_ticks, start_ns / 1e9)
-            unit += length if magic else 1
+        for at, pid, interpreter in self._process_pages():
+            start_ns, end_ticks = struct.unpack_from("<QQ", self._map, at + 56)
+            # The last page of a pid tells what it is now: an exec leaves one behind.
+            candidates[pid] = (interpreter == "gil" and not end_ticks, start_ns / 1e9)
 
         def lives(pid: int, since: float) -> bool:
             try:
@@ -194,6 +190,21 @@ class Session:
                 return False
 
         return [pid for pid, (may, since) in candidates.items() if may and lives(pid, since)]
+
+    @property
+    def interpreters(self) -> list[str]:
+        """What the probe found, one a process, as `schema.Process.interpreter`."""
+        return [interpreter for _, _, interpreter in self._process_pages()]
+
+    def _process_pages(self) -> Iterator[tuple[int, int, str]]:
+        """Offset, pid and interpreter of each process page."""
+        unit, end = 1, self.used_bytes // UNIT
+        while unit < end:
+            magic, length = struct.unpack_from("<II", self._map, unit * UNIT)
+            if magic == _PROCESS_PAGE:
+                pid, _, interpreter = struct.unpack_from("<III", self._map, unit * UNIT + 16)
+                yield unit * UNIT, pid, _INTERPRETERS[interpreter & 0xFF]
+            unit += length if magic else 1
 
     def _extend(self, units: int) -> None:
         error = self._probe.gilscope_ring_keep_ahead(self._header, self._fd, units)

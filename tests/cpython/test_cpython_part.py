@@ -26,6 +26,13 @@ PART = [
     ("plus", "test_embed"),
     ("plus", "test__interpreters"),
 ]
+PART_SCHEDULED = [
+    ("3.13", "test_threading"),
+    ("3.13", "test_queue"),
+    ("3.13", "test_fork1"),
+    ("3.11", "test_threading"),
+    ("3.11", "test_threadsignals"),
+]
 
 # Half of its cases end otherwise when recorded, each in a way of its own.
 NOTICES = """
@@ -76,6 +83,16 @@ def test_recorded_tests_end_as_they_do_alone(version: str, module: str, tmp_path
     result = compare.compare(version, module, tmp_path)
     assert compare.unexplained(version, result) == []
     assert result.cases > 0
+    assert result.events > 0
+
+
+@pytest.mark.parametrize(("version", "module"), PART_SCHEDULED)
+def test_scheduled_tests_end_as_they_do_alone(
+    version: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GILSCOPE_POLICY", "io-priority")
+    result = compare.compare(version, module, tmp_path)
+    assert compare.unexplained(version, result) == []
     assert result.events > 0
 
 

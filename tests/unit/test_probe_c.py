@@ -13,6 +13,7 @@ import pytest
 READER = ("gilscope/trace/order.c", "gilscope/trace/ring_index.c")
 PROBE = tuple(f"gilscope/probe/{part}.c" for part in ("ring", "clock", "process", "python"))
 STRESS = ("tests/c/stress.c", *PROBE, *READER)
+GIL_STRESS = ("tests/c/gil_stress.c", "gilscope/probe/gil_condvar.c", "gilscope/probe/park.c")
 FUZZ = ("tests/c/fuzz_order.c", *READER)
 ROUNDS = 1_000
 
@@ -69,3 +70,14 @@ def test_damaged_rings_end_in_an_error_or_in_events(
     assert rounds == ROUNDS
     assert good > ROUNDS // 10
     assert refused > ROUNDS // 10
+
+
+@pytest.mark.parametrize("sanitizers", ["thread", "address,undefined"])
+@pytest.mark.parametrize("backend", ["pthread", "emulated", "futex"])
+@pytest.mark.parametrize("mode", ["mixed", "starve", "hurry"])
+def test_one_holder_no_lost_wakeup_nobody_starves(
+    build: Build, mode: str, backend: str, sanitizers: str
+) -> None:
+    program = build(GIL_STRESS, sanitizers)
+    for seed in (1, 2):  # without and with spinning
+        print(run(program, mode, backend, str(seed)), end="")

@@ -1,0 +1,60 @@
+#define _GNU_SOURCE
+#include "schedule.h"
+
+#include "gil_condvar.h"
+#include "policy.h"
+
+/* Weak: another C library (musl) has no such function, and must still load this library. */
+extern int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void),
+                             void *object) __attribute__((weak));
+
+static struct {
+    struct gs_gil_condvar condvar;
+    pthread_mutex_t *mutex; /* NULL: nobody has waited yet */
+} queues[GS_WATCHED_GILS];
+
+/* CPython makes its GIL anew after this; a child that was forked behind its back does not. */
+static void after_fork_in_child(void) {
+    for (unsigned slot = 0; slot < GS_WATCHED_GILS; slot++)
+        gs_gil_after_fork(&queues[slot].condvar);
+}
+
+void gs_schedule_start(void) {
+    if (gs_scheduling() && __register_atfork)
+        __register_atfork(NULL, NULL, after_fork_in_child, NULL);
+}
+
+void gs_schedule_begin(unsigned slot) {
+    queues[slot].condvar = (struct gs_gil_condvar){0};
+    queues[slot].mutex = NULL;
+}
+
+void gs_schedule_end(unsigned slot) {
+    if (queues[slot].mutex)
+        gs_gil_close(&queues[slot].condvar, queues[slot].mutex);
+}
+
+void gs_schedule_released(unsigned slot, bool forced) {
+    gs_gil_released(&queues[slot].condvar, queues[slot].mutex, forced ? GS_FORCED : GS_VOLUNTARY);
+}
+
+void gs_schedule_acquired(unsigned slot) {
+    gs_gil_acquired(&queues[slot].condvar);
+}
+
+int gs_schedule_wait(unsigned slot, pthread_mutex_t *mutex) {
+    queues[slot].mutex = mutex;
+    return gs_gil_wait(&queues[slot].condvar, mutex);
+}
+
+int gs_schedule_wait_after_yield(unsigned slot, struct gs_gil *gil, pthread_mutex_t *switch_mutex) {
+    pthread_mutex_t *mutex = queues[slot].mutex;
+    /* CPython takes switch_mutex inside the GIL's mutex: never the other way round. */
+    pthread_mutex_unlock(switch_mutex);
+    pthread_mutex_lock(mutex);
+    gs_on_wait(gil);
+    gs_gil_wait_after_yield(&queues[slot].condvar, mutex);
+    pthread_mutex_unlock(mutex);
+    pthread_mutex_lock(switch_mutex);
+    return 0;
+}

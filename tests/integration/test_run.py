@@ -1,0 +1,142 @@
+"""`gilscope run`, and the policies of the GIL in both commands."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from support import programs
+from support.recorded import GILSCOPE, record
+
+from gilscope.trace.model import Trace
+
+POLICY = ("--policy", "io-priority")
+
+# An echo beside a thread that computes, which has the GIL whenever a byte comes.
+CONVOY = """
+    import socket, threading, time
+    a, b = socket.socketpair()
+    over = []
+    def echo():
+        while data := a.recv(1):
+            a.send(data)
+    def spin():
+        while not over:
+            pass
+    threads = [threading.Thread(target=echo, name="echo"),
+               threading.Thread(target=spin, name="spin")]
+    for thread in threads:
+        thread.start()
+    for _ in range(100):
+        time.sleep(0.001)
+        b.send(b"x")
+        b.recv(1)
+    b.close()
+    over.append(1)
+    for thread in threads:
+        thread.join()
+"""
+
+
+def run(*command: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*GILSCOPE, "run", *POLICY, "--", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, **variables},
+    )
+
+
+@pytest.mark.parametrize("number", ["0", "3"])
+def test_the_program_ends_as_it_does_alone(interpreter: Path, number: str) -> None:
+    done = run(interpreter, "-c", f"print('out'); import sys; sys.exit({number})")
+    assert (done.returncode, done.stdout, done.stderr) == (int(number), "out\n", "")
+
+
+def test_a_signal_that_ends_it_is_told() -> None:
+    done = run(sys.executable, "-c", "import os; os.kill(os.getpid(), 9)")
+    assert done.returncode == 128 + 9
+
+
+def test_children_are_scheduled_as_well(interpreter: Path) -> None:
+    code = "import os; print(os.environ['GILSCOPE_POLICY'], os.environ['GILSCOPE_GRACE_US'])"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}], check=True)"
+    done = subprocess.run(
+        [*GILSCOPE, "run", *POLICY, "--grace", "7", interpreter, "-c", parent],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout == "io-priority 7\n"
+
+
+def test_what_has_no_gil_runs_untouched_and_it_is_said(tmp_path: Path) -> None:
+    program = tmp_path / "hello"
+    (tmp_path / "hello.c").write_text(programs.HELLO)
+    for flags, reason in (([], "no Python interpreter ran in"), (["-static"], "statically linked")):
+        subprocess.run(["gcc", *flags, tmp_path / "hello.c", "-o", program], check=True)
+        done = run(program)
+        assert (done.returncode, done.stdout) == (0, "hello from C\n")
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("gilscope: the GIL was not scheduled: ")
+        assert reason in line
+
+
+def test_a_command_that_cannot_be_run_is_one_line() -> None:
+    done = run("./no-such-program")
+    assert done.returncode == 2
+    assert done.stderr == "gilscope: cannot run ./no-such-program: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "line"),
+    [
+        (["run", "true"], {}, "run how?"),
+        (["run", "--policy", "fifo", "true"], {}, "invalid choice: 'fifo'"),
+        (["run", *POLICY], {}, "run what?"),
+        (["run", *POLICY, "--grace", "-1", "true"], {}, "not a number of microseconds"),
+        (["run", "--grace", "5", "true"], {}, "add --policy io-priority"),
+        (["run", "true"], {"GILSCOPE_POLICY": "fifo"}, "a policy is classic or io-priority"),
+        (["record", "true"], {"GILSCOPE_GRACE_US": "x"}, "GILSCOPE_GRACE_US: not a number"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: list[str], variables: dict[str, str], line: str) -> None:
+    done = subprocess.run(
+        [*GILSCOPE, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, **variables},
+    )
+    assert done.returncode == 2
+    assert line in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def io_waits(trace: Trace) -> list[int]:
+    """How long threads waited that came back from IO, ns, in order of length."""
+    waits = trace.waits[trace.waits["cpu"] == 0]
+    return sorted((waits["end_ns"] - waits["start_ns"]).tolist())
+
+
+def test_io_does_not_wait_for_a_switch_interval(interpreter: Path, tmp_path: Path) -> None:
+    code = textwrap.dedent(CONVOY)
+    for name in ("classic", "first"):
+        (tmp_path / name).mkdir()
+    classic = record(tmp_path / "classic", interpreter, "-c", code)
+    first = record(tmp_path / "first", interpreter, "-c", code, options=POLICY)
+    assert (classic.code, first.code) == (0, 0)
+    slow, fast = io_waits(classic.trace), io_waits(first.trace)
+    # The median: what the machine does meanwhile is in the tail.
+    assert fast[len(fast) // 2] < slow[len(slow) // 2] / 10
+    assert classic.metadata.policy.name == "classic"
+    policy = first.metadata.policy
+    assert (policy.name, policy.grace_ns) == ("io-priority", 5000)
