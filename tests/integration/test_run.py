@@ -127,6 +127,7 @@ def io_waits(trace: Trace) -> list[int]:
     return sorted((waits["end_ns"] - waits["start_ns"]).tolist())
 
 
+@pytest.mark.alone
 def test_io_does_not_wait_for_a_switch_interval(interpreter: Path, tmp_path: Path) -> None:
     code = textwrap.dedent(CONVOY)
     for name in ("classic", "first"):
@@ -136,7 +137,7 @@ def test_io_does_not_wait_for_a_switch_interval(interpreter: Path, tmp_path: Pat
     assert (classic.code, first.code) == (0, 0)
     slow, fast = io_waits(classic.trace), io_waits(first.trace)
     # The median: what the machine does meanwhile is in the tail.
-    assert fast[len(fast) // 2] < slow[len(slow) // 2] / 10
+    assert fast[len(fast) // 2] < slow[len(slow) // 2] / 4
     assert classic.metadata.policy.name == "classic"
     policy = first.metadata.policy
     assert (policy.name, policy.grace_ns) == ("io-priority", 5000)
