@@ -66,7 +66,8 @@
     X(6, ATOMIC_BASED, "atomic")                                                                   \
     X(7, OF_GIL, "gil")                                                                            \
     X(8, PYMUTEX, "pymutex")                                                                       \
-    X(9, THREAD_LOCK, "thread-lock")
+    X(9, THREAD_LOCK, "thread-lock")                                                               \
+    X(10, INTERPRETER, "interpreter")
 
 /* Names of annotations; `object` is a pointer, the rest are numbers. */
 #define GS_ANNOTATION_TABLE(X)                                                                     \
