@@ -129,6 +129,7 @@ class _Job:
         names = [patch.name for patch in self.series]
         Manifest(self.release.full, self.variant.name, self.key, names).write(staged)
         _take_place(staged, self.place)
+        self.progress.finish()
 
     def _bring_source(self, given: Path | None) -> None:
         work = self.place.work

@@ -24,6 +24,9 @@ class Progress(Protocol):
     def say(self, line: str) -> None:
         """Something to know that is no error."""
 
+    def finish(self) -> None:
+        """The last step has ended well."""
+
     def close(self) -> None:
         """The build has ended, well or not."""
 
@@ -44,6 +47,9 @@ class Lines:
     def say(self, line: str) -> None:
         """Print it."""
         print(f"gilscope: {line}", file=sys.stderr, flush=True)
+
+    def finish(self) -> None:
+        """The path of what was built follows."""
 
     def close(self) -> None:
         """Every line is printed already."""
@@ -76,7 +82,7 @@ class Bar:
 
     def step(self, name: str) -> None:
         """Begin another bar, which moves without an end until `expect`."""
-        self._end_step()
+        self.finish()
         self._last = self._bars.add_task(name, total=None)
 
     def expect(self, total: int) -> None:
@@ -93,13 +99,14 @@ class Bar:
         """Print it above the bars."""
         self._bars.console.print(line, markup=False, highlight=False)
 
+    def finish(self) -> None:
+        """Fill the bar."""
+        if self._last is not None:
+            self._bars.update(self._last, total=1, completed=1)
+
     def close(self) -> None:
         """Leave the bars as they stand."""
         self._bars.stop()
-
-    def _end_step(self) -> None:
-        if self._last is not None:
-            self._bars.update(self._last, total=1, completed=1)
 
 
 def progress() -> Progress:

@@ -24,14 +24,19 @@ def bring(release: Release, given: Path | None, archives: Path, progress: Progre
     """Path of an archive with the pinned checksum, or of the directory that was given.
 
     Without one that is given: what was brought before, else upstream's, else what Debian's source
-    package has. Raises BuildError that says what each of them answered.
+    package has. An archive is kept for the next build. Raises BuildError that says what each of
+    them answered.
     """
-    if given is not None:
-        if not given.is_dir():
-            _check_archive(given, release)
-        return given
     kept = archives / release.archive
-    if kept.is_file() and sha256(kept) == release.sha256:
+    is_kept = kept.is_file() and sha256(kept) == release.sha256
+    if given is not None:
+        if given.is_dir():
+            return given
+        _check_archive(given, release)
+        if not is_kept:
+            shutil.copyfile(given, kept)
+        return given
+    if is_kept:
         return kept
     answers = []
     for where, get in (("upstream", _download), ("apt", _from_debian)):

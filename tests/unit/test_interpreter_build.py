@@ -6,6 +6,8 @@ The source is a small one that takes CPython's place; tests/integration builds t
 from __future__ import annotations
 
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -293,11 +295,34 @@ def test_ctrl_c_and_on_from_there(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert list(installed()) == []
     gate.unlink()
     place = Place.of(fake.release(), VARIANTS[""])
-    process = gilscope(fake, "interpreter", "build")
+    process = gilscope(fake, "interpreter", "build")  # its source is here already
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, f"{place.python}\n"), err
     assert "unpack" not in err
     assert "configure" not in err
+
+
+def test_a_bar_on_a_terminal(fake: FakeCPython) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "support.fake_cpython", str(fake.folder), "interpreter"]
+    with subprocess.Popen(
+        [*command, "build", "--source", str(fake.archive)],
+        cwd=TESTS,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        shown = bytearray()
+        try:
+            while block := os.read(ours, 4096):
+                shown += block
+        except OSError:  # EIO: nobody holds the terminal's other side any more
+            os.close(ours)
+    assert process.returncode == 0
+    assert "gilscope:" not in shown.decode()
+    for step in ("unpack and patch", "configure", "compile", "install", "check"):
+        assert f"✓ {step}" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
 
 
 def test_two_builds_at_once(tmp_path: Path) -> None:

@@ -119,6 +119,14 @@ def test_a_wrong_checksum_whatever_the_origin(fake: FakeCPython, archives: Path,
         bring(release, fake.archive.with_name("none"), archives)
 
 
+def test_an_archive_that_was_given_is_kept(fake: FakeCPython, archives: Path) -> None:
+    release = fake.release()
+    assert bring(release, fake.archive, archives) == fake.archive
+    content = fake.archive.read_bytes()
+    fake.archive.unlink()
+    assert bring(release, None, archives).read_bytes() == content
+
+
 def test_archive_and_folder_make_the_same_tree(fake: FakeCPython, tmp_path: Path) -> None:
     release = fake.release()
     for number, given in enumerate((fake.archive, fake.tree)):
