@@ -83,9 +83,10 @@ def _path(args: argparse.Namespace) -> int:
 
 
 def _remove(args: argparse.Namespace) -> int:
-    from gilscope.interpreter.places import Place  # noqa: PLC0415
+    from gilscope.interpreter.build import remove  # noqa: PLC0415
+    from gilscope.interpreter.progress import progress  # noqa: PLC0415
 
-    if not Place.of(release(args.version), variant(args.variant)).remove():
+    if not remove(release(args.version), variant(args.variant), progress()):
         raise InstallationError(_absent(args))
     return 0
 

@@ -58,6 +58,20 @@ def build(release: Release, variant: Variant, given: Path | None, progress: Prog
     return place
 
 
+def remove(release: Release, variant: Variant, progress: Progress) -> bool:
+    """Delete it, with what is left of its build; returns whether it was there."""
+    place = Place.of(release, variant)
+    if not place.lock.exists():  # nothing was ever built
+        return False
+    try:
+        with _lock(place, progress):
+            return place.remove()
+    except OSError as error:
+        raise BuildError(f"{error.filename} cannot be removed ({error.strerror})") from error
+    finally:
+        progress.close()
+
+
 def is_up_to_date(release: Release, variant: Variant) -> bool:
     """Whether what is installed is made of the present source, patches, probe and switches."""
     return _Job.of(release, variant, Lines()).is_done()
@@ -79,7 +93,11 @@ class _Job:
     def is_done(self) -> bool:
         """Whether what is installed is made of what this job would use."""
         manifest = Manifest.read(self.place.prefix)
-        return manifest is not None and manifest.key == self.key and self.place.python.exists()
+        return (
+            manifest is not None
+            and manifest.key == self.key(self.release.probe)
+            and self.place.python.exists()
+        )
 
     @property
     def tree_key(self) -> str:
@@ -103,11 +121,10 @@ class _Job:
         probe = self.place.work / "probe"
         return ["make", f"GILSCOPE_PROBE={probe}", f"GILSCOPE_FLAGS={self.variant.macros}"]
 
-    @property
-    def key(self) -> str:
-        """Of everything that the interpreter is made from."""
-        probe = source.tree_digest(self.release.probe) if self.series else ""
-        return _digest(self.tree_key, probe, *self.switches, self.variant.macros)
+    def key(self, probe: Path) -> str:
+        """Of everything that the interpreter is made from, with the probe in this folder."""
+        digest = source.tree_digest(probe) if self.series else ""
+        return _digest(self.tree_key, digest, *self.switches, self.variant.macros)
 
     def run(self, given: Path | None, tools: Tools) -> None:
         """All steps that are not done yet."""
@@ -127,7 +144,9 @@ class _Job:
             python(staged), self.release.full, probe=bool(self.series) and self.variant.probe
         )
         names = [patch.name for patch in self.series]
-        Manifest(self.release.full, self.variant.name, self.key, names).write(staged)
+        # Of the copy: gilscope's own files may have changed meanwhile.
+        key = self.key(self.place.work / "probe")
+        Manifest(self.release.full, self.variant.name, key, names).write(staged)
         _take_place(staged, self.place)
         self.progress.finish()
 
