@@ -63,7 +63,10 @@ def view(summary: Row, width: int, top: int, glyphs: str) -> RenderableType:
         blame = _blame(shown, names)
         if blame:
             parts += [Text(), blame]
+        parts += _sync(summary, names, width, top)
         parts += [Text(), _legend(glyphs)]
+    else:
+        parts += _sync(summary, names, width, top)
     notes = [f for f in summary["findings"] if f["severity"] == "note"]
     parts += [Text(note["text"], _SEVERITIES["note"]) for note in notes]
     return Group(*parts)
@@ -235,6 +238,91 @@ def _cause(row: Row, names: dict[int, str]) -> str:
     if row["reason"] == "idle":
         return "overtaken"
     return "unknown holder" if row["holder"] is None else f"{names[row['holder']]} held it"
+
+
+def _sync(summary: Row, names: dict[int, str], width: int, top: int) -> list[RenderableType]:
+    """Conditions, locks and atomic sections, where there are any."""
+    parts: list[RenderableType] = []
+    for key, table_of in (("conditions", _conditions), ("locks", _locks)):
+        rows = [(p, row) for p in summary["processes"] for row in p[key] or ()]
+        if not rows:
+            continue
+        rows.sort(key=lambda entry: -(entry[1]["wait_ns"]["sum"] or 0))
+        several = len({process["id"] for process, _ in rows}) > 1
+        parts += [Text(), table_of(rows[:top], several, width >= WIDE)]
+        if len(rows) > top:
+            parts.append(Text(f"and {len(rows) - top:,} more {key}", "dim"))
+    sections = [p for p in summary["processes"] if p["atomic"] and p["atomic"]["sections"]]
+    if sections:
+        parts.append(Text())
+        parts += [_atomic(process, names, len(sections) > 1) for process in sections[:top]]
+    return parts
+
+
+def _object_name(process: Row, row: Row, several: bool, wide: bool) -> Text:
+    name = row["object"] if wide else row["object"].split(" at ")[0]
+    return Text(f"{name} of {process['pid']}" if several else name)
+
+
+def _cells(distribution: Row, *keys: str) -> list[str]:
+    return [duration(distribution[key]) if distribution["count"] else "-" for key in keys]
+
+
+def _conditions(rows: list[tuple[Row, Row]], several: bool, wide: bool) -> Table:
+    table = _table()
+    table.add_column("condition", no_wrap=True, overflow="ellipsis")
+    table.add_column("kind", no_wrap=True)
+    for header in ("waits", "notifies", "woken in p50", "p99", "with GIL p50", "p99"):
+        table.add_column(header, justify="right")
+    if wide:
+        for header in ("waited p50", "p99", "max", "timeouts"):
+            table.add_column(header, justify="right")
+    for process, row in rows:
+        table.add_row(
+            _object_name(process, row, several, wide),
+            row["kind"],
+            f"{row['waits']:,}",
+            f"{row['notifies']:,}",
+            *_cells(row["wakeup_ns"], "p50", "p99"),
+            *_cells(row["gil_ns"], "p50", "p99"),
+            *(
+                (*_cells(row["wait_ns"], "p50", "p99", "max"), f"{row['timeouts']:,}")
+                if wide
+                else ()
+            ),
+        )
+    return table
+
+
+def _locks(rows: list[tuple[Row, Row]], several: bool, wide: bool) -> Table:
+    table = _table()
+    table.add_column("lock", no_wrap=True, overflow="ellipsis")
+    table.add_column("kind", no_wrap=True)
+    for header in ("waits", "timeouts", "waited p50", "p99", "max", "in all"):
+        table.add_column(header, justify="right")
+    for process, row in rows:
+        table.add_row(
+            _object_name(process, row, several, wide),
+            row["kind"],
+            f"{row['waits']:,}",
+            f"{row['timeouts']:,}",
+            *_cells(row["wait_ns"], "p50", "p99", "max", "sum"),
+        )
+    return table
+
+
+def _atomic(process: Row, names: dict[int, str], several: bool) -> Text:
+    atomic = process["atomic"]
+    sections, deferred = atomic["sections"], atomic["deferred_yields"]
+    held, p50, p99, longest = _cells(atomic["held_ns"], "sum", "p50", "p99", "max")
+    of = f" of process {process['pid']}" if several else ""
+    text = (
+        f"{sections:,} atomic section{'s' * (sections != 1)}{of}: held the GIL {held} in all"
+        f" (p50 {p50}, p99 {p99}, max {longest}),"
+        f" {deferred:,} yield{'s' * (deferred != 1)} held back"
+    )
+    told = [f"{names[w['thread']]} {duration(w['wait_ns'])}" for w in atomic["waiters"][:CAUSES]]
+    return Text(text + (f"; waited for them: {', '.join(told)}" if told else ""))
 
 
 def _legend(glyphs: str) -> Text:

@@ -8,6 +8,9 @@
  *   idle          the GIL was free and another thread took it, or the wait never came to its end.
  * So the rows of a waiter add up to its waiting time exactly, by construction of the parts.
  *
+ * How long waking up took is told by the wakeup that named the thread, where the feed knows whom it
+ * signals; else it is the part `wakeup`.
+ *
  * The waits of one thread are walked together, which needs room for one row of sums only, and each
  * wait walks the holds that it overlaps: the cost is the number of holds times the threads that
  * wait meanwhile, which is also the number of facts that are summed up.
@@ -142,7 +145,10 @@ GS_EXPORT int64_t gs_blame_rows(const struct gs_hold *holds, const uint32_t *hol
         for (uint32_t i = wait_first[t]; i < wait_first[t + 1]; i++) {
             struct parts parts = cut(&trace, &waits[wait_order[i]], i - wait_first[t] + 1, sums,
                                      touched, &n_touched);
-            if (parts.woken)
+            const struct gs_wait *wait = &waits[wait_order[i]];
+            if (wait->ending == GS_ACQUIRED && wait->woken_ns != GS_NEVER)
+                woken[n_woken++] = wait->end_ns - wait->woken_ns;
+            else if (parts.woken)
                 woken[n_woken++] = parts.wakeup_ns;
             unknown_ns += parts.unknown_ns;
             wakeup_ns += parts.wakeup_ns;

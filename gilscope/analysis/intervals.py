@@ -72,6 +72,21 @@ def distribution_of(values: NDArray[np.int64]) -> NDArray[np.void]:
     return row
 
 
+def distribution(values: NDArray[np.int64]) -> dict[str, int | None]:
+    """The summary's D of `values`, which stay as they are."""
+    row = distribution_of(np.array(values, np.int64, copy=True))
+    return distribution_row({name: row[name].item() for name in DISTRIBUTION_DTYPE.names or ()})
+
+
+def distribution_row(row: dict[str, int]) -> dict[str, int | None]:
+    """The summary's D of a DISTRIBUTION_DTYPE row as a dictionary: no value, no statement."""
+    count = row["count"]
+    if not count:
+        return {"count": 0, **dict.fromkeys(("sum", "mean", "p50", "p90", "p99", "max"))}
+    of_values = {key: row[key] for key in ("p50", "p90", "p99", "max")}
+    return {"count": count, "sum": row["sum"], "mean": row["sum"] // count, **of_values}
+
+
 def fold(trace: Trace, *, long_ns: int, prompt_ns: int) -> Folded:
     """Fold all intervals of `trace`. For the thresholds see `gilscope.analysis.classification`."""
     library = _library()

@@ -14,7 +14,8 @@ import numpy as np
 
 from gilscope.analysis import classification as rules
 from gilscope.analysis.findings import findings
-from gilscope.analysis.intervals import REASONS, Folded, fold, holder_of
+from gilscope.analysis.intervals import REASONS, Folded, distribution_row, fold, holder_of
+from gilscope.analysis.sync import Sync
 from gilscope.trace.schema import NO_GIL, Process, Thread
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def summarise(trace: Trace) -> Summary:
     threads = _by_process(metadata.threads, _threads(trace, folded))
     gils = _by_process(metadata.gils, _gils(trace))
     blame = _blame(trace, folded)
+    sync = Sync(trace)
     lives = _lives(metadata.processes, trace.process_stats)
     processes = []
     for process, life_ns, stats in zip(
@@ -57,10 +59,9 @@ def summarise(trace: Trace) -> Summary:
                 "gils": gils[process.id],
                 "threads": threads[process.id],
                 "blame": blame[process.id],
-                # What these feeds cannot see: objects of the interpreter.
-                "conditions": None,
-                "locks": None,
-                "atomic": None,
+                "conditions": sync.conditions(process),
+                "locks": sync.locks(process),
+                "atomic": sync.atomic(process),
             }
         )
     summary: Summary = {
@@ -182,16 +183,7 @@ def _blame(trace: Trace, folded: Folded) -> dict[int, list[Row]]:
 
 
 def _distributions(table: NDArray[np.void]) -> list[Row]:
-    rows = _rows(table)
-    for row in rows:
-        count = row["count"]
-        row["mean"] = row["sum"] // count if count else None
-        if not count:
-            row.update(sum=None, p50=None, p90=None, p99=None, max=None)
-    return [
-        {key: row[key] for key in ("count", "sum", "mean", "p50", "p90", "p99", "max")}
-        for row in rows
-    ]
+    return [distribution_row(row) for row in _rows(table)]
 
 
 def _inferred(process: Process) -> list[str]:

@@ -7,7 +7,9 @@
  * So that slices nest on a thread's track, gs_on_lock_wait and gs_on_cond_wait come after the
  * thread has released the GIL and their ends before it asks for it again (a wait on the GIL's own
  * condition lies inside the wait for the GIL). Waits may nest, and end in the reverse order. A wait
- * that did not have to block is no event. Notify, release and what is atomic come from anywhere. */
+ * that did not have to block is no event. Notify, release and what is atomic come from anywhere; a
+ * notify or a release stands before whatever lets the woken thread run, else the end of its wait
+ * may bear the earlier time, and nobody is known to have woken it. */
 #ifndef GILSCOPE_EMIT_SYNC_H
 #define GILSCOPE_EMIT_SYNC_H
 

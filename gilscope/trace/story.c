@@ -99,9 +99,11 @@ static int take_gil_event(struct gs_story *s, const struct gs_event *e) {
         mine->gil = e->gil;
     if (e->kind == GS_GIL_WAKEUP)
         return take_wakeup(s, e);
-    if (t->n_sync && e->kind != GS_GIL_REQUEST)
-        REFUSE(GS_WAITS_FOR_SYNC, GS_NOBODY, e->gil);
-    t->sync_known = true;
+    if (e->kind != GS_GIL_REQUEST) {
+        if (t->n_sync)
+            REFUSE(GS_WAITS_FOR_SYNC, GS_NOBODY, e->gil);
+        t->sync_known = true;
+    }
     if (e->arg > s->gil_stats[e->gil].max_waiters)
         s->gil_stats[e->gil].max_waiters = e->arg;
 

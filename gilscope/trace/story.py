@@ -128,6 +128,7 @@ PROCESS_STATS_DTYPE = np.dtype(
 )
 NO_GAP = 0xFFFFFFFF
 NEVER = -(1 << 63)
+ACQUIRED, TIMED_OUT = 3, 6  # of `ending`: enum gs_ending of story.h has them all
 OF_CONDITION = 1 << 63  # in `object`; else it is a lock
 NOBODY = 0xFFFFFFFF
 HOLD_WAITED = 1

@@ -110,7 +110,7 @@ static void close_own(struct gs_story *s, uint32_t thread, int64_t time_ns, enum
     if (t->sections > 1)
         t->sections = 1;
     end_section(s, thread, time_ns, how);
-    t->depth_known = false;
+    t->sync_known = t->depth_known = false;
 }
 
 #endif

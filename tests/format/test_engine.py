@@ -12,7 +12,9 @@ from support.stories import MemorySource, rolled_story
 
 from gilscope.benchmarks.synthetic import SyntheticSource
 from gilscope.perfetto.writer import write_trace
+from gilscope.trace.model import Trace
 from gilscope.trace.schema import EventKind, EventSource
+from gilscope.trace.story import ACQUIRED, NEVER, OF_CONDITION
 
 K = EventKind
 
@@ -24,7 +26,18 @@ def expected_counts(source: EventSource) -> dict[str, int]:
     counts = {
         int(kind): int(n) for kind, n in zip(*np.unique(kinds, return_counts=True), strict=True)
     }
+    names = {
+        "GIL wakeup": K.GIL_WAKEUP,
+        "waiting for lock": K.LOCK_WAIT,
+        "waiting for condition": K.COND_WAIT,
+        "lock release": K.LOCK_RELEASE,
+        "condition notify": K.COND_NOTIFY,
+        "atomic section": K.ATOMIC_ENTER,
+        "deferred yield": K.ATOMIC_DEFERRED,
+        "events lost": K.THREAD_LOST,
+    }
     return {
+        **{name: counts.get(kind, 0) for name, kind in names.items()},
         "holds GIL": counts.get(K.GIL_ACQUIRE, 0),
         "waiting for GIL": counts.get(K.GIL_WAIT, 0),
         "forced yield": counts.get(K.GIL_YIELD, 0),
@@ -37,17 +50,27 @@ def expected_counts(source: EventSource) -> dict[str, int]:
 
 
 def expected_flows(source: EventSource) -> int:
-    """Holds that began with waiting, right after one that left waiters; no gap between."""
+    """Holds that began with waiting, right after one that left waiters, no gap between; wakeups and
+    waits for locks and conditions that had their effect."""
     left: dict[int, bool] = {}
+    held: set[int] = set()  # by whom that is known
     flows = 0
     for batch in source.batches():
         for _, arg, _, gil, kind, flags in batch.tolist():
             if kind in (K.GIL_RELEASE, K.GIL_YIELD):
-                left[gil] = arg > 0
+                left[gil] = arg > 0 and gil in held
+                held.discard(gil)
             elif kind == K.GIL_ACQUIRE:
                 flows += bool(flags and left.get(gil))
                 left[gil] = False
-    return flows
+                held.add(gil)
+            elif kind == K.GIL_LOST:
+                left[gil] = False
+                held.discard(gil)
+    trace = Trace.from_source(source)
+    named = trace.waits[trace.waits["ending"] == ACQUIRED]["woken_ns"] != NEVER
+    woken = trace.sync_waits["woken_ns"] != NEVER
+    return flows + int(named.sum()) + int(woken.sum())
 
 
 def check_import(tp: Any, source: EventSource) -> None:
@@ -56,8 +79,8 @@ def check_import(tp: Any, source: EventSource) -> None:
         row["name"]: row["n"]
         for row in query(
             tp,
-            "select s.name as name, count(*) as n from slice s join thread_track k"
-            " on s.track_id = k.id group by 1",
+            "select s.name as name, count(*) as n from slice s join track k"
+            " on s.track_id = k.id where k.name is null or k.name not glob 'GIL*owner' group by 1",
         )
     }
     for name, count in expected_counts(source).items():
@@ -82,6 +105,61 @@ def check_import(tp: Any, source: EventSource) -> None:
         "empty": 0,
         "counted": counted,
     }
+
+
+WAITED = """
+    select t.upid, s.name = 'waiting for condition' as condition, sum(s.dur) as ns, count(*) as n
+    from slice s join thread_track k on s.track_id = k.id join thread t using (utid)
+    where s.name in ('waiting for lock', 'waiting for condition')
+    group by 1, 2 order by 1, 2
+"""
+# From the notify or release to the end of the wait.
+WOKEN = """
+    select sum(woken.ts - waker.ts) as ns, count(*) as n
+    from flow f join slice waker on f.slice_out = waker.id join slice woken on f.slice_in = woken.id
+    where woken.name = 'woken'
+"""
+ATOMIC = """
+    select sum(s.dur) as ns, count(*) as n from slice s join track k on s.track_id = k.id
+    where s.name = 'atomic section' and s.depth = 0 and k.name = 'atomic sections'
+"""
+# The GIL meanwhile: holds of the thread that the section's track lies below.
+ATOMIC_HELD = """
+    with section as (
+        select s.ts, s.ts + s.dur as end, k.utid
+        from slice s join thread_track k on s.track_id = k.id
+        where s.name = 'atomic section' and s.depth = 0
+    ), hold as (
+        select s.ts, s.ts + s.dur as end, k.utid
+        from slice s join thread_track k on s.track_id = k.id where s.name = 'holds GIL'
+    )
+    select sum(min(section.end, hold.end) - max(section.ts, hold.ts)) as ns
+    from section join hold using (utid)
+    where hold.ts < section.end and hold.end > section.ts
+"""
+
+
+def check_sums(tp: Any, source: EventSource) -> None:
+    """What the story makes of locks, conditions and sections, computed once more in SQL."""
+    trace = Trace.from_source(source)
+    waits, sections = trace.sync_waits, trace.sections
+    process = np.array([t.process for t in trace.metadata.threads])[waits["thread"]]
+    condition = waits["object"] >= OF_CONDITION
+    expected = []
+    for number in np.unique(process):
+        for of_condition in (False, True):
+            mine = waits[(process == number) & (condition == of_condition)]
+            if len(mine):
+                total = int((mine["end_ns"] - mine["start_ns"]).sum())
+                expected.append((int(of_condition), total, len(mine)))
+    rows = query(tp, WAITED)
+    assert [(row["condition"], row["ns"], row["n"]) for row in rows] == expected
+    woken = waits[waits["woken_ns"] != NEVER]
+    latency = int((woken["end_ns"] - woken["woken_ns"]).sum())
+    assert query(tp, WOKEN) == [{"ns": latency, "n": len(woken)}]
+    length = int((sections["end_ns"] - sections["start_ns"]).sum())
+    assert query(tp, ATOMIC) == [{"ns": length, "n": len(sections)}]
+    assert query(tp, ATOMIC_HELD) == [{"ns": int(sections["held_ns"].sum())}]
 
 
 HELD = """
@@ -129,6 +207,7 @@ def test_gaps_sudden_ends_and_sub_interpreters(tmp_path: Path) -> None:
     assert (source.events["kind"] == K.GIL_LOST).sum() > 100
     with engine(path) as tp:
         check_import(tp, source)
+        check_sums(tp, source)
         assert query(tp, HELD) == query(tp, OWNED)
         owners = query(
             tp, "select name, count(*) as n from track where name glob 'GIL*' group by 1"
@@ -144,7 +223,7 @@ def test_gaps_sudden_ends_and_sub_interpreters(tmp_path: Path) -> None:
         lost = query(
             tp,
             "select sum(int_value) as n from slice join args using (arg_set_id)"
-            " where key = 'debug.count'",
+            " where key = 'debug.count' and slice.name = 'GIL events lost'",
         )
         counts = source.events["arg"][source.events["kind"] == K.GIL_LOST]
         assert lost == [{"n": int(counts.sum())}]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
 from support.stories import MemorySource, StoryBuilder, possible_stories, rolled_story, told
+from support.wakers import CONDITIONS, Wakers, object_of
 
 from gilscope.benchmarks.synthetic import SyntheticSource
 from gilscope.perfetto import layout
@@ -22,6 +23,9 @@ from gilscope.perfetto.reader import TraceFile, open_trace
 from gilscope.perfetto.writer import write_trace
 from gilscope.trace.schema import (
     NO_GIL,
+    SYNC_DETAIL_SHIFT,
+    SYNC_EVENTS,
+    SYNC_OBJECT_MASK,
     EventKind,
     EventSource,
     Metadata,
@@ -207,7 +211,7 @@ def test_numbers_that_return_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_locate_gives_the_packet_of_an_event(tmp_path: Path) -> None:
-    source = rolled_story(5, 3_000)
+    source = rolled_story(5, 3_000, rare=0)  # no gap or end of a thread implies the end of a slice
     trace = written(source, tmp_path)
     data = (tmp_path / "t.pftrace").read_bytes()
     for index in (0, 1, 700, len(source.events) - 1):
@@ -221,19 +225,24 @@ def test_locate_gives_the_packet_of_an_event(tmp_path: Path) -> None:
 
 def trace_events_before(data: bytes, metadata: Metadata) -> list[object]:
     """The events of a trace's beginning, told by packets that protobuf classes read."""
-    names = {"begin": 1, "end": 2, "instant": 3}
+    end, instant = 2, 3
     counted = []
+    without_gil: set[int] = set()  # sequences
     for packet in Trace.FromString(data).packet:
-        event = packet.track_event
-        if packet.trusted_packet_sequence_id == layout.MAIN_SEQUENCE or not event.type:
+        event, sequence = packet.track_event, packet.trusted_packet_sequence_id
+        if packet.HasField("trace_packet_defaults"):
+            if not packet.trace_packet_defaults.track_event_defaults.extra_counter_track_uuids:
+                without_gil.add(sequence)
             continue
-        owners = event.HasField("track_uuid")
-        is_event = (
+        if sequence == layout.MAIN_SEQUENCE or not event.type or event.HasField("track_uuid"):
+            continue
+        woken = event.type == instant and event.name_iid == 15
+        if (
             event.extra_counter_values
             or event.debug_annotations
-            or (event.type == names["instant"] and event.name_iid >= 7)
-        )
-        if is_event and not owners:
+            or (event.type == end and sequence in without_gil)
+            or (event.type == instant and event.name_iid >= 7 and not woken)
+        ):
             counted.append(packet)
     assert metadata.gils
     return counted
@@ -241,9 +250,8 @@ def trace_events_before(data: bytes, metadata: Metadata) -> list[object]:
 
 # ---- The oracle: the same story told by two who know nothing of each other ----------------------
 
-Shown = tuple[
-    int, str, str, str, str, tuple[int, ...]
-]  # time, track, type, name, category, waiters
+# time, track, type, name, category, waiters, annotations
+Shown = tuple[int, str, str, str, str, tuple[int, ...], dict[str, int]]
 
 
 def shown(trace: Trace) -> tuple[list[Shown], int]:
@@ -251,6 +259,7 @@ def shown(trace: Trace) -> tuple[list[Shown], int]:
     tracks: dict[int, str] = {}
     names: dict[tuple[int, int], str] = {}
     categories: dict[tuple[int, int], str] = {}
+    annotations: dict[tuple[int, int], str] = {}
     clocks: dict[int, int] = {}
     defaults: dict[int, int] = {}
     flows: set[int] = set()
@@ -261,15 +270,19 @@ def shown(trace: Trace) -> tuple[list[Shown], int]:
         descriptor = packet.track_descriptor
         if descriptor.uuid:
             thread = descriptor.HasField("thread")
-            tracks[descriptor.uuid] = (
-                f"thread {descriptor.uuid & 0xFFFFFFFF}" if thread else descriptor.name
-            )
+            name = descriptor.name
+            if name == layout.ATOMIC_TRACK:
+                name = f"atomic {descriptor.parent_uuid & 0xFFFFFFFF}"
+            tracks[descriptor.uuid] = f"thread {descriptor.uuid & 0xFFFFFFFF}" if thread else name
         if packet.HasField("trace_packet_defaults"):
             clocks[sequence] = packet.clock_snapshot.clocks[1].timestamp
             defaults[sequence] = packet.trace_packet_defaults.track_event_defaults.track_uuid
             names.update({(sequence, n.iid): n.name for n in packet.interned_data.event_names})
             categories.update(
                 {(sequence, c.iid): c.name for c in packet.interned_data.event_categories}
+            )
+            annotations.update(
+                {(sequence, a.iid): a.name for a in packet.interned_data.debug_annotation_names}
             )
         if sequence == layout.MAIN_SEQUENCE or not packet.HasField("track_event"):
             continue
@@ -288,6 +301,10 @@ def shown(trace: Trace) -> tuple[list[Shown], int]:
                 names[sequence, event.name_iid] if event.name_iid else "",
                 ",".join(categories[sequence, c] for c in event.category_iids),
                 tuple(event.extra_counter_values),
+                {
+                    annotations[sequence, a.name_iid]: a.pointer_value or a.uint_value
+                    for a in event.debug_annotations
+                },
             )
         )
     return out, arrived
@@ -311,12 +328,28 @@ class _Teller:
         self.times: Counter[tuple[int, int]] = Counter()
         self.flow: dict[int, bool] = {}
         self.arrived = 0
+        self.wakeups: set[tuple[int, int]] = set()  # (thread, GIL) that a flow leads to
+        self.waits: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)  # object, since
+        self.own_times: Counter[int] = Counter()
+        self.sections: Counter[int] = Counter()
+        self.wakers = Wakers()
         for row in source.events.tolist():
             self.tell(row)
 
-    def put(self, time: int, track: str, kind: str, name: str = "", *more: object) -> None:
-        category, waiters = (*more, "", ())[:2] if more else ("", ())
-        self.out.append((time, track, kind, name, str(category), tuple(waiters)))  # type: ignore[arg-type]
+    def put(  # noqa: PLR0917 - a packet's fields
+        self,
+        time: int,
+        track: str,
+        kind: str,
+        name: str = "",
+        category: str = "",
+        waiters: tuple[int, ...] = (),
+        **annotations: int,
+    ) -> None:
+        self.out.append((time, track, kind, name, category, waiters, annotations))
+
+    def process(self, thread: int) -> int:
+        return self.metadata.threads[thread].process
 
     def owner_track(self, gil: int) -> str:
         mine = [g.id for g in self.metadata.gils if g.process == self.metadata.gils[gil].process]
@@ -324,23 +357,99 @@ class _Teller:
 
     def close(self, thread: int, gil: int, time: int, waiters: tuple[int, ...] = ()) -> None:
         held = self.open.pop((thread, gil)) == "hold"
+        self.wakeups.discard((thread, gil))
         time = max(time, self.times[thread, gil])
         self.put(time, f"thread {thread}", "end", "", "", waiters)
         if held:
             self.put(time, self.owner_track(gil), "end")
 
+    def close_waits(self, thread: int, time: int) -> None:
+        for _ in self.waits.pop(thread, ()):
+            self.put(max(time, self.own_times[thread]), f"thread {thread}", "end")
+
+    def close_own(self, thread: int, time: int) -> None:
+        self.close_waits(thread, time)
+        for _ in range(self.sections.pop(thread, 0)):
+            self.put(time, f"atomic {thread}", "end")
+
     def tell(self, row: tuple[int, int, int, int, int, int]) -> None:
         time, arg, thread, gil, kind, flags = row
+        if K(kind) in SYNC_EVENTS:
+            self.sync(time, arg, thread, K(kind))
+        elif kind >= K.ATOMIC_ENTER:
+            self.atomic(time, arg, thread, K(kind))
+        elif gil == NO_GIL:
+            self.life(time, arg, thread, K(kind))
+        else:
+            self.of_gil(time, arg, thread, gil, K(kind), flags)
+
+    def life(self, time: int, arg: int, thread: int, kind: K) -> None:
+        self.own_times[thread] = time
+        if kind == K.THREAD_LOST:
+            self.put(time, f"thread {thread}", "instant", "events lost", count=arg)
+        else:
+            name = kind.label.replace(".", " ") + (", unclean" if arg else "")
+            self.put(time, f"thread {thread}", "instant", name)
+        self.imply(kind, thread, NO_GIL, time)
+
+    def sync(self, time: int, arg: int, thread: int, kind: K) -> None:
+        track, about, process = f"thread {thread}", object_of(kind, arg), self.process(thread)
+        detail, sort = arg >> SYNC_DETAIL_SHIFT, arg & 0xF
+        shown = {"object": arg & SYNC_OBJECT_MASK}
+        category = SyncKind(sort).label if sort else ""
+        what = "condition" if kind in CONDITIONS else "lock"
+        waits = self.waits[thread]
+        self.own_times[thread] = time
+        if kind in (K.LOCK_WAIT, K.COND_WAIT):
+            waits.append((about, time))
+            self.put(time, track, "begin", f"waiting for {what}", category, **shown)
+        elif kind in (K.LOCK_RELEASE, K.COND_NOTIFY):
+            notify = kind == K.COND_NOTIFY
+            name = "condition notify" if notify else "lock release"
+            self.put(
+                time,
+                track,
+                "instant",
+                name,
+                category,
+                **shown,
+                **({"woken": detail} if notify else {}),
+            )
+            self.wakers.put(process, about, time, thread, min(detail, 4) if notify else 1)
+        else:
+            timed_out = {"timed_out": 1} if detail else {}
+            if not waits:
+                name = "condition wake" if kind == K.COND_WAKE else "lock acquire"
+                self.put(time, track, "instant", name, category, **shown, **timed_out)
+                return
+            self.put(time, track, "end", **timed_out)
+            if not detail and self.wakers.take(process, *waits[-1]):
+                self.put(time, track, "instant", "woken")
+                self.arrived += 1
+            waits.pop()
+
+    def atomic(self, time: int, arg: int, thread: int, kind: K) -> None:
+        track = f"atomic {thread}"
+        if kind == K.ATOMIC_ENTER:
+            self.sections[thread] += 1
+            self.put(time, track, "begin", "atomic section", depth=arg)
+        elif kind == K.ATOMIC_DEFERRED:
+            self.put(time, track, "instant", "deferred yield", depth=arg)
+        elif self.sections[thread]:
+            self.sections[thread] -= 1
+            self.put(time, track, "end")
+        else:
+            self.put(time, track, "instant", "atomic exit", depth=arg)
+
+    def of_gil(  # noqa: PLR0917 - an event's fields
+        self, time: int, arg: int, thread: int, gil: int, kind: K, flags: int
+    ) -> None:
         track = f"thread {thread}"
-        if gil == NO_GIL:
-            name = K(kind).label.replace(".", " ") + (", unclean" if arg else "")
-            self.put(time, track, "instant", name)
-            self.imply(K(kind), thread, gil, time)
-            return
         if kind == K.GIL_WAIT:
             self.put(time, track, "begin", "waiting for GIL", "cpu" if flags else "io", (arg,))
             self.open[thread, gil] = "wait"
         elif kind == K.GIL_ACQUIRE:
+            self.arrived += (thread, gil) in self.wakeups
             if (thread, gil) in self.open:
                 self.close(thread, gil, time)
             self.put(time, track, "begin", "holds GIL", "waited" if flags else "", (arg,))
@@ -358,8 +467,12 @@ class _Teller:
                 self.flow[gil] = arg > 0
         elif kind == K.GIL_REQUEST:
             self.put(time, track, "instant", "GIL drop request", "", (arg,))
+        elif kind == K.GIL_WAKEUP:
+            self.put(time, track, "instant", "GIL wakeup", **({"thread": arg - 1} if arg else {}))
+            if self.open.get((arg - 1, gil)) == "wait":
+                self.wakeups.add((arg - 1, gil))
         else:
-            self.put(time, track, "instant", "GIL events lost")
+            self.put(time, track, "instant", "GIL events lost", count=arg)
             self.imply(K.GIL_LOST, thread, gil, time)
         self.times[thread, gil] = time
 
@@ -367,19 +480,28 @@ class _Teller:
         return self.metadata.threads[thread].name
 
     def imply(self, kind: K, thread: int, gil: int, time: int) -> None:
-        threads, process = self.metadata.threads, self.metadata.threads[thread].process
+        process = self.process(thread)
+        for other in self.metadata.threads:
+            if (kind == K.PROCESS_END and other.process == process) or (
+                kind in (K.THREAD_END, K.THREAD_LOST) and other.id == thread
+            ):
+                self.close_own(other.id, time)
         for pair in list(self.open):
             ends = {
                 K.THREAD_END: pair[0] == thread,
-                K.PROCESS_END: threads[pair[0]].process == process,
+                K.PROCESS_END: self.process(pair[0]) == process,
                 K.GIL_LOST: pair[1] == gil,
             }.get(kind, False)
             if ends:
+                if self.open[pair] == "wait":
+                    self.close_waits(pair[0], time)
                 self.close(*pair, time)
         if kind in (K.PROCESS_END, K.GIL_LOST):
-            for other in self.metadata.gils:
-                if other.id == gil or (kind == K.PROCESS_END and other.process == process):
-                    self.flow[other.id] = False
+            for of_process in self.metadata.gils:
+                if of_process.id == gil or (
+                    kind == K.PROCESS_END and of_process.process == process
+                ):
+                    self.flow[of_process.id] = False
 
 
 def meant(source: MemorySource) -> tuple[list[Shown], int]:

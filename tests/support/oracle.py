@@ -17,6 +17,7 @@ class _Wait:
     start: int
     told: bool  # something about the GIL was seen since the gap in which it began
     pending: int = 0  # free time of which nobody has made use yet
+    woken: int | None = None  # when a wakeup last named it
     parts: Counter[tuple[int | None, str]] = field(default_factory=Counter)
 
 
@@ -43,10 +44,11 @@ class Oracle:
         self._gil_process = [g.process for g in source.metadata.gils]
         for batch in source.batches():
             for time, arg, thread, gil, kind, flags in batch.tolist():
-                del arg
-                self._take(time, thread, gil, K(kind), flags)
+                self._take(time, thread, gil, K(kind), flags, arg)
 
-    def _take(self, time: int, thread: int, number: int, kind: K, flags: int) -> None:
+    def _take(  # noqa: PLR0912, PLR0917 - an event's fields; an arm an event
+        self, time: int, thread: int, number: int, kind: K, flags: int, arg: int
+    ) -> None:
         if kind in (K.THREAD_END, K.PROCESS_END):
             process = self._process_of[thread]
             for other, gil in self._gils.items():
@@ -63,7 +65,9 @@ class Oracle:
         elif kind == K.GIL_ACQUIRE:
             if flags & 1 and thread in gil.waits:
                 wait = gil.waits[thread]
-                if wait.told:
+                if wait.woken is not None:
+                    self.wakeups[thread].append(time - wait.woken)
+                elif wait.told:
                     self.wakeups[thread].append(wait.pending)
                 wait.parts[None, "wakeup"] += wait.pending
                 wait.pending = 0
@@ -76,6 +80,9 @@ class Oracle:
             if gil.holder == thread:
                 self.holds[thread].append(time - gil.since)
             gil.holder = None
+        elif kind == K.GIL_WAKEUP:
+            if arg - 1 in gil.waits:
+                gil.waits[arg - 1].woken = time
         elif kind == K.GIL_LOST:
             self._close(number, gil, time, None)
             gil.holder = UNKNOWN

@@ -70,6 +70,82 @@ int main(int argc, char **argv) {
 }
 """
 
+# A condition with one token, and nested atomic sections, that tell a probe in their process what
+# happens, if there is one. Every call is to be made without the GIL (ctypes.CDLL).
+PRODUCER = r"""
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdint.h>
+
+enum { LOCK_WAIT = 8, COND_WAIT = 11, COND_WAKE, COND_NOTIFY, ATOMIC_ENTER = 20, ATOMIC_EXIT,
+       ATOMIC_DEFERRED };
+static struct {
+    pthread_mutex_t mutex;
+    pthread_cond_t cond;
+    int tokens, waiting;
+} it __attribute__((aligned(16))) = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0};
+
+void tell(uint32_t kind, uint64_t argument) {
+    void (*emit)(uint32_t, uint64_t) =
+        (void (*)(uint32_t, uint64_t))dlsym(RTLD_DEFAULT, "gilscope_emit");
+    if (emit)
+        emit(kind, argument);
+}
+
+uint64_t object(void) { return (uint64_t)(uintptr_t)&it | 2; }
+
+void take(void) {
+    pthread_mutex_lock(&it.mutex);
+    it.waiting++;
+    tell(COND_WAIT, object());
+    while (!it.tokens)
+        pthread_cond_wait(&it.cond, &it.mutex);
+    it.tokens--;
+    it.waiting--;
+    tell(COND_WAKE, object());
+    pthread_mutex_unlock(&it.mutex);
+}
+
+/* Gives a token to whoever waits; 0: nobody does. */
+int give(void) {
+    pthread_mutex_lock(&it.mutex);
+    int waits = it.waiting && !it.tokens;
+    if (waits) {
+        it.tokens++;
+        tell(COND_NOTIFY, object() | (uint64_t)1 << 48);
+        pthread_cond_signal(&it.cond);
+    }
+    pthread_mutex_unlock(&it.mutex);
+    return waits;
+}
+
+void sections(void) {
+    tell(ATOMIC_ENTER, 1);
+    tell(ATOMIC_ENTER, 2);
+    tell(ATOMIC_DEFERRED, 2);
+    tell(ATOMIC_EXIT, 2);
+    tell(ATOMIC_EXIT, 1);
+}
+
+/* What gilscope_emit has to ignore. */
+void nonsense(void) {
+    for (uint32_t kind = 0; kind < 64; kind++)
+        if (kind < LOCK_WAIT || kind == 14 || kind == 15 || (kind >= 16 && kind < 20) || kind > 22)
+            tell(kind, 1);
+    tell(LOCK_WAIT, 15);                /* no kind of lock */
+    tell(LOCK_WAIT, (uint64_t)1 << 48); /* a wait has no detail */
+    tell(COND_WAKE, (uint64_t)2 << 48);
+    tell(ATOMIC_ENTER, 0);
+    tell(ATOMIC_ENTER, 65536);
+    tell(UINT32_MAX, 0);
+}
+"""
+
+
+def producer(folder: Path) -> Path:
+    """The source of a library that tells the probe of a condition and of atomic sections."""
+    return _source(folder, "producer.c", PRODUCER)
+
 
 def hello(folder: Path) -> Path:
     """The source of a program that says hello."""

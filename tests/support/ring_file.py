@@ -73,11 +73,12 @@ class RingFile:
         is_main: bool = False,
         lost: int = 0,
         end: int = 0,
+        number: int = 0,
     ) -> int:
         """A thread page with its first records; returns its unit."""
         unit = self.take(1)
         page = struct.pack("<IIII", THREAD_PAGE, 1, process, 0)
-        page += struct.pack("<IIQQQ", tid, is_main, START, START + end if end else 0, lost)
+        page += struct.pack("<IHHQQQ", tid, is_main, number, START, START + end if end else 0, lost)
         self._put(unit, page + struct.pack("<200sQ", name, 0) + b"".join(records))
         return unit
 

@@ -205,6 +205,9 @@ class _Player:
     gil: int = NO_GIL
     forced: bool = False
     known: dict[int, int] = field(default_factory=dict)  # GIL -> epoch of its last event there
+    waits: list[tuple[K, int]] = field(default_factory=list)  # for locks and conditions, open ones
+    sync_known: bool = False
+    depth: int | None = None  # of atomic sections
 
 
 @dataclass
@@ -215,6 +218,10 @@ class _Lock:
     holder: _Player | str | None = "unknown"
     epoch: int = 1
     waiters: int = 0
+
+
+# Some kinds and addresses, among them none and the largest.
+_OBJECTS = (0x7F0000001002, 0x7F0000001006, 0, 0xFFFF_FFFF_FFF0 | 1)
 
 
 class _World:
@@ -232,6 +239,7 @@ class _World:
         self.rare = rare
         self.now = start
         self.over = False
+        self.turn = 0
         self._emit(K.PROCESS_START, self.players[0])
 
     def _emit(self, kind: K, who: _Player, gil: int = NO_GIL, arg: int = 0, flags: int = 0) -> None:
@@ -243,12 +251,19 @@ class _World:
             return []
         if who.state == "new":
             return [lambda: self._start(who)]
-        if who.state == "outside":
+        mine = lock if who.state == "outside" else self.locks[who.gil]
+        if who.waits:
+            moves = self._moves_waiting(who, mine)
+        elif who.state == "outside":
             moves = self._moves_outside(who, lock, rare)
         else:
-            moves = self._moves_inside(who, self.locks[who.gil])
+            moves = self._moves_inside(who, mine)
+        others = [*self._moves_sync(who, rare), *self._moves_atomic(who, mine, rare)]
+        self.turn += 1
+        moves.append(others[self.turn % len(others)])
         if rare:
             moves.append(lambda: self._lose(who, lock))
+            moves.append(lambda: self._lose_own(who))
             if not who.is_main and self.now % 5 == 0:
                 moves.append(lambda: self._leave(who))
         return moves
@@ -280,6 +295,67 @@ class _World:
             moves.append(lambda: self._emit(K.GIL_REQUEST, who, lock.id, lock.waiters))
         return moves
 
+    def _moves_waiting(self, who: _Player, lock: _Lock) -> list[Callable[[], None]]:
+        """Of a thread that waits for a lock or a condition."""
+        moves: list[Callable[[], None]] = [
+            lambda: self._end_wait(who, timed_out=False),
+            lambda: self._end_wait(who, timed_out=True),
+        ]
+        if who.state == "waiting" and lock.holder is not None:
+            moves.append(lambda: self._emit(K.GIL_REQUEST, who, lock.id, lock.waiters))
+        return moves
+
+    def _moves_sync(self, who: _Player, rare: bool) -> list[Callable[[], None]]:
+        about = _OBJECTS[self.turn % len(_OBJECTS)]
+        woken = self.turn % 4 << SYNC_DETAIL_SHIFT
+        moves: list[Callable[[], None]] = [
+            lambda: self._emit(K.COND_NOTIFY, who, arg=about | woken),
+            lambda: self._emit(K.LOCK_RELEASE, who, arg=about),
+        ]
+        if who.state != "holding" and len(who.waits) < 4:
+            moves.append(lambda: self._begin_wait(who, K.COND_WAIT, about))
+            moves.append(lambda: self._begin_wait(who, K.LOCK_WAIT, about))
+        if rare and not who.waits and not who.sync_known:
+            moves.append(lambda: self._emit(K.COND_WAKE, who, arg=about))
+            moves.append(lambda: self._emit(K.LOCK_ACQUIRE, who, arg=about | 1 << 48))
+        return moves
+
+    def _begin_wait(self, who: _Player, kind: K, about: int) -> None:
+        who.waits.append((kind, about))
+        who.sync_known = True
+        self._emit(kind, who, arg=about)
+
+    def _end_wait(self, who: _Player, *, timed_out: bool) -> None:
+        kind, about = who.waits.pop()
+        ends = K.LOCK_ACQUIRE if kind == K.LOCK_WAIT else K.COND_WAKE
+        self._emit(ends, who, arg=about | timed_out << SYNC_DETAIL_SHIFT)
+
+    def _moves_atomic(self, who: _Player, lock: _Lock, rare: bool) -> list[Callable[[], None]]:
+        depth = who.depth
+        if depth is None:
+            depth = self.turn % 3 if rare else 0
+        moves: list[Callable[[], None]] = [
+            lambda: self._atomic(who, K.ATOMIC_ENTER, depth + 1, depth + 1),
+            lambda: self._emit(K.GIL_WAKEUP, who, lock.id),
+        ]
+        moves += [
+            lambda woken=player: self._emit(K.GIL_WAKEUP, who, lock.id, arg=1 + woken.id)
+            for player in self.players
+            if player.state == "waiting" and player.gil == lock.id
+        ]
+        if depth:
+            moves.append(lambda: self._atomic(who, K.ATOMIC_EXIT, depth, depth - 1))
+            moves.append(lambda: self._atomic(who, K.ATOMIC_DEFERRED, depth, who.depth))
+        return moves
+
+    def _atomic(self, who: _Player, kind: K, depth: int, after: int | None) -> None:
+        who.depth = after
+        self._emit(kind, who, arg=depth)
+
+    def _lose_own(self, who: _Player) -> None:
+        who.waits, who.sync_known, who.depth = [], False, None
+        self._emit(K.THREAD_LOST, who, arg=1 + self.now % 3)
+
     def _ask(self, who: _Player, lock: _Lock) -> None:
         """A request by a thread whose wait began where nobody saw it."""
         who.state, who.gil = "asking", lock.id
@@ -290,6 +366,7 @@ class _World:
         self._emit(K.THREAD_START, who)
 
     def _wait(self, who: _Player, lock: _Lock) -> None:
+        who.sync_known = True
         lock.waiters += 1
         who.state, who.gil = "waiting", lock.id
         who.known[lock.id] = lock.epoch
@@ -297,6 +374,7 @@ class _World:
         self._emit(K.GIL_WAIT, who, lock.id, arg, FLAG_CPU if who.forced else 0)
 
     def _acquire(self, who: _Player, lock: _Lock, flags: int) -> None:
+        who.sync_known = True
         lock.waiters -= who.state == "waiting"
         lock.holder = who
         who.state, who.gil = "holding", lock.id
@@ -304,6 +382,7 @@ class _World:
         self._emit(K.GIL_ACQUIRE, who, lock.id, min(lock.waiters, MAX_WAITERS), flags)
 
     def _release(self, who: _Player, lock: _Lock, kind: K) -> None:
+        who.sync_known = True
         lock.holder = None
         who.state, who.gil = "outside", NO_GIL
         who.forced = kind == K.GIL_YIELD
@@ -313,12 +392,14 @@ class _World:
     def _lose(self, next_one: _Player, lock: _Lock) -> None:
         for player in self.players:
             if player.gil == lock.id:
+                if player.state == "waiting" and player.waits:
+                    player.waits, player.sync_known = [], False
                 player.state, player.gil = "outside", NO_GIL
         lock.holder, lock.waiters = "unknown", 0
         lock.epoch += 1
         self._emit(K.GIL_LOST, next_one, lock.id, 1 + self.now % 3)
         # A gap is told by the event behind it, so that event follows at once, of that thread.
-        if next_one.state == "outside":
+        if next_one.state == "outside" and not next_one.waits:
             self._acquire(next_one, lock, 0)
 
     def _leave(self, who: _Player) -> None:

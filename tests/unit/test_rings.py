@@ -18,6 +18,7 @@ from gilscope.trace.rings import RingSource, open_rings
 from gilscope.trace.schema import EventKind
 from gilscope.trace.story import checked
 
+K = EventKind
 WAIT, ACQUIRE, RELEASE = EventKind.GIL_WAIT, EventKind.GIL_ACQUIRE, EventKind.GIL_RELEASE
 BEGIN, END = EventKind.THREAD_START, EventKind.THREAD_END
 Row = tuple[str, int, int, int]  # kind, thread, ns after the start, arg
@@ -367,3 +368,75 @@ def test_a_file_cut_short_holds_what_is_left(tmp_path: Path) -> None:
     (folder / "rings").write_bytes(whole[: UNIT - 1])
     with pytest.raises(TraceError, match="not a ring file"):
         open_rings(folder)
+
+
+def test_locks_conditions_sections_and_wakeups(tmp_path: Path) -> None:
+    rings = RingFile()
+    process = rings.process(10, end=99)
+    about = 0x7F0000001002
+    rings.thread(
+        process,
+        10,
+        [
+            record(ACQUIRE, 1, 0),
+            told(K.COND_NOTIFY, 12, about | 1 << 48),
+            record(RELEASE, 14, 2),
+            record(K.GIL_WAKEUP, 15, 3, arg=2),
+            record(K.GIL_WAKEUP, 16, 4),
+        ],
+        number=1,
+    )
+    rings.thread(
+        process,
+        11,
+        [
+            told(K.COND_WAIT, 2, about),
+            told(K.COND_WAKE, 12, about),
+            record(K.GIL_WAIT, 13, 1, arg=1),
+            record(ACQUIRE, 20, 5, flags=1),
+            told(K.ATOMIC_ENTER, 21, 1),
+            told(K.ATOMIC_DEFERRED, 22, 1),
+            told(K.ATOMIC_EXIT, 23, 1),
+            told(K.THREAD_LOST, 24, 5),
+        ],
+        number=2,
+    )
+    with rings.open(tmp_path) as source:
+        events = [row[1:] for batch in source.batches() for row in batch.tolist()]
+    assert [(K(kind).label, arg, thread) for arg, thread, _, kind, _ in events] == [
+        ("process.start", 0, 0),
+        ("gil.acquire", 0, 0),
+        ("cond.wait", about, 1),
+        ("cond.notify", about | 1 << 48, 0),
+        ("cond.wake", about, 1),
+        ("gil.wait", 1, 1),
+        ("gil.release", 0, 0),
+        ("gil.wakeup", 2, 0),  # 1 + the id of the thread with number 2
+        ("gil.wakeup", 0, 0),
+        ("gil.acquire", 0, 1),
+        ("atomic.enter", 1, 1),
+        ("atomic.deferred", 1, 1),
+        ("atomic.exit", 1, 1),
+        ("thread.lost", 5, 1),
+        ("process.end", 0, 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "woken", "words"),
+    [(1, 2, "a wakeup of thread number 2"), (0, 1, "a wakeup of thread number 1"), (9, 0, "twice")],
+)
+def test_numbers_that_name_no_thread_are_refused(
+    tmp_path: Path, number: int, woken: int, words: str
+) -> None:
+    rings = RingFile()
+    process = rings.process(10, end=99)
+    rings.thread(process, 10, [record(K.GIL_WAKEUP, 15, 0, arg=woken)], number=number)
+    rings.thread(process, 11, number=9 if number == 9 else 0)
+    with pytest.raises(TraceError, match=words), rings.open(tmp_path) as source:
+        story(source)
+
+
+def told(kind: K, at: int, argument: int) -> bytes:
+    """A record of an event without GIL."""
+    return struct.pack("<QQ", (START + at) << 6 | kind, argument)

@@ -33,6 +33,11 @@ def convoy() -> MemorySource:
     return told(CONVOY.read_text(encoding="utf-8"))
 
 
+def conditions() -> MemorySource:
+    story = CONVOY.with_name("conditions.story")
+    return told(story.read_text(encoding="utf-8"))
+
+
 def nothing() -> MemorySource:
     return StoryBuilder().source()
 
@@ -63,9 +68,23 @@ def test_convoy_looks_like_this(width: int) -> None:
     expect_golden(VIEWS / f"convoy-{width}.txt", text)
 
 
+@pytest.mark.parametrize("width", [80, 200])
+def test_conditions_locks_and_sections_look_like_this(width: int) -> None:
+    text = "".join(line.rstrip() + "\n" for line in shown(conditions(), width).splitlines())
+    expect_golden(VIEWS / f"conditions-{width}.txt", text)
+
+
 @pytest.mark.parametrize("width", [1, 20, 40, 80, 129, 130, 200, 500])
 @pytest.mark.parametrize(
-    "source", [convoy, nothing, unused_gil, crowd, lambda: rolled_story(5, 3_000, ((9, 2), (3, 1)))]
+    "source",
+    [
+        convoy,
+        conditions,
+        nothing,
+        unused_gil,
+        crowd,
+        lambda: rolled_story(5, 3_000, ((9, 2), (3, 1))),
+    ],
 )
 def test_no_line_is_too_long_and_nothing_escapes(
     source: Callable[[], MemorySource], width: int

@@ -1,0 +1,191 @@
+"""Locks, conditions and atomic sections of each process: what the summary says of them.
+
+A feed that does not see an object says nothing of it; `known` tells whether an empty answer means
+that there was none. docs/analysis.md has the definitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gilscope.analysis.intervals import distribution
+from gilscope.trace.schema import SYNC_KIND_MASK, SYNC_OBJECT_MASK, Process, SyncKind
+from gilscope.trace.story import NEVER, OF_CONDITION, TIMED_OUT
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gilscope.trace.model import Trace
+
+Row = dict[str, Any]
+
+
+class Sync:
+    """Answers for each process of a trace; rows are ready for `json.dumps`, times are ns."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        table = trace.metadata.threads
+        self._process_of = np.array([thread.process for thread in table], np.int64)
+        self._waits = self._by_process(trace.sync_waits)
+        self._notifies = self._by_process(trace.notifies)
+        self._sections = self._by_process(trace.sections)
+
+    def conditions(self, process: Process) -> list[Row] | None:
+        """A row a condition, the longest waits first; None: the feed sees none."""
+        return self._objects(process, of_condition=True)
+
+    def locks(self, process: Process) -> list[Row] | None:
+        """A row a lock that somebody had to wait for, the longest waits first; None as above."""
+        return self._objects(process, of_condition=False)
+
+    def atomic(self, process: Process) -> Row | None:
+        """What the atomic sections did; None: the feed sees none."""
+        sections = self._sections.get(process.id)
+        if sections is None:
+            if not _known(process):
+                return None
+            sections = self._trace.sections[:0]
+        return {
+            "sections": len(sections),
+            "deferred_yields": int(sections["deferred"].sum()),
+            "held_ns": distribution(sections["held_ns"]),
+            "length_ns": distribution(sections["end_ns"] - sections["start_ns"]),
+            "waiters": self._waiters(sections) if len(sections) else [],
+        }
+
+    def _by_process(self, rows: NDArray[np.void]) -> dict[int, NDArray[np.void]]:
+        if not len(rows):
+            return {}
+        process_of = self._process_of[rows["thread"]]
+        return {int(number): rows[process_of == number] for number in np.unique(process_of)}
+
+    def _objects(self, process: Process, *, of_condition: bool) -> list[Row] | None:
+        empty = self._trace.sync_waits[:0], self._trace.notifies[:0]
+        parts = []
+        for rows, none in zip((self._waits, self._notifies), empty, strict=True):
+            mine = rows.get(process.id, none)
+            parts.append(mine[(mine["object"] >= OF_CONDITION) == of_condition])
+        waits, notifies = parts
+        if not len(waits) and not len(notifies) and not _known(process):
+            return None
+        answer = [
+            _condition(*of_object) if of_condition else _lock(*of_object)
+            for of_object in _each_object(waits, notifies)
+        ]
+        answer.sort(key=lambda row: -(row["wait_ns"]["sum"] or 0))
+        return answer
+
+    def _waiters(self, sections: NDArray[np.void]) -> list[Row]:
+        """Who waited for a GIL while a section held it, the longest first."""
+        pieces = self._held_pieces(sections)
+        waits = self._trace.waits[np.isin(self._trace.waits["gil"], np.unique(pieces["gil"]))]
+        rows = []
+        for thread in np.unique(waits["thread"]).tolist():
+            mine = waits[waits["thread"] == thread]
+            waited = sum(
+                int(waited_until(of_gil, theirs["end_ns"]).sum())
+                - int(waited_until(of_gil, theirs["start_ns"]).sum())
+                for of_gil, theirs in _each_gil(mine, pieces)
+            )
+            if waited:
+                rows.append({"thread": thread, "wait_ns": waited})
+        rows.sort(key=lambda row: -row["wait_ns"])
+        return rows
+
+    def _held_pieces(self, sections: NDArray[np.void]) -> NDArray[np.void]:
+        """The holds of threads inside of their sections, cut to them: rows of HOLD_DTYPE."""
+        pieces = []
+        for thread in np.unique(sections["thread"]):
+            mine = sections[sections["thread"] == thread]
+            holds = self._trace.holds[self._trace.holds["thread"] == thread]
+            first = np.searchsorted(holds["end_ns"], mine["start_ns"], side="right")
+            last = np.searchsorted(holds["start_ns"], mine["end_ns"], side="left")
+            count = np.maximum(last - first, 0)
+            section = np.repeat(np.arange(len(mine)), count)
+            offset = np.arange(len(section)) - np.repeat(np.cumsum(count) - count, count)
+            cut = holds[first[section] + offset]
+            cut["start_ns"] = np.maximum(cut["start_ns"], mine["start_ns"][section])
+            cut["end_ns"] = np.minimum(cut["end_ns"], mine["end_ns"][section])
+            pieces.append(cut)
+        return np.concatenate(pieces)
+
+
+def waited_until(waits: NDArray[np.void], times: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How long one thread had waited in all up to each of `times`; its waits ascend in time."""
+    lengths = waits["end_ns"] - waits["start_ns"]
+    before = np.concatenate(([0], np.cumsum(lengths)))
+    begun = np.searchsorted(waits["start_ns"], times, side="right")
+    last = np.maximum(begun - 1, 0)
+    rest = np.maximum(waits["end_ns"][last] - times, 0)
+    until: NDArray[np.int64] = np.where(begun > 0, before[begun] - rest, 0)
+    return until
+
+
+def _known(process: Process) -> bool:
+    """Whether the feed sees every object of the interpreter, so that none seen means none."""
+    return process.feed == "built-in"
+
+
+def _each_gil(
+    waits: NDArray[np.void], pieces: NDArray[np.void]
+) -> Iterator[tuple[NDArray[np.void], NDArray[np.void]]]:
+    for gil in np.unique(waits["gil"]):
+        yield waits[waits["gil"] == gil], pieces[pieces["gil"] == gil]
+
+
+def _each_object(
+    waits: NDArray[np.void], notifies: NDArray[np.void]
+) -> Iterator[tuple[str, str, NDArray[np.void], NDArray[np.void]]]:
+    """Name, kind, waits and notifies of each object; names count in the order of first sight."""
+    objects, first = np.unique(
+        np.concatenate((waits["object"], notifies["object"])), return_index=True
+    )
+    times = np.concatenate((waits["start_ns"], notifies["time_ns"]))
+    waits_order, notifies_order = (
+        np.argsort(rows["object"], kind="stable") for rows in (waits, notifies)
+    )
+    sorted_waits, sorted_notifies = waits["object"][waits_order], notifies["object"][notifies_order]
+    for number, index in enumerate(np.lexsort((objects, times[first])), 1):
+        about = objects[index]
+        mine = waits[_span(sorted_waits, waits_order, about)]
+        theirs = notifies[_span(sorted_notifies, notifies_order, about)]
+        what = "condition" if int(about) >= OF_CONDITION else "lock"
+        name = f"{what} {number} at {int(about) & SYNC_OBJECT_MASK:#x}"
+        yield name, SyncKind(int(about) & SYNC_KIND_MASK).label, mine, theirs
+
+
+def _span(
+    ascending: NDArray[np.uint64], order: NDArray[np.int64], value: np.uint64
+) -> NDArray[np.int64]:
+    first, last = np.searchsorted(ascending, value), np.searchsorted(ascending, value, "right")
+    return order[first:last]
+
+
+def _lock(name: str, kind: str, waits: NDArray[np.void], releases: NDArray[np.void]) -> Row:
+    del releases  # only those that somebody waited for: no count of anything
+    return {
+        "object": name,
+        "kind": kind,
+        "waits": len(waits),
+        "timeouts": int((waits["ending"] == TIMED_OUT).sum()),
+        "wait_ns": distribution(waits["end_ns"] - waits["start_ns"]),
+    }
+
+
+def _condition(name: str, kind: str, waits: NDArray[np.void], notifies: NDArray[np.void]) -> Row:
+    woken = waits[waits["woken_ns"] != NEVER]
+    back = woken[woken["running_ns"] != NEVER]
+    return {
+        "object": name,
+        "kind": kind,
+        "waits": len(waits),
+        "timeouts": int((waits["ending"] == TIMED_OUT).sum()),
+        "notifies": len(notifies),
+        "wait_ns": distribution(waits["end_ns"] - waits["start_ns"]),
+        "wakeup_ns": distribution(woken["end_ns"] - woken["woken_ns"]),
+        "gil_ns": distribution(back["running_ns"] - back["woken_ns"]),
+    }

@@ -1,0 +1,128 @@
+"""Conditions, locks and atomic sections in the summary, against a second implementation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from support.stories import MemorySource, possible_stories, rolled_story, told
+from support.sync_oracle import SyncOracle
+from test_blame import expect_distribution
+
+from gilscope.analysis.summary import summarise
+from gilscope.trace.model import Trace
+from gilscope.trace.schema import SYNC_KIND_MASK, SYNC_OBJECT_MASK, SyncKind
+from gilscope.trace.story import OF_CONDITION
+
+CONDITIONS = Path(__file__).parents[1] / "golden" / "stories" / "conditions.story"
+
+
+def named(about: int) -> tuple[str, str, str]:
+    what = "condition" if about >= OF_CONDITION else "lock"
+    return what, hex(about & SYNC_OBJECT_MASK), SyncKind(about & SYNC_KIND_MASK).label
+
+
+def expect_same(source: MemorySource) -> None:
+    oracle = SyncOracle(source)
+    summary = summarise(Trace.from_source(source))
+    for process in summary["processes"]:
+        number = process["id"]
+        expected = {named(a): of for (p, a), of in oracle.objects.items() if p == number}
+        expected = {
+            name: of
+            for name, of in expected.items()
+            if of.waits or of.notifies  # ends whose begin nobody saw are no waits
+        }
+        rows = [*(process["conditions"] or ()), *(process["locks"] or ())]
+        seen = {}
+        for row in rows:
+            name, at = row["object"].split(" at ")
+            seen[name.split()[0], at, row["kind"]] = row
+        assert len(seen) == len(rows) == len({row["object"] for row in rows})
+        assert seen.keys() == expected.keys()
+        for name, row in seen.items():
+            of = expected[name]
+            assert (row["waits"], row["timeouts"]) == (len(of.waits), of.timeouts)
+            expect_distribution(row["wait_ns"], of.waits)
+            if name[0] == "condition":
+                assert row["notifies"] == of.notifies
+                expect_distribution(row["wakeup_ns"], of.wakeups)
+                expect_distribution(row["gil_ns"], of.back)
+        expect_atomic(process["atomic"], oracle, number)
+
+
+def expect_atomic(atomic: dict[str, Any] | None, oracle: SyncOracle, process: int) -> None:
+    of = oracle.sections[process]
+    if atomic is None:
+        assert not of.lengths
+        return
+    assert atomic["sections"] == len(of.lengths)
+    assert atomic["deferred_yields"] == of.deferred
+    expect_distribution(atomic["length_ns"], of.lengths)
+    expect_distribution(atomic["held_ns"], of.held)
+    assert {row["thread"]: row["wait_ns"] for row in atomic["waiters"]} == +of.waiters
+    spent = [row["wait_ns"] for row in atomic["waiters"]]
+    assert spent == sorted(spent, reverse=True)
+
+
+@given(possible_stories())
+@settings(max_examples=200, deadline=None)
+def test_small_stories(source: MemorySource) -> None:
+    expect_same(source)
+
+
+@pytest.mark.parametrize("rare", [0, 30])
+def test_large_stories(rare: int) -> None:
+    expect_same(rolled_story(rare + 1, 20_000, ((5, 2), (3, 1)), rare=rare))
+
+
+def test_what_a_story_says() -> None:
+    summary = summarise(Trace.from_source(told(CONDITIONS.read_text(encoding="utf-8"))))
+    process = summary["processes"][0]
+    native = next(row for row in process["conditions"] if row["kind"] == "native")
+    assert native["object"] == "condition 1 at 0x7f0000001000"
+    assert (native["waits"], native["timeouts"], native["notifies"]) == (2, 1, 1)
+    assert native["wakeup_ns"]["max"] == 36 - 30
+    assert native["gil_ns"]["max"] == 65 - 30
+    lock = next(row for row in process["locks"] if row["kind"] == "thread-lock")
+    assert (lock["waits"], lock["wait_ns"]["sum"]) == (1, 76 - 61)
+    atomic = process["atomic"]
+    assert (atomic["sections"], atomic["deferred_yields"]) == (3, 1)
+    assert atomic["length_ns"]["max"] == 120 - 80
+    assert atomic["held_ns"]["max"] == (95 - 80) + (120 - 110)
+    names = {t["id"]: t["name"] for t in process["threads"]}
+    assert [(names[w["thread"]], w["wait_ns"]) for w in atomic["waiters"]] == [("main", 95 - 80)]
+    other = next(t for t in process["threads"] if t["name"] == "other")
+    assert other["wakeup_ns"]["p50"] in {52 - 44, 141 - 136}  # told by a wakeup, and concluded
+
+
+@pytest.mark.parametrize(("feed", "unseen"), [("interposed", True), ("built-in", False)])
+def test_not_known_is_null_and_none_is_not(feed: str, unseen: bool) -> None:
+    source = told("0 a process.start\n1 a gil.acquire\n2 a process.end")
+    object.__setattr__(source.metadata.processes[0], "feed", feed)
+    process = summarise(Trace.from_source(source))["processes"][0]
+    if unseen:
+        assert (process["conditions"], process["locks"], process["atomic"]) == (None, None, None)
+        return
+    assert (process["conditions"], process["locks"]) == ([], [])
+    assert (process["atomic"]["sections"], process["atomic"]["held_ns"]["count"]) == (0, 0)
+
+
+def test_the_kinds_stand_apart_at_one_address() -> None:
+    source = told("""
+        0 a process.start
+        1 a cond.wait native object=0x10
+        2 b cond.notify python object=0x10 woken=1
+        3 a cond.wake native object=0x10
+        4 a lock.wait native object=0x10
+        9 a process.end
+    """)
+    process = summarise(Trace.from_source(source))["processes"][0]
+    assert [(row["kind"], row["waits"], row["notifies"]) for row in process["conditions"]] == [
+        ("native", 1, 0),
+        ("python", 0, 1),
+    ]
+    assert process["conditions"][0]["wakeup_ns"]["count"] == 0
+    assert [(row["kind"], row["wait_ns"]["sum"]) for row in process["locks"]] == [("native", 5)]
