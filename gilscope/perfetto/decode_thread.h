@@ -39,7 +39,7 @@ static bool get_sync(const struct packet *packet, uint64_t *arg) {
     uint64_t sort =
         packet->category ? packet->category - GS_CATEGORY_PYTHON + UINT64_C(1) : GS_SYNC_UNKNOWN;
     *arg = packet->object | sort;
-    return sort <= GS_SYNC_INTERPRETER && !(packet->object & ~GS_SYNC_OBJECT_MASK);
+    return sort < GS_SYNC_KINDS && !(packet->object & ~GS_SYNC_OBJECT_MASK);
 }
 
 static const char *on_wait_begin(struct gs_decoder *decoder, const struct packet *packet,

@@ -28,7 +28,7 @@ static const char *check_thread_event(const struct gs_encoder *encoder,
     }
     if (event->kind < GS_LOCK_WAIT || event->kind > GS_COND_NOTIFY)
         return "an event of a kind that is not known";
-    if ((event->arg & GS_SYNC_KIND_MASK) > GS_SYNC_INTERPRETER)
+    if ((event->arg & GS_SYNC_KIND_MASK) >= GS_SYNC_KINDS)
         return "a lock or a condition of a kind that is not known";
     switch (event->kind) {
     case GS_LOCK_WAIT:

@@ -91,7 +91,9 @@ enum gs_category {
 #define GS_X(iid, symbol, text) GS_CATEGORY_##symbol = iid,
     GS_CATEGORY_TABLE(GS_X)
 #undef GS_X
+        GS_CATEGORIES,
 };
+static_assert(GS_CATEGORY_WAITED + GS_SYNC_KINDS == GS_CATEGORIES, "each kind has a category");
 
 enum gs_annotation {
     GS_ANNOTATION_NONE = 0,

@@ -36,7 +36,7 @@ void gilscope_emit(uint32_t kind, uint64_t argument) {
         return;
     }
     if (!gs_recording() || !is_possible(kind, argument) ||
-        (is_sync(kind) && (argument & GS_SYNC_KIND_MASK) > GS_SYNC_INTERPRETER))
+        (is_sync(kind) && (argument & GS_SYNC_KIND_MASK) >= GS_SYNC_KINDS))
         return;
     gs_emit((enum gs_event_kind)kind, argument);
 }

@@ -106,6 +106,7 @@ enum gs_sync_kind {
     GS_SYNC_PYMUTEX = 5,     /* CPython's one-byte mutex */
     GS_SYNC_THREAD_LOCK = 6, /* CPython's PyThread lock */
     GS_SYNC_INTERPRETER = 7, /* CPython's own waits: for a thread's end, in SimpleQueue.get */
+    GS_SYNC_KINDS,           /* how many */
 };
 
 /* ---- Part 2: the record ---------------------------------------------------------------------

@@ -26,7 +26,7 @@ static int take_sync_event(struct gs_story *s, const struct gs_event *e) {
     struct thread *t = &s->threads[e->thread];
     uint64_t detail = e->arg >> GS_SYNC_DETAIL_SHIFT;
     bool ends = e->kind == GS_LOCK_ACQUIRE || e->kind == GS_COND_WAKE;
-    if ((e->arg & GS_SYNC_KIND_MASK) > GS_SYNC_INTERPRETER ||
+    if ((e->arg & GS_SYNC_KIND_MASK) >= GS_SYNC_KINDS ||
         (e->kind != GS_COND_NOTIFY && detail > ends))
         REFUSE(GS_NO_SUCH_ARGUMENT, GS_NOBODY, GS_NO_GIL);
     switch (e->kind) {

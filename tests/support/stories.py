@@ -221,7 +221,7 @@ class _Lock:
 
 
 # Some kinds and addresses, among them none and the largest.
-_OBJECTS = (0x7F0000001002, 0x7F0000001006, 0, 0xFFFF_FFFF_FFF0 | 1)
+_OBJECTS = (0x7F0000001002, 0x7F0000001007, 0, 0xFFFF_FFFF_FFF0 | 1)
 
 
 class _World:
