@@ -226,15 +226,14 @@ def test_kill_9_keeps_every_event_up_to_the_kill(tmp_path: Path, attempt: int) -
     source = open_trace(trace)
     assert source.metadata.lost_events == 0
     (thread,) = (t.id for t in source.metadata.threads if t.name == "cycles")
-    acquires = 0
-    last = None
-    for batch in source.batches():
-        mine = (batch["thread"] == thread) & (batch["kind"] == EventKind.GIL_ACQUIRE)
-        acquires += int((mine & (batch["time_ns"] >= begun)).sum())
-        last = batch[-1].copy()
-    assert done <= acquires <= done + 1, (done, acquires)
-    assert last is not None
-    assert (last["kind"], last["arg"]) == (EventKind.PROCESS_END, 1)
+    events = np.concatenate([batch.copy() for batch in source.batches()])
+    mine = events[(events["thread"] == thread) & (events["time_ns"] >= begun)]
+    # An acquire after a forced yield, where the machine is busy, belongs to no cycle.
+    acquires = int((mine["kind"] == EventKind.GIL_ACQUIRE).sum())
+    turns = mine[np.isin(mine["kind"], (EventKind.GIL_ACQUIRE, EventKind.GIL_YIELD))]["kind"]
+    forced = int(((turns[:-1] == EventKind.GIL_YIELD) & (turns[1:] == EventKind.GIL_ACQUIRE)).sum())
+    assert done <= acquires - forced <= done + 1, (done, acquires, forced)
+    assert (events[-1]["kind"], events[-1]["arg"]) == (EventKind.PROCESS_END, 1)
     gilscope.read(trace)
 
 
