@@ -44,7 +44,38 @@ class Notes(NamedTuple):
         """Read them back. Raises TraceError."""
         try:
             fields: dict[str, Any] = json.loads((directory / NOTES).read_text(encoding="utf-8"))
+            if not isinstance(fields["command"], list):
+                raise TypeError("bad command")
             fields["command"] = tuple(fields["command"])
-            return cls(**fields)
+            notes = cls(**fields)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise TraceError(f"{directory / NOTES}: cannot be read ({error})") from error
+        if wrong := notes._wrong():
+            raise TraceError(f"{directory / NOTES}: cannot be read (bad {', '.join(wrong)})")
+        return notes
+
+    def _wrong(self) -> list[str]:
+        """Fields whose values no recorder writes."""
+        good = {
+            "command": all(isinstance(word, str) for word in self.command),
+            "gilscope": isinstance(self.gilscope, str),
+            "root_pid": _is_number(self.root_pid),
+            "root_end_ns": _is_number(self.root_end_ns),
+            "exit_code": _is_number(self.exit_code),
+            "stopped": self.stopped is None or isinstance(self.stopped, str),
+            "policy": self.policy is None or _is_policy(self.policy),
+        }
+        return [name for name, fine in good.items() if not fine]
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (type(value) is int and 0 <= value < 1 << 62)
+
+
+def _is_policy(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() <= {"name", "grace_ns", "switch_interval_ns"}
+        and isinstance(value.get("name", ""), str)
+        and all(_is_number(number) for key, number in value.items() if key != "name")
+    )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -199,6 +200,8 @@ def main() -> int:
     args = parser.parse_args()
     if unknown := set(args.modules) - set(MODULES.split()):
         parser.error(f"not among the modules that are compared: {' '.join(sorted(unknown))}")
+    # A shell starts what runs in the background with this ignored, and so would every test be.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = args.keep or Path(tempfile.mkdtemp(prefix="gilscope-cpython-"))
     bad = 0
     try:

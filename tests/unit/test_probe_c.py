@@ -14,6 +14,7 @@ READER = ("gilscope/trace/order.c", "gilscope/trace/ring_index.c")
 PROBE = tuple(f"gilscope/probe/{part}.c" for part in ("ring", "clock", "process", "python"))
 STRESS = ("tests/c/stress.c", *PROBE, *READER)
 GIL_STRESS = ("tests/c/gil_stress.c", "gilscope/probe/gil_condvar.c", "gilscope/probe/park.c")
+STEPS = ("tests/c/kill_steps.c", *PROBE, *READER)
 FUZZ = ("tests/c/fuzz_order.c", *READER)
 ROUNDS = 1_000
 
@@ -81,3 +82,14 @@ def test_one_holder_no_lost_wakeup_nobody_starves(
     program = build(GIL_STRESS, sanitizers)
     for seed in (1, 2):  # without and with spinning
         print(run(program, mode, backend, str(seed)), end="")
+
+
+def test_a_kill_at_every_instruction_leaves_all_events_up_to_it(
+    build: Build, tmp_path: Path
+) -> None:
+    """Of the birth of a process and of a thread, of a refill, and of a fork's child."""
+    told = run(build(STEPS, ""), tmp_path / "rings")
+    print(told, end="")
+    states = [int(n) for n in re.findall(r"(\d+) states", told)]
+    assert len(states) == 2
+    assert min(states) > 2 * 260  # each event is two stores

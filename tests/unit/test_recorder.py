@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import struct
 from collections.abc import Iterator
@@ -117,4 +118,35 @@ def test_notes_round_trip(tmp_path: Path) -> None:
     assert Notes.read(tmp_path) == notes
     (tmp_path / "recording.json").write_text('{"command": [], "surprise": 1}')
     with pytest.raises(TraceError):
+        Notes.read(tmp_path)
+
+
+NOTES = {"command": ["python"], "gilscope": "1", "root_pid": 3, "root_end_ns": 4, "exit_code": 0}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("command", "python"),
+        ("command", [1]),
+        ("command", None),
+        ("gilscope", 1),
+        ("root_pid", "3"),
+        ("root_end_ns", 4.5),
+        ("root_end_ns", -1),
+        ("root_end_ns", 1 << 80),
+        ("exit_code", [0]),
+        ("exit_code", True),
+        ("stopped", 1),
+        ("policy", "classic"),
+        ("policy", {"name": None}),
+        ("policy", {"grace_ns": "5"}),
+        ("policy", {"surprise": 1}),
+    ],
+)
+def test_notes_of_wrong_types_are_refused(tmp_path: Path, field: str, value: object) -> None:
+    (tmp_path / "recording.json").write_text(json.dumps(NOTES))
+    assert Notes.read(tmp_path).root_end_ns == 4
+    (tmp_path / "recording.json").write_text(json.dumps({**NOTES, field: value}))
+    with pytest.raises(TraceError, match=f"recording.json: cannot be read .bad {field}"):
         Notes.read(tmp_path)
