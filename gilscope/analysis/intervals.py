@@ -7,6 +7,7 @@ definitions.
 from __future__ import annotations
 
 import ctypes
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -95,48 +96,58 @@ def fold(trace: Trace, *, long_ns: int, prompt_ns: int) -> Folded:
     hold_ns, wait_ns, io_wait_ns, cpu_wait_ns, wakeup_ns = (
         np.zeros(n_threads, DISTRIBUTION_DTYPE) for _ in range(5)
     )
-    _check(
-        library.gs_hold_distributions(
-            holds.ctypes.data, len(holds), threads.ctypes.data, n_threads, hold_ns.ctypes.data
+
+    def distribute_holds() -> None:
+        _check(
+            library.gs_hold_distributions(
+                holds.ctypes.data, len(holds), threads.ctypes.data, n_threads, hold_ns.ctypes.data
+            )
         )
-    )
-    _check(
-        library.gs_wait_distributions(
+
+    def distribute_waits() -> None:
+        _check(
+            library.gs_wait_distributions(
+                waits.ctypes.data,
+                len(waits),
+                threads.ctypes.data,
+                n_threads,
+                wait_ns.ctypes.data,
+                io_wait_ns.ctypes.data,
+                cpu_wait_ns.ctypes.data,
+            )
+        )
+
+    # Side by side: each is one call into C, which gives the GIL up, and they share nothing.
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(distribute_holds), pool.submit(distribute_waits)]
+        first = np.empty(n_threads + 1, np.uint32)
+        order = np.empty(len(waits), np.uint32)
+        library.gs_group_waits(
             waits.ctypes.data,
             len(waits),
             threads.ctypes.data,
             n_threads,
-            wait_ns.ctypes.data,
-            io_wait_ns.ctypes.data,
-            cpu_wait_ns.ctypes.data,
-        )
-    )
-    first = np.empty(n_threads + 1, np.uint32)
-    order = np.empty(len(waits), np.uint32)
-    library.gs_group_waits(
-        waits.ctypes.data,
-        len(waits),
-        threads.ctypes.data,
-        n_threads,
-        first.ctypes.data,
-        order.ctypes.data,
-    )
-    stretches = np.zeros(n_threads, STRETCHES_DTYPE)
-    _check(
-        library.gs_stretches_of(
-            holds.ctypes.data,
-            len(holds),
-            waits.ctypes.data,
             first.ctypes.data,
             order.ctypes.data,
-            n_threads,
-            len(trace.gil_stats),
-            long_ns,
-            prompt_ns,
-            stretches.ctypes.data,
         )
-    )
-    blame = _blame(trace, first, order, wakeup_ns)
+        stretches = np.zeros(n_threads, STRETCHES_DTYPE)
+        _check(
+            library.gs_stretches_of(
+                holds.ctypes.data,
+                len(holds),
+                waits.ctypes.data,
+                first.ctypes.data,
+                order.ctypes.data,
+                n_threads,
+                len(trace.gil_stats),
+                long_ns,
+                prompt_ns,
+                stretches.ctypes.data,
+            )
+        )
+        blame = _blame(trace, first, order, wakeup_ns)
+        for future in futures:
+            future.result()
     return Folded(hold_ns, wait_ns, io_wait_ns, cpu_wait_ns, wakeup_ns, blame, stretches)
 
 

@@ -70,6 +70,7 @@ def measure(n_events: int, n_many: int, runs: int) -> dict[str, Any]:
         decode = _rates(n_packets, runs, lambda: _decode(plain))
         read = _rates(n_events, runs, lambda: _timed(lambda: _read(plain)))
         read_gzip = _rates(n_events, runs, lambda: _timed(lambda: _read(packed)))
+        summarised = _rates(n_events, runs, lambda: _timed(lambda: _summarise(plain)))
         sizes = {"plain": plain.stat().st_size, "gzip": packed.stat().st_size}
     return {
         "schema": 1,
@@ -82,6 +83,7 @@ def measure(n_events: int, n_many: int, runs: int) -> dict[str, Any]:
         "write_gzip_events_per_s": write_gzip,
         "read_events_per_s": read,
         "read_gzip_events_per_s": read_gzip,
+        "summary_events_per_s": summarised,
         "bytes_per_packet": {name: size / n_packets for name, size in sizes.items()},
         "bytes_per_event": {name: size / n_events for name, size in sizes.items()},
         "export_peak_bytes": {str(n): _peak_memory(n) for n in (n_events, n_many)},
@@ -159,6 +161,13 @@ def _read(path: Path) -> None:
         pass
 
 
+def _summarise(path: Path) -> None:
+    import gilscope  # noqa: PLC0415
+    from gilscope.analysis.summary import summarise  # noqa: PLC0415
+
+    summarise(gilscope.read(path))
+
+
 def _peak_memory(n_events: int) -> int:
     """Peak resident bytes of a process that exports so many events (to /dev/null)."""
     code = f"from gilscope.benchmarks import export; export._print_peak({n_events})"
@@ -199,6 +208,7 @@ def _show(result: dict[str, Any]) -> None:
         ("events written, gzip", "write_gzip_events_per_s"),
         ("events read from a file", "read_events_per_s"),
         ("events read, gzip", "read_gzip_events_per_s"),
+        ("events from a file to its summary", "summary_events_per_s"),
     ):
         table.add_row(label, *millions(name))
     table.add_row("size of a packet", *size("packet"))

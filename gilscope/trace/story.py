@@ -9,12 +9,14 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gilscope import _native
 from gilscope.errors import ImpossibleStory, TraceError
+from gilscope.trace.ahead import read_ahead
 from gilscope.trace.schema import EVENT_DTYPE, NO_GIL, EventKind, EventSource, Metadata
 
 if TYPE_CHECKING:
@@ -320,8 +322,9 @@ def checked(source: EventSource) -> Iterator[NDArray[np.void]]:
 def tell(source: EventSource) -> Story:
     """The whole story of `source`, with its intervals. Raises ImpossibleStory."""
     story = Story(source, keep=True)
-    for batch in source.batches():
-        story.feed(batch)
+    with closing(read_ahead(source.batches())) as batches:
+        for batch in batches:
+            story.feed(batch)
     story.finish()
     return story
 

@@ -64,7 +64,12 @@ def test_a_counter_that_ran_on_while_the_clock_stood(tmp_path: Path) -> None:
 
 def test_a_clock_that_ran_on_while_the_counter_stood(tmp_path: Path) -> None:
     """A paused virtual machine whose host does not count on: the pause is one long moment."""
-    clocks = [(0, 0, 0), (1_000, 1_000, 1_000), (1_500, HOUR, HOUR), (2_500, HOUR + 1_000, HOUR + 1_000)]
+    clocks = [
+        (0, 0, 0),
+        (1_000, 1_000, 1_000),
+        (1_500, HOUR, HOUR),
+        (2_500, HOUR + 1_000, HOUR + 1_000),
+    ]
     trace = recorded(tmp_path, clocks, [100, 200, 1_200, 1_400, 2_000, 2_300])
     first, across, after = spans(trace)
     assert first == (100, 200)
