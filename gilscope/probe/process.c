@@ -210,6 +210,16 @@ void gs_thread_named(uint32_t tid, const char *name) {
     __atomic_store_n(&refreshing, 0, __ATOMIC_RELEASE);
 }
 
+void gs_refresh_own_name(void) {
+    struct gs_thread_page *page = gs_writer.page;
+    char name[GS_NAME_BYTES];
+    if (!page || !gs_recording() || !gs_python_own_name(name, sizeof name) ||
+        strcmp(page->name, name) == 0)
+        return;
+    copy_name(page->name, sizeof page->name, name);
+    page->from_python = 1;
+}
+
 void gs_thread_names_itself(const char *name, bool by_python) {
     struct gs_thread_page *page = gs_writer.page;
     if (!page || !gs_recording())
@@ -294,6 +304,7 @@ static bool open_page(const struct gs_process_page *parent, uint32_t parent_unit
     gs_process.newest_thread = 0;
     gs_process.n_threads = 0;
     refreshing = 0; /* by a thread of the parent, perhaps */
+    next_refresh_ns = 0;
     gs_process.unit = (uint32_t)unit;
     gs_process.pid = page->pid;
     *gs_process.alive = 1;

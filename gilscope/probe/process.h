@@ -36,11 +36,15 @@ int gs_thread_create(pthread_t *thread, const pthread_attr_t *attributes, void *
 
 /* Reads from Python the names of all its threads anew, for those that were renamed; now and then it
  * does nothing, so that it stays cheap. The caller is CPython, with the GIL held, in the middle of
- * starting a thread. */
+ * starting or ending a thread. */
 void gs_refresh_names(void);
 
 /* Python's name of a thread of this process; unknown ids are ignored. With any GIL held. */
 void gs_thread_named(uint32_t tid, const char *name);
+
+/* The calling thread reads its own name from Python anew. The caller is CPython, in ordinary C
+ * code, with the GIL held. */
+void gs_refresh_own_name(void);
 
 /* The calling thread told the kernel its name. `by_python`: CPython did, from 3.14 on, with the
  * GIL held; what it told is cut short, so the name is read anew where it is not the known one's

@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 #include <link.h>
+#include <pthread.h>
 #include <string.h>
 
 /* Weak: only glibc has it. */
@@ -10,6 +11,7 @@ extern int dladdr1(const void *address, Dl_info *info, void **extra, int flags)
     __attribute__((weak));
 
 struct gs_python gs_python;
+const void *gs_table_lock;
 
 /* Modules that called us and are not Python, so that a C++ program full of condition variables
  * does not search the loader's tables for each. Races lose an entry, no more. */
@@ -160,15 +162,21 @@ static void *inner_dictionary(void *outer, const char *name) {
     return found && found->type == py->dict_type ? found : NULL;
 }
 
-/* A dictionary of the threading module, if that was imported. Returns a reference or NULL. Not by
+/* What the threading module has, if that was imported: borrowed, or NULL. Not by
  * PyImport_GetModule: that would wait for an import that is under way. */
-static void *threading_dictionary(const char *name) {
+static void *threading_module(void) {
     struct gs_python *py = &gs_python;
     struct object *modules = py->sys_get_object("modules");
     void *module = modules && modules->type == py->dict_type
                        ? py->dict_get_item_string(modules, "threading")
                        : NULL;
-    void *found = module ? inner_dictionary(py->module_get_dict(module), name) : NULL;
+    return module ? py->module_get_dict(module) : NULL;
+}
+
+/* A dictionary of the threading module. Returns a reference or NULL. */
+static void *threading_dictionary(const char *name) {
+    struct gs_python *py = &gs_python;
+    void *found = inner_dictionary(threading_module(), name);
     if (found)
         py->incref(found);
     py->err_clear();
@@ -226,10 +234,54 @@ bool gs_python_thread_name(void *argument, char *out, size_t size) {
     return read_wrapped(function, out, size);
 }
 
+/* An RLock opens, up to 3.13, with the pointer to its semaphore; from 3.14 on with something else,
+ * which is no semaphore's address. */
+static void find_table_lock(void) {
+    struct gs_python *py = &gs_python;
+    struct rlock {
+        struct object object;
+        const void *semaphore;
+    } *lock = NULL;
+    void *module = threading_module(), *type = NULL;
+    if (module) {
+        lock = py->dict_get_item_string(module, "_active_limbo_lock");
+        type = py->dict_get_item_string(module, "_CRLock");
+    }
+    gs_table_lock = lock && lock->object.type == type ? lock->semaphore : NULL;
+    py->err_clear();
+}
+
+/* "Dummy-1" says less than what the kernel calls a thread that Python did not start. */
+static bool read_own_name(void *thread, char *out, size_t size) {
+    return read_name(thread, out, size) && strncmp(out, "Dummy-", 6) != 0;
+}
+
+bool gs_python_own_name(char *out, size_t size) {
+    struct gs_python *py = &gs_python;
+    void *active =
+        can_read_names() && py->gil_state_check() ? threading_dictionary("_active") : NULL;
+    if (!active)
+        return false;
+    bool found = false;
+    ptrdiff_t position = 0;
+    void *key, *thread;
+    while (py->dict_next(active, &position, &key, &thread))
+        if (py->long_as_unsigned_long(key) == (unsigned long)pthread_self()) {
+            py->incref(thread);
+            found = read_own_name(thread, out, size);
+            py->decref(thread);
+            break;
+        }
+    py->err_clear();
+    py->decref(active);
+    return found;
+}
+
 void gs_python_each_name(void (*tell)(uint32_t tid, const char *name)) {
     struct gs_python *py = &gs_python;
     if (!can_read_names() || !py->gil_state_check())
         return;
+    find_table_lock();
     void *active = threading_dictionary("_active");
     if (!active)
         return;
@@ -240,9 +292,7 @@ void gs_python_each_name(void (*tell)(uint32_t tid, const char *name)) {
         py->incref(thread); /* whatever happens to the dictionary */
         void *native = attribute_of(thread, "_native_id");
         unsigned long tid = native ? py->long_as_unsigned_long(native) : 0;
-        /* "Dummy-1" says less than what the kernel calls a thread that Python did not start. */
-        if (tid && tid <= UINT32_MAX && read_name(thread, name, sizeof name) &&
-            strncmp(name, "Dummy-", 6) != 0)
+        if (tid && tid <= UINT32_MAX && read_own_name(thread, name, sizeof name))
             tell((uint32_t)tid, name);
         if (native)
             py->decref(native);

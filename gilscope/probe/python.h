@@ -33,6 +33,11 @@ struct gs_python {
 
 extern struct gs_python gs_python;
 
+/* The semaphore of threading's lock around its table of threads, up to 3.13; NULL: not known. Every
+ * thread takes it before it begins and before it leaves the table. An address that is no longer
+ * its own costs a look-up now and then. */
+extern const void *gs_table_lock;
+
 /* Whether `code` lies in the module that owns _PyRuntime; finds that module the first time that
  * one of its functions calls. Not for the hot path: it may ask the dynamic loader. */
 bool gs_python_owns(const void *code);
@@ -45,5 +50,9 @@ bool gs_python_thread_name(void *callback, char *out, size_t size);
 /* Tells the kernel's id and the name of every living threading.Thread of the calling interpreter.
  * Same caller. */
 void gs_python_each_name(void (*tell)(uint32_t tid, const char *name));
+
+/* The name of the calling thread, if the calling interpreter's threading module knows it. The
+ * caller is CPython, in ordinary C code, with the GIL held. */
+bool gs_python_own_name(char *out, size_t size);
 
 #endif

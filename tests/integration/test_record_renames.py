@@ -104,3 +104,32 @@ def test_renamed_wrapped_and_foreign_threads(interpreter: Path, tmp_path: Path) 
         "meddling",
     }
     assert child == ["the boss", "in the child"]
+
+
+LATE = """
+import threading
+go, renamed = threading.Event(), threading.Event()
+def rename_myself():
+    go.wait()
+    threading.current_thread().name = "renamed at last"
+threads = [
+    threading.Thread(target=rename_myself, name="first"),
+    threading.Thread(target=renamed.wait, name="second"),
+]
+for thread in threads:
+    thread.start()
+threads[1].name = "renamed by another"
+go.set()
+threads[0].join()
+renamed.set()
+threads[1].join()
+"""
+
+
+def test_a_rename_that_no_start_follows(interpreter: Path, tmp_path: Path) -> None:
+    """A thread's last name is read when it leaves."""
+    (tmp_path / "late.py").write_text(LATE, encoding="utf-8")
+    done = record(tmp_path, interpreter, "late.py")
+    assert done.code == 0, done.err
+    names = [thread.name for thread in done.metadata.threads if not thread.is_main]
+    assert names == ["renamed at last", "renamed by another"]
