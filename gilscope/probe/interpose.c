@@ -188,6 +188,16 @@ static inline unsigned slot_of(const struct watched *its) {
     return (unsigned)(its - gils);
 }
 
+/* Whether the calling thread holds a GIL, so that Python may be asked for names. PyGILState_Check
+ * does not tell: once there was a sub-interpreter it says yes to everyone. */
+static bool holds_gil(void) {
+    unsigned n = n_slots;
+    for (unsigned i = 0; i < n; i++)
+        if (gils[i].cond && gils[i].gil.holder == &gs_writer)
+            return true;
+    return false;
+}
+
 /* ---- the wrapped calls ------------------------------------------------------------------------
  */
 
@@ -290,7 +300,7 @@ INTERPOSE int pthread_create(pthread_t *thread, const pthread_attr_t *attributes
     int saved_errno = errno;
     bool ours = gs_recording() && gs_python.base && gs_python_owns(__builtin_return_address(0));
     char name[GS_NAME_BYTES] = "";
-    if (ours) {
+    if (ours && holds_gil()) { /* an extension may start a thread with the GIL given up */
         gs_python_thread_name(argument, name, sizeof name);
         gs_refresh_names();
     }
@@ -308,7 +318,8 @@ INTERPOSE int pthread_setname_np(pthread_t thread, const char *name) {
     if (error || !gs_recording() || !pthread_equal(thread, pthread_self()))
         return error;
     int saved_errno = errno;
-    gs_thread_names_itself(name, gs_python.base && gs_python_owns(__builtin_return_address(0)));
+    gs_thread_names_itself(name, gs_python.base && holds_gil() &&
+                                     gs_python_owns(__builtin_return_address(0)));
     errno = saved_errno;
     return 0;
 }
@@ -317,7 +328,7 @@ INTERPOSE int pthread_setname_np(pthread_t thread, const char *name) {
  * GIL held: the last moment at which its name, which it may have changed, can be asked for. */
 INTERPOSE int sem_trywait(sem_t *semaphore) {
     ensure_resolved();
-    if (UNLIKELY((const void *)semaphore == gs_table_lock)) {
+    if (UNLIKELY((const void *)semaphore == gs_table_lock) && holds_gil()) {
         int saved_errno = errno;
         gs_refresh_own_name();
         gs_refresh_names();

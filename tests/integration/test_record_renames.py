@@ -133,3 +133,28 @@ def test_a_rename_that_no_start_follows(interpreter: Path, tmp_path: Path) -> No
     assert done.code == 0, done.err
     names = [thread.name for thread in done.metadata.threads if not thread.is_main]
     assert names == ["renamed at last", "renamed by another"]
+
+
+RAW = """
+import ctypes, time
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+interpreters.destroy(interpreters.create())  # from now on PyGILState_Check always says yes
+libc = ctypes.CDLL(None)  # a CDLL gives the GIL up while it calls
+start = libc.PyThread_start_new_thread
+start.restype = ctypes.c_ulong
+start.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+end = time.monotonic() + 0.1  # names are not looked for at every start
+while time.monotonic() < end:
+    start(ctypes.cast(libc.free, ctypes.c_void_p), None)
+print("the end")
+"""
+
+
+def test_a_thread_started_without_the_gil(interpreter: Path, tmp_path: Path) -> None:
+    """Python must not be asked for its name, nor for anybody's."""
+    (tmp_path / "raw.py").write_text(RAW, encoding="utf-8")
+    done = record(tmp_path, interpreter, "raw.py")
+    assert (done.code, done.out) == (0, "the end\n"), done.err
