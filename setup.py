@@ -26,6 +26,8 @@ PROBE = Extension(
         "gilscope/probe/ring.c",
         "gilscope/probe/process.c",
         "gilscope/probe/python.c",
+        "gilscope/probe/frames.c",
+        "gilscope/probe/stacks.c",
         "gilscope/probe/park.c",
         "gilscope/probe/gil_condvar.c",
         "gilscope/probe/policy.c",
@@ -43,6 +45,7 @@ ENGINE = Extension(
     sources=[
         "gilscope/_engine.c",
         "gilscope/trace/ring_index.c",
+        "gilscope/trace/ring_stacks.c",
         "gilscope/trace/order.c",
         "gilscope/trace/story.c",
         "gilscope/perfetto/encode.c",

@@ -15,6 +15,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gilscope.analysis.findings import place
 from gilscope.analysis.units import duration, escaped, percent
 
 Row = dict[str, Any]
@@ -22,6 +23,7 @@ Row = dict[str, Any]
 TOP = 10
 WIDE = 130  # columns from which a thread's bar and its waits share a line
 CAUSES = 3  # named for each waiter
+STORIES = 3  # told of the longest waits
 _NAME_WIDTH = 22
 _NARROW_NAME_WIDTH = 18
 _SMALL = 0.01  # of the longest waiting, or of a waiter's, below which nothing is explained
@@ -63,6 +65,8 @@ def view(summary: Row, width: int, top: int, glyphs: str) -> RenderableType:
         blame = _blame(shown, names)
         if blame:
             parts += [Text(), blame]
+            stories = _stories(summary, names, top)
+            parts += [Text(), Text("the longest waits", "dim"), *stories]
         parts += _sync(summary, names, width, top)
         parts += [Text(), _legend(glyphs)]
     else:
@@ -205,39 +209,66 @@ def _bar(thread: Row, width: int, glyphs: str) -> Text:
 
 
 def _blame(shown: list[tuple[Row, Row]], names: dict[int, str]) -> Table | None:
-    """Who made whom wait: a line a waiter, its largest causes first."""
-    causes: dict[int, list[Row]] = defaultdict(list)
+    """Who made whom wait, at which line: some lines a waiter, its largest causes first."""
+    causes: dict[int, dict[Cause, int]] = defaultdict(lambda: defaultdict(int))
     for process in {process["id"]: process for process, _ in shown}.values():
         for row in process["blame"]:
-            causes[row["waiter"]].append(row)
+            causes[row["waiter"]][_cause(row, names)] += row["wait_ns"]
     least = _SMALL * shown[0][1]["waiting_ns"]
     waiters = [t for _, t in shown if causes[t["id"]] and t["waiting_ns"] >= least]
     if not waiters:
         return None
     table = _table()
-    table.add_column("who waited", max_width=_NAME_WIDTH, no_wrap=True, overflow="ellipsis")
+    table.add_column("who waited", max_width=_NARROW_NAME_WIDTH, no_wrap=True, overflow="ellipsis")
     table.add_column("in all", justify="right")
-    table.add_column("because", overflow="fold")
+    table.add_column("for", max_width=_NARROW_NAME_WIDTH, no_wrap=True, overflow="ellipsis")
+    table.add_column("share", justify="right")
+    table.add_column("at which line", overflow="fold")
     for thread in waiters:
-        rows = sorted(causes[thread["id"]], key=lambda row: -row["wait_ns"])
+        rows = sorted(causes[thread["id"]].items(), key=lambda item: -item[1])
         total = thread["waiting_ns"]
-        told = [rows[0], *(r for r in rows[1:CAUSES] if r["wait_ns"] >= _SMALL * total)]
-        because = [f"{_cause(row, names)} {percent(row['wait_ns'], total)}" for row in told]
-        rest = total - sum(row["wait_ns"] for row in told)
+        told = [rows[0], *(r for r in rows[1:CAUSES] if r[1] >= _SMALL * total)]
+        rest = total - sum(spent for _, spent in told)
         if rest >= _SMALL * total:
-            because.append(f"{len(rows) - len(told):,} more causes {percent(rest, total)}")
-        table.add_row(
-            Text(names[thread["id"]]), duration(thread["waiting_ns"]), Text(", ".join(because))
-        )
+            left = len(rows) - len(told)
+            told.append(((f"{left:,} more cause{'s' * (left > 1)}", ""), rest))
+        first = [Text(names[thread["id"]]), Text(duration(total))]
+        for (whom, where), spent in told:
+            table.add_row(*first, Text(whom), Text(percent(spent, total)), Text(where))
+            first = [Text(), Text()]
     return table
 
 
-def _cause(row: Row, names: dict[int, str]) -> str:
+Cause = tuple[str, str]  # for whom or what, and at which line
+
+
+def _cause(row: Row, names: dict[int, str]) -> Cause:
     if row["reason"] == "wakeup":
-        return "waking up"
+        return "(waking up)", ""
     if row["reason"] == "idle":
-        return "overtaken"
-    return "unknown holder" if row["holder"] is None else f"{names[row['holder']]} held it"
+        return "(overtaken)", ""
+    if row["holder"] is None:
+        return f"{row['others']:,} others" if row["others"] else "(not known)", ""
+    site = row["holder_site"]
+    return names[row["holder"]], place(site) if site else ""
+
+
+def _stories(summary: Row, names: dict[int, str], top: int) -> list[RenderableType]:
+    """The longest single waits, one sentence each."""
+    lines: list[RenderableType] = []
+    for wait in summary["longest_waits"][: min(top, STORIES)]:
+        text = f"at {wait['at_ns'] / 1e9:.3f} s {names[wait['waiter']]} waited"
+        text += f" {duration(wait['wait_ns'])}"
+        if wait["waiter_site"]:
+            text += f" {place(wait['waiter_site'])}"
+        if wait["holder"] is not None:
+            text += f" for {names[wait['holder']]}"
+            if wait["holder_site"]:
+                text += f" {place(wait['holder_site'])}"
+            if wait["others"]:
+                text += f" ({duration(wait['held_ns'])}) and {wait['others']:,} more holds"
+        lines.append(Text(text))
+    return lines
 
 
 def _sync(summary: Row, names: dict[int, str], width: int, top: int) -> list[RenderableType]:

@@ -7,9 +7,13 @@ whole) or "note" (how far it can be trusted).
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from gilscope.analysis.units import duration, escaped, percent
+
+if TYPE_CHECKING:
+    from gilscope.analysis.kept import Kept
 
 Finding = dict[str, str]
 Row = dict[str, Any]
@@ -17,26 +21,29 @@ Row = dict[str, Any]
 VICTIM_SHARE = 0.05  # of its life that a thread waits, from which it is worth a sentence
 SLOW_WAIT_NS = 1_000_000  # p99 of IO waits from which it is, when it waits QUIET_SHARE of its life
 QUIET_SHARE = 0.01
+CONVOY_SHARE = 0.5  # of its waiting, for threads that compute, from which IO priority may help
+KEPT_SHARE = 0.05  # of the longest waiting thread's, from which C code that kept the GIL is told
 CROWD_SHARE = 0.10  # of their lives that CPU threads wait, from which they crowd each other
 
 
-def findings(summary: Row) -> list[Finding]:
-    """All findings of a summary, the verdict first."""
-    return [*_verdicts(summary), *_warnings(summary), *_notes(summary)]
+def findings(summary: Row, kept: list[Kept]) -> list[Finding]:
+    """All findings of a summary, the verdict first. `kept`: the worst first."""
+    return [*_verdicts(summary, kept), *_warnings(summary), *_notes(summary)]
 
 
-def _verdicts(summary: Row) -> list[Finding]:
+def _verdicts(summary: Row, kept: list[Kept]) -> list[Finding]:
     threads = [t for p in summary["processes"] for t in p["threads"]]
     name = _Names(threads)
     if not any(t["acquires"] or t["wait_ns"]["count"] for t in threads):
-        return [_say("ok", _nothing(summary))]
-    problems = []
+        return [_say("ok", _nothing(summary), "nothing")]
+    problems: list[tuple[int, Finding]] = []
     for process in summary["processes"]:
-        problems += _victims(process, name)
+        problems += _kept(process, kept, name)
+        problems += _victims(process, kept, name)
         problems += _crowds(process, name)
     problems.sort(key=lambda found: -found[0])
     if problems:
-        return [_say("problem", text) for _, text in problems[:3]]
+        return [finding for _, finding in problems[:3]]
     life = sum(t["life_ns"] for t in threads)
     waiting = sum(t["waiting_ns"] for t in threads)
     worst = max(threads, key=lambda t: t["waiting_ns"])
@@ -44,7 +51,7 @@ def _verdicts(summary: Row) -> list[Finding]:
     if worst["waiting_ns"]:
         longest = duration(worst["wait_ns"]["max"])
         text += f" for the GIL, {name(worst)} most (longest wait {longest})"
-    return [_say("ok", text + ".")]
+    return [_say("ok", text + ".", "nothing")]
 
 
 def _nothing(summary: Row) -> str:
@@ -59,9 +66,8 @@ def _nothing(summary: Row) -> str:
     return f"the trace has {summary['events']:,} events, but none in which a thread took a GIL."
 
 
-def _victims(process: Row, name: _Names) -> list[tuple[int, str]]:
+def _victims(process: Row, kept: list[Kept], name: _Names) -> list[tuple[int, Finding]]:
     """Threads that come back from IO and wait."""
-    found = []
     worst_first = sorted(process["threads"], key=lambda t: -t["waiting_ns"])
     for thread in worst_first:
         waits, share = thread["io_wait_ns"], thread["waiting_ns"] / max(thread["life_ns"], 1)
@@ -72,30 +78,76 @@ def _victims(process: Row, name: _Names) -> list[tuple[int, str]]:
             f"{name(thread)} waited {duration(waits['p99'])} (p99) for the GIL when it came back"
             f" from IO{_because(process, thread, name)}."
         )
-        found.append((thread["waiting_ns"], text))
-        break
-    return found
+        by_cpu = _held_by_cpu(process, kept, thread)
+        convoy = by_cpu >= CONVOY_SHARE * thread["waiting_ns"]
+        if convoy:
+            gain = thread["life_ns"] / max(thread["life_ns"] - by_cpu, 1)
+            text += (
+                f" Try `gilscope run --policy io-priority`: of the {duration(thread['life_ns'])} of"
+                f" its life {duration(by_cpu)} went to waiting for threads that compute; without"
+                f" that it could do up to {gain:.3g} times as much."
+            )
+        found = _say("problem", text, "convoy" if convoy else "io-waits")
+        return [(thread["waiting_ns"], found)]
+    return []
+
+
+def _held_by_cpu(process: Row, kept: list[Kept], waiter: Row) -> int:
+    """What of its waiting a policy could spare it: C code that keeps the GIL obeys none."""
+    computing = {t["id"] for t in process["threads"] if t["class"] == "cpu"}
+    rows = (row for row in process["blame"] if row["waiter"] == waiter["id"])
+    by_cpu: int = sum(row["wait_ns"] for row in rows if row["holder"] in computing)
+    return max(by_cpu - sum(row.waited_ns for row in kept if row.thread in computing), 0)
 
 
 def _because(process: Row, thread: Row, name: _Names) -> str:
     by_id = {t["id"]: t for t in process["threads"]}
-    rows = [row for row in process["blame"] if row["waiter"] == thread["id"]]
-    if not rows:
+    causes: Counter[tuple[str, int | None, bool]] = Counter()
+    places: dict[tuple[str, int | None, bool], Row] = {}
+    for row in process["blame"]:  # the longest first
+        if row["waiter"] == thread["id"]:
+            key = (row["reason"], row["holder"], row["holder"] is None and row["others"] > 0)
+            causes[key] += row["wait_ns"]
+            if row["holder_site"]:
+                places.setdefault(key, row["holder_site"])
+    if not causes:
         return ""
-    row = max(rows, key=lambda r: r["wait_ns"])
-    share = percent(row["wait_ns"], thread["waiting_ns"])
-    if row["reason"] == "wakeup":
+    (cause, spent), *_ = causes.most_common(1)
+    reason, holder, many = cause
+    share = percent(spent, thread["waiting_ns"])
+    if reason == "wakeup":
         return f"; {share} of that time the GIL was free and the thread was still waking up"
-    if row["reason"] == "idle":
+    if reason == "idle":
         return f"; {share} of that time the GIL was free and another thread took it"
-    if row["holder"] is None:
+    if many:
+        return f"; {share} of that time many other threads held it"
+    if holder is None:
         return f"; {share} of that time nobody saw who held it"
-    others = sum(r["reason"] == "held" and r is not row for r in rows)
+    others = sum(of == "held" for of, *_ in causes) - 1
     other = f", {others} other threads the rest" if others > 1 else ""
-    return f"; {name(by_id[row['holder']])} held it {share} of that time{other}"
+    where = f", most of it {place(places[cause])}" if cause in places else ""
+    return f"; {name(by_id[holder])} held it {share} of that time{where}{other}"
 
 
-def _crowds(process: Row, name: _Names) -> list[tuple[int, str]]:
+def _kept(process: Row, kept: Iterable[Kept], name: _Names) -> list[tuple[int, Finding]]:
+    """C code that does not let the GIL go: the worst line."""
+    by_id = {t["id"]: t for t in process["threads"]}
+    for row in kept:
+        waits = [t["waiting_ns"] for t in by_id.values()]
+        if row.thread not in by_id or row.waited_ns < KEPT_SHARE * max(*waits, 1):
+            continue
+        text = (
+            f"{name(by_id[row.thread])} kept the GIL {row.times:,} times after it was asked for it,"
+            f" for {duration(row.median_ns)} (median), {place(row.site.json)}: a call into C"
+            f" that does not let it go. Others waited {duration(row.waited_ns)} for these calls."
+            " Split the work into smaller calls, move it to a process, or let the C code release"
+            " the GIL."
+        )
+        return [(row.waited_ns, _say("problem", text, "c-call"))]
+    return []
+
+
+def _crowds(process: Row, name: _Names) -> list[tuple[int, Finding]]:
     """Threads that compute and keep each other waiting."""
     crowd = [t for t in process["threads"] if t["class"] == "cpu"]
     crowd = [t for t in crowd if t["waiting_ns"] >= CROWD_SHARE * t["life_ns"]]
@@ -104,8 +156,11 @@ def _crowds(process: Row, name: _Names) -> list[tuple[int, str]]:
     waiting, life = (sum(t[key] for t in crowd) for key in ("waiting_ns", "life_ns"))
     worst = max(crowd, key=lambda t: t["waiting_ns"])
     rest = f"{name(worst)} and {len(crowd) - 1} more"
-    text = f"{rest} compute on one GIL: they waited {percent(waiting, life)} of their time for it."
-    return [(worst["waiting_ns"], text)]
+    text = (
+        f"{rest} compute on one GIL: they waited {percent(waiting, life)} of their time for it."
+        " Threads do not make Python code faster: use processes for it."
+    )
+    return [(worst["waiting_ns"], _say("problem", text, "crowd"))]
 
 
 def _warnings(summary: Row) -> list[Finding]:
@@ -125,7 +180,7 @@ def _warnings(summary: Row) -> list[Finding]:
             f"{len(unclean)} of {len(summary['processes'])} processes ended without saying so"
             f" (killed, or _exit): {pids}; what was open ends there."
         )
-    return [_say("warning", text) for text in found]
+    return [_say("warning", text, "incomplete") for text in found]
 
 
 def _notes(summary: Row) -> list[Finding]:
@@ -140,10 +195,16 @@ def _notes(summary: Row) -> list[Finding]:
             f"forced yields are inferred from the calls of Python {_versions(sorted(inferred))}; "
             "some of them may look voluntary."
         )
+    unread = {p["python"] or "?" for p in summary["processes"] if p["stacks"] == "unknown"}
+    if unread:
+        found.append(
+            f"where in Python holds and waits ended is not known: the frames of Python"
+            f" {', '.join(sorted(unread))} could not be read."
+        )
     if clamped := summary["clock"]["clamped"]:
         total = max(summary["events"], 1)
         found.append(f"{clamped:,} of {total:,} time stamps were out of order and were raised.")
-    return [_say("note", text) for text in found]
+    return [_say("note", text, "trust") for text in found]
 
 
 def _minor(python: str | None) -> tuple[int, ...]:
@@ -166,5 +227,14 @@ class _Names:
         return f"`{name}`" + (f" ({thread['tid']})" if self._count[thread["name"]] > 1 else "")
 
 
-def _say(severity: str, text: str) -> Finding:
-    return {"severity": severity, "text": text}
+def place(site: Row) -> str:
+    """`in app.py:17 work`, and within the library what that line called."""
+    file = site["file"].rsplit("/", 1)[-1] or "?"
+    line = f":{site['line']}" if site["line"] else ""
+    inside = f" (in {site['library_line']})" if site["library_line"] else ""
+    before = "in" if site["exact"] else "at or before"
+    return escaped(f"{before} {file}{line} {site['function']}".rstrip() + inside)
+
+
+def _say(severity: str, text: str, kind: str) -> Finding:
+    return {"severity": severity, "kind": kind, "text": text}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gilscope import _native
+from gilscope.analysis.sites import Sites, sites_of
 from gilscope.trace.story import NOBODY
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ BLAME_DTYPE = np.dtype(
         ("wait_ns", "<i8"),
         ("waits", "<u8"),  # how many waits have a part in it
         ("reason", "<u4"),  # index into REASONS
-        ("pad", "<u4"),
+        ("waiter_site", "<u4"),  # index into Sites.table
+        ("holder_site", "<u4"),
+        ("others", "<u4"),  # 0: one row; else a sum of so many
     ]
 )
 REASONS = ("held", "wakeup", "idle")
@@ -62,6 +65,7 @@ class Folded:
     cpu_wait_ns: NDArray[np.void]
     wakeup_ns: NDArray[np.void]
     blame: NDArray[np.void]
+    sites: Sites
     stretches: NDArray[np.void]
 
 
@@ -145,14 +149,19 @@ def fold(trace: Trace, *, long_ns: int, prompt_ns: int) -> Folded:
                 stretches.ctypes.data,
             )
         )
-        blame = _blame(trace, first, order, wakeup_ns)
+        sites = sites_of(trace)
+        blame = _blame(trace, first, order, sites, wakeup_ns)
         for future in futures:
             future.result()
-    return Folded(hold_ns, wait_ns, io_wait_ns, cpu_wait_ns, wakeup_ns, blame, stretches)
+    return Folded(hold_ns, wait_ns, io_wait_ns, cpu_wait_ns, wakeup_ns, blame, sites, stretches)
 
 
 def _blame(
-    trace: Trace, first: NDArray[np.uint32], order: NDArray[np.uint32], wakeup_ns: NDArray[np.void]
+    trace: Trace,
+    first: NDArray[np.uint32],
+    order: NDArray[np.uint32],
+    sites: Sites,
+    wakeup_ns: NDArray[np.void],
 ) -> NDArray[np.void]:
     library = _library()
     gils = trace.gil_stats
@@ -174,9 +183,11 @@ def _blame(
         trace.holds.ctypes.data,
         hold_first.ctypes.data,
         None if hold_order is None else hold_order.ctypes.data,
+        None if sites.of_hold is None else sites.of_hold.ctypes.data,
         trace.waits.ctypes.data,
         first.ctypes.data,
         order.ctypes.data,
+        None if sites.of_wait is None else sites.of_wait.ctypes.data,
         trace.gaps.ctypes.data,
         len(trace.gaps),
         len(trace.thread_stats),
@@ -218,7 +229,7 @@ def _library() -> ctypes.CDLL:
         *(u32, u32, i64, i64, pointer),
     )
     library.gs_blame_rows.argtypes = (
-        *([pointer] * 7),
+        *([pointer] * 9),
         *(u64, u32, pointer, ctypes.POINTER(pointer)),
     )
     library.gs_blame_rows.restype = i64

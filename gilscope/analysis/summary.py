@@ -15,6 +15,8 @@ import numpy as np
 from gilscope.analysis import classification as rules
 from gilscope.analysis.findings import findings
 from gilscope.analysis.intervals import REASONS, Folded, distribution_row, fold, holder_of
+from gilscope.analysis.kept import kept_gils
+from gilscope.analysis.longest import longest_waits
 from gilscope.analysis.sync import Sync
 from gilscope.trace.schema import NO_GIL, Process, Thread
 
@@ -56,6 +58,8 @@ def summarise(trace: Trace) -> Summary:
                 "lost_events": process.lost_events,
                 "unclean_end": bool(stats["unclean"]),
                 "inferred": _inferred(process),
+                "stacks": process.stacks,
+                "lost_stacks": process.lost_stacks,
                 "gils": gils[process.id],
                 "threads": threads[process.id],
                 "blame": blame[process.id],
@@ -79,8 +83,9 @@ def summarise(trace: Trace) -> Summary:
             "switch_interval_ns": metadata.policy.switch_interval_ns,
         },
         "processes": processes,
+        "longest_waits": longest_waits(trace, folded.sites),
     }
-    summary["findings"] = findings(summary)
+    summary["findings"] = findings(summary, kept_gils(trace, folded.sites))
     return summary
 
 
@@ -158,14 +163,18 @@ def _gils(trace: Trace) -> list[Row]:
     ]
 
 
+_PLACES = ("waiter_site", "holder_site", "others")
+
+
 def _blame(trace: Trace, folded: Folded) -> dict[int, list[Row]]:
     """Rows by process, the longest first."""
     by_process = defaultdict(list)
     threads = trace.metadata.threads
+    sites = [folded.sites.json(index) for index in range(len(folded.sites.table))]
     table = folded.blame[np.argsort(-folded.blame["wait_ns"], kind="stable")]
-    fields = ("waiter", "holder", "reason", "wait_ns", "waits")
-    # Columns, not dictionaries: of 500 threads that all wait there are 250,000 rows.
-    for waiter, holder, reason, wait_ns, waits in zip(
+    fields = ("waiter", "holder", "reason", "wait_ns", "waits", *_PLACES)
+    # Columns, not dictionaries: of 500 threads that all wait there are 33,000 rows.
+    for waiter, holder, reason, wait_ns, waits, waiter_site, holder_site, others in zip(
         *(table[field].tolist() for field in fields), strict=True
     ):
         by_process[threads[waiter].process].append(
@@ -175,8 +184,9 @@ def _blame(trace: Trace, folded: Folded) -> dict[int, list[Row]]:
                 "reason": REASONS[reason],
                 "wait_ns": wait_ns,
                 "waits": waits,
-                "waiter_site": None,
-                "holder_site": None,
+                "waiter_site": sites[waiter_site],
+                "holder_site": sites[holder_site],
+                "others": others,
             }
         )
     return by_process

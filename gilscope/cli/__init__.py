@@ -24,6 +24,7 @@ COMMANDS = (
     "summary",
     "view",
     "dump",
+    "export",
     "recover",
     "interpreter",
     "bench",

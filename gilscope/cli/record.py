@@ -45,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-follow", action="store_true", help="record the command's own process alone"
     )
+    parser.add_argument(
+        "--no-stacks",
+        action="store_true",
+        help="do not record where in Python long holds and waits ended",
+    )
     add_policy_arguments(parser)
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND…")
 
@@ -58,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
     check_output(args.output)
     from gilscope.recorder.record import record, say  # noqa: PLC0415
 
+    if args.no_stacks:
+        os.environ["GILSCOPE_STACKS_US"] = "off"
     recorded = record(command, args.max_size, not args.no_follow, policy)
     trace = args.output or recorded.trace_name
     directory, exit_code = recorded.session.directory, recorded.notes.exit_code

@@ -31,7 +31,7 @@ struct gs_encode_result {
  * give the process id of each thread and of each GIL. */
 GS_EXPORT struct gs_encoder *gs_encoder_new(int64_t start_ns, uint32_t n_threads,
                                             const uint32_t *thread_process, uint32_t n_gils,
-                                            const uint32_t *gil_process);
+                                            const uint32_t *gil_process, uint32_t n_stacks);
 GS_EXPORT void gs_encoder_free(struct gs_encoder *encoder);
 
 /* Encodes from `events` until the batch ends, `room` bytes are used or the caller must act; an
@@ -66,7 +66,8 @@ struct gs_decode_result {
 
 /* A handle for gs_decode, or NULL: out of memory. */
 GS_EXPORT struct gs_decoder *gs_decoder_new(uint32_t n_threads, const uint32_t *thread_process,
-                                            uint32_t n_gils, const uint32_t *gil_process);
+                                            uint32_t n_gils, const uint32_t *gil_process,
+                                            uint32_t n_stacks);
 GS_EXPORT void gs_decoder_free(struct gs_decoder *decoder);
 
 /* Registers packet sequence `sequence`, introduced by a rare packet; its clock begins at `time_ns`.

@@ -71,7 +71,7 @@ class DecodeResult(ctypes.Structure):
     )
 
 
-_TABLES = (ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
+_TABLES = (*(ctypes.c_uint32, ctypes.c_void_p) * 2, ctypes.c_uint32)
 _BUFFERS = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint64)
 
 
@@ -166,7 +166,12 @@ class Encoder(_Handle):
         n_threads, threads, n_gils, gils = _tables(metadata)
         super().__init__(
             _library().gs_encoder_new(
-                metadata.start_ns, n_threads, threads.ctypes.data, n_gils, gils.ctypes.data
+                metadata.start_ns,
+                n_threads,
+                threads.ctypes.data,
+                n_gils,
+                gils.ctypes.data,
+                len(metadata.stacks),
             )
         )
         self._result = EncodeResult()
@@ -202,7 +207,13 @@ class Decoder(_Handle):
     def __init__(self, metadata: Metadata | None = None) -> None:
         n_threads, threads, n_gils, gils = _tables(metadata)
         super().__init__(
-            _library().gs_decoder_new(n_threads, threads.ctypes.data, n_gils, gils.ctypes.data)
+            _library().gs_decoder_new(
+                n_threads,
+                threads.ctypes.data,
+                n_gils,
+                gils.ctypes.data,
+                len(metadata.stacks) if metadata else 0,
+            )
         )
         self._result = DecodeResult()
 

@@ -24,7 +24,7 @@ struct gs_decoder {
 };
 
 struct gs_decoder *gs_decoder_new(uint32_t n_threads, const uint32_t *thread_process,
-                                  uint32_t n_gils, const uint32_t *gil_process) {
+                                  uint32_t n_gils, const uint32_t *gil_process, uint32_t n_stacks) {
     struct gs_decoder *decoder = calloc(1, sizeof *decoder);
     if (!decoder)
         return NULL;
@@ -33,6 +33,7 @@ struct gs_decoder *gs_decoder_new(uint32_t n_threads, const uint32_t *thread_pro
         free(decoder);
         return NULL;
     }
+    decoder->all.n_stacks = n_stacks;
     return decoder;
 }
 

@@ -14,20 +14,34 @@ static bool has_only(const struct packet *packet, bool object, enum gs_annotatio
 static const char *on_life(struct gs_decoder *decoder, const struct packet *packet,
                            struct gs_event *event) {
     static const uint8_t kinds[] = {
-        [GS_NAME_THREAD_START] = GS_THREAD_START,   [GS_NAME_THREAD_END] = GS_THREAD_END,
-        [GS_NAME_PROCESS_START] = GS_PROCESS_START, [GS_NAME_PROCESS_END] = GS_PROCESS_END,
-        [GS_NAME_PROCESS_KILLED] = GS_PROCESS_END,  [GS_NAME_THREAD_LOST] = GS_THREAD_LOST,
+        [GS_NAME_THREAD_START] = GS_THREAD_START,
+        [GS_NAME_THREAD_END] = GS_THREAD_END,
+        [GS_NAME_PROCESS_START] = GS_PROCESS_START,
+        [GS_NAME_PROCESS_END] = GS_PROCESS_END,
+        [GS_NAME_PROCESS_KILLED] = GS_PROCESS_END,
+        [GS_NAME_THREAD_LOST] = GS_THREAD_LOST,
+        [GS_NAME_STACK_HOLD] = GS_STACK,
+        [GS_NAME_STACK_SEEN] = GS_STACK,
+        [GS_NAME_STACK_WAIT] = GS_STACK,
     };
     if (packet->type != GS_INSTANT || packet->name >= sizeof kinds || !kinds[packet->name])
         return "an unknown packet on a thread's track";
-    bool lost = packet->name == GS_NAME_THREAD_LOST;
-    if (!has_only(packet, false, lost ? GS_ANNOTATION_COUNT : GS_ANNOTATION_NONE) ||
+    bool lost = packet->name == GS_NAME_THREAD_LOST, stack = kinds[packet->name] == GS_STACK;
+    if (!has_only(packet, false,
+                  lost    ? GS_ANNOTATION_COUNT
+                  : stack ? GS_ANNOTATION_LEAF
+                          : GS_ANNOTATION_NONE) ||
         packet->n_flows)
         return foreign_field;
     if (lost && !packet->value)
         return "a gap of no events";
+    if (stack && packet->value >= decoder->all.n_stacks)
+        return "a stack that is not in the table";
     event->kind = kinds[packet->name];
-    event->arg = lost ? packet->value : packet->name == GS_NAME_PROCESS_KILLED;
+    event->arg = lost || stack ? packet->value : packet->name == GS_NAME_PROCESS_KILLED;
+    event->flags = packet->name == GS_NAME_STACK_SEEN   ? GS_FLAG_SEEN
+                   : packet->name == GS_NAME_STACK_WAIT ? GS_FLAG_OF_WAIT
+                                                        : 0;
     if (event->kind == GS_THREAD_END || event->kind == GS_PROCESS_END || lost)
         gs_sequences_close(&decoder->all, event, close_slices, decoder);
     return NULL;

@@ -21,7 +21,7 @@ struct gs_encoder {
 
 struct gs_encoder *gs_encoder_new(int64_t start_ns, uint32_t n_threads,
                                   const uint32_t *thread_process, uint32_t n_gils,
-                                  const uint32_t *gil_process) {
+                                  const uint32_t *gil_process, uint32_t n_stacks) {
     struct gs_encoder *encoder = calloc(1, sizeof *encoder);
     if (!encoder)
         return NULL;
@@ -31,6 +31,7 @@ struct gs_encoder *gs_encoder_new(int64_t start_ns, uint32_t n_threads,
         free(encoder);
         return NULL;
     }
+    encoder->all.n_stacks = n_stacks;
     return encoder;
 }
 

@@ -7,7 +7,7 @@ static const char *check_thread_event(const struct gs_encoder *encoder,
                                       const struct gs_event *event) {
     const struct gs_thread_state *thread = &encoder->all.threads[event->thread];
     const uint64_t detail = event->arg >> GS_SYNC_DETAIL_SHIFT;
-    if (event->gil != GS_NO_GIL || event->flags)
+    if (event->gil != GS_NO_GIL || event->flags > (event->kind == GS_STACK ? GS_FLAG_SEEN : 0))
         return "an event without GIL has a flag or a GIL";
     switch (event->kind) {
     case GS_THREAD_START:
@@ -15,6 +15,8 @@ static const char *check_thread_event(const struct gs_encoder *encoder,
     case GS_PROCESS_START:
     case GS_PROCESS_END:
         return event->arg > (event->kind == GS_PROCESS_END) ? "a life with an argument" : NULL;
+    case GS_STACK:
+        return event->arg < encoder->all.n_stacks ? NULL : "a stack that is not in the table";
     case GS_THREAD_LOST:
         return event->arg ? NULL : "a gap of no events";
     case GS_ATOMIC_ENTER:
@@ -155,13 +157,19 @@ static uint8_t *put_life_event(uint8_t *p, struct gs_sequence *own, const struct
     static const uint8_t names[] = {
         [GS_THREAD_START] = GS_NAME_THREAD_START,   [GS_THREAD_END] = GS_NAME_THREAD_END,
         [GS_PROCESS_START] = GS_NAME_PROCESS_START, [GS_PROCESS_END] = GS_NAME_PROCESS_END,
-        [GS_THREAD_LOST] = GS_NAME_THREAD_LOST,
+        [GS_THREAD_LOST] = GS_NAME_THREAD_LOST,     [GS_STACK] = GS_NAME_STACK_HOLD,
     };
     bool lost = event->kind == GS_THREAD_LOST, killed = event->kind == GS_PROCESS_END && event->arg;
+    bool stack = event->kind == GS_STACK;
+    uint32_t name = killed ? GS_NAME_PROCESS_KILLED : names[event->kind];
+    if (stack && event->flags)
+        name = event->flags & GS_FLAG_SEEN ? GS_NAME_STACK_SEEN : GS_NAME_STACK_WAIT;
     return put_packet(p, own, event->time_ns,
                       (struct packet){.type = GS_INSTANT,
-                                      .name = killed ? GS_NAME_PROCESS_KILLED : names[event->kind],
-                                      .annotation = lost ? GS_ANNOTATION_COUNT : 0,
+                                      .name = name,
+                                      .annotation = lost    ? GS_ANNOTATION_COUNT
+                                                    : stack ? GS_ANNOTATION_LEAF
+                                                            : GS_ANNOTATION_NONE,
                                       .value = event->arg,
                                       .waiters = -1});
 }
@@ -174,7 +182,7 @@ static uint8_t *put_thread_event(struct gs_encoder *encoder, uint8_t *p,
     result->message = check_thread_event(encoder, event);
     if (result->message)
         return NULL;
-    bool atomic = event->kind >= GS_ATOMIC_ENTER;
+    bool atomic = event->kind >= GS_ATOMIC_ENTER && event->kind <= GS_ATOMIC_DEFERRED;
     uint32_t index = atomic ? all->threads[event->thread].atomic : all->threads[event->thread].own;
     if (index == GS_NONE) {
         *status = introduce(encoder, atomic ? GS_ROLE_ATOMIC : GS_ROLE_THREAD, event->thread,

@@ -55,7 +55,10 @@
     X(20, ATOMIC, "atomic section")                                                                \
     X(21, ATOMIC_EXIT, "atomic exit") /* of a section whose beginning is not known */              \
     X(22, DEFERRED, "deferred yield")                                                              \
-    X(23, THREAD_LOST, "events lost")
+    X(23, THREAD_LOST, "events lost")                                                              \
+    X(24, STACK_HOLD, "stack, end of hold")                                                        \
+    X(25, STACK_SEEN, "stack of hold, seen by who asked")                                          \
+    X(26, STACK_WAIT, "stack, end of wait")
 
 #define GS_CATEGORY_TABLE(X)                                                                       \
     X(1, IO, "io")                                                                                 \
@@ -76,7 +79,8 @@
     X(3, WOKEN, "woken")         /* how many a notify woke */                                      \
     X(4, TIMED_OUT, "timed_out") /* 1: the wait ended without what it waited for */                \
     X(5, THREAD, "thread")       /* id of the thread that a wakeup is for */                       \
-    X(6, DEPTH, "depth")         /* of an atomic section */
+    X(6, DEPTH, "depth")         /* of an atomic section */                                        \
+    X(7, LEAF, "leaf")           /* id of a stack */
 
 enum gs_name {
     GS_NAME_NONE = 0,

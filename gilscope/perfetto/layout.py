@@ -272,14 +272,26 @@ def read_metadata(packet: Any) -> Metadata:
 
 
 def _check_tables(metadata: Metadata) -> None:
-    tables: tuple[tuple[Any, ...], ...] = (metadata.processes, metadata.threads, metadata.gils)
+    tables: tuple[tuple[Any, ...], ...] = (
+        metadata.processes,
+        metadata.threads,
+        metadata.gils,
+        metadata.stacks,
+    )
+    called = all(row.parent is None or 0 <= row.parent < row.id for row in metadata.stacks)
     in_order = all(row.id == index for table in tables for index, row in enumerate(table))
     inside = all(
         0 <= row.process < len(metadata.processes)
         for table in (metadata.threads, metadata.gils)
         for row in table
     )
-    if not in_order or not inside or len(metadata.gils) > NO_GIL or metadata.start_ns < 0:
+    if (
+        not in_order
+        or not inside
+        or not called
+        or len(metadata.gils) > NO_GIL
+        or metadata.start_ns < 0
+    ):
         raise LayoutError("has broken metadata (its tables do not fit together)")
 
 

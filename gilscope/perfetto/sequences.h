@@ -80,7 +80,7 @@ struct gs_sequences {
     struct gs_thread_state *threads;
     struct gs_gil_state *gils;
     uint32_t *first_of_process; /* thread */
-    uint32_t n_sequences, capacity, n_threads, n_gils;
+    uint32_t n_sequences, capacity, n_threads, n_gils, n_stacks;
     struct gs_wakers wakers; /* value: the last of their flows */
 };
 

@@ -38,10 +38,10 @@ static inline bool watched(const struct gs_gil *gil) {
     return __builtin_expect(gil->index != GS_NO_INDEX, 1);
 }
 
-void gs_built_in_gil_created(uint64_t *storage) {
+void gs_built_in_gil_created(uint64_t *storage, const void *holder) {
     gs_process_revive();
     *(struct gs_built_in_gil *)(void *)storage =
-        (struct gs_built_in_gil){.gil = {.index = gs_next_gil_index()}};
+        (struct gs_built_in_gil){.gil = {.index = gs_next_gil_index(), .state = holder}};
     if (!gs_recording())
         return;
     if (!watched(gil_of(storage)))

@@ -16,6 +16,7 @@
 #include "clock.h"
 #include "event_abi.h"
 #include "ring.h"
+#include "stacks.h"
 
 struct gs_writer;
 
@@ -25,7 +26,10 @@ struct gs_gil {
     uint64_t switches; /* acquisitions so far */
     uint32_t waiters;  /* atomic: a thread may leave from inside its wait without the mutex */
     uint16_t index;    /* in its process */
+    bool looked;       /* who asked for it looked where its holder is (gs_stacks_look) */
     const struct gs_writer *holder; /* NULL: free */
+    const char *const *state; /* where CPython has the PyThreadState of its holder; NULL: unknown */
+    struct gs_stacks stacks;
 };
 
 /* A thread's way into its pages. Small: it lives in the static thread-local block. */
@@ -34,8 +38,8 @@ struct gs_writer {
     struct gs_thread_page *page;
     struct gs_record *last_release; /* the record that gs_on_yield corrects */
     struct gs_gil *waiting;         /* the GIL that this thread waits for */
-    uint64_t held_since;   /* ticks (their low 58 bits) of the acquire; 0: it holds none, or
-                              nothing is recorded */
+    uint64_t held_since;   /* ticks (their low 58 bits) of the acquire, or while it waits of the
+                              wait's begin; 0: neither, or nothing is recorded */
     uint32_t ordinal;      /* chunks taken */
     uint32_t burst_us;     /* held since it last blocked; the scheduler's */
     uint16_t atomic_depth; /* of the atomic section it is in; 0: in none */
@@ -57,6 +61,7 @@ struct gs_process {
     uint32_t newest_thread; /* unit of a thread page: the head of a list, 0: none */
     uint32_t n_threads;     /* that got a page */
     uint32_t pid;
+    uint64_t stack_ticks; /* holds and waits from this length on have their stack taken */
 };
 
 extern __thread struct gs_writer gs_writer;
@@ -91,8 +96,9 @@ static inline void gs_fetch_for_writing(const struct gs_record *record) {
 #endif
 }
 
-/* Writes one record; returns it, or NULL where it was dropped (and counted). */
-static inline struct gs_record *gs_emit(enum gs_event_kind kind, uint64_t payload) {
+/* Writes one record of this moment; returns it, or NULL where it was dropped (and counted). */
+static inline struct gs_record *gs_emit_at(enum gs_event_kind kind, uint64_t payload,
+                                           uint64_t ticks) {
     struct gs_writer *writer = &gs_writer;
     struct gs_record *record = writer->cursor;
     if (__builtin_expect(record == writer->end, 0))
@@ -101,25 +107,41 @@ static inline struct gs_record *gs_emit(enum gs_event_kind kind, uint64_t payloa
     gs_fetch_for_writing(record + GS_RECORDS_AHEAD);
     record->payload = payload;
     /* Release: a reader that sees the stamp sees the payload. */
-    __atomic_store_n(&record->stamp_kind,
-                     gs_clock_now(gs_process.clock) << GS_KIND_BITS | (uint64_t)kind,
-                     __ATOMIC_RELEASE);
+    __atomic_store_n(&record->stamp_kind, ticks << GS_KIND_BITS | (uint64_t)kind, __ATOMIC_RELEASE);
     return record;
+}
+
+static inline struct gs_record *gs_emit(enum gs_event_kind kind, uint64_t payload) {
+    return gs_emit_at(kind, payload, gs_clock_now(gs_process.clock));
 }
 
 /* `low` stands where most events have the number of waiters. */
 static inline struct gs_record *gs_emit_gil_with(struct gs_gil *gil, enum gs_event_kind kind,
-                                                 uint64_t flags, uint64_t low) {
-    return gs_emit(kind, gil->sequence++ << GS_SEQUENCE_SHIFT |
-                             (uint64_t)gil->index << GS_GIL_SHIFT | flags << GS_FLAGS_SHIFT | low);
+                                                 uint64_t flags, uint64_t low, uint64_t ticks) {
+    return gs_emit_at(kind,
+                      gil->sequence++ << GS_SEQUENCE_SHIFT | (uint64_t)gil->index << GS_GIL_SHIFT |
+                          flags << GS_FLAGS_SHIFT | low,
+                      ticks);
 }
 
 static inline struct gs_record *gs_emit_gil(struct gs_gil *gil, enum gs_event_kind kind,
-                                            uint64_t flags) {
+                                            uint64_t flags, uint64_t ticks) {
     uint64_t waiters = __atomic_load_n(&gil->waiters, __ATOMIC_RELAXED);
     if (__builtin_expect(waiters > GS_WAITERS_MAX, 0))
         waiters = GS_WAITERS_MAX;
-    return gs_emit_gil_with(gil, kind, flags, waiters);
+    return gs_emit_gil_with(gil, kind, flags, waiters, ticks);
+}
+
+/* The end of a hold or of a wait, of which gs_writer.held_since has the begin. Where it was long,
+ * its stack goes before it. Returns the moment of the end. */
+static inline uint64_t gs_end_now(struct gs_gil *gil, uint64_t stack_flags) {
+    uint64_t now = gs_clock_now(gs_process.clock);
+    uint64_t length = (now - gs_writer.held_since) & UINT64_MAX >> GS_KIND_BITS;
+    if (__builtin_expect(length >= gs_process.stack_ticks, 0)) {
+        gs_stacks_take(gil, stack_flags);
+        now = gs_clock_now(gs_process.clock);
+    }
+    return now;
 }
 
 /* A thread is about to wait for the GIL. Called again every switch interval of the same wait. */
@@ -128,7 +150,8 @@ static inline void gs_on_wait(struct gs_gil *gil) {
         return;
     gs_writer.waiting = gil;
     __atomic_fetch_add(&gil->waiters, 1, __ATOMIC_RELAXED);
-    gs_emit_gil(gil, GS_GIL_WAIT, gs_writer.last_forced ? GS_FLAG_CPU : 0);
+    gs_writer.held_since = gs_clock_now(gs_process.clock) & UINT64_MAX >> GS_KIND_BITS;
+    gs_emit_gil(gil, GS_GIL_WAIT, gs_writer.last_forced ? GS_FLAG_CPU : 0, gs_writer.held_since);
 }
 
 /* The calling thread has the GIL. */
@@ -141,19 +164,21 @@ static inline void gs_on_acquire(struct gs_gil *gil) {
         gs_writer.waiting = NULL;
         waited = GS_FLAG_WAITED;
     }
+    gil->looked = false;
     if (!gs_recording())
         return;
-    const struct gs_record *record = gs_emit_gil(gil, GS_GIL_ACQUIRE, waited);
+    uint64_t now = waited ? gs_end_now(gil, GS_STACK_OF_WAIT) : gs_clock_now(gs_process.clock);
+    const struct gs_record *record = gs_emit_gil(gil, GS_GIL_ACQUIRE, waited, now);
     gs_writer.held_since = record ? record->stamp_kind >> GS_KIND_BITS : 0;
 }
 
 /* The calling thread lets the GIL go, by GS_GIL_RELEASE or by GS_GIL_YIELD. */
 static inline void gs_on_release_by(struct gs_gil *gil, enum gs_event_kind kind) {
     gil->holder = NULL;
-    gs_writer.held_since = 0;
     gs_writer.last_forced = kind == GS_GIL_YIELD;
     /* NULL where nothing is recorded: a yield must never correct an older record. */
-    gs_writer.last_release = gs_recording() ? gs_emit_gil(gil, kind, 0) : NULL;
+    gs_writer.last_release = gs_recording() ? gs_emit_gil(gil, kind, 0, gs_end_now(gil, 0)) : NULL;
+    gs_writer.held_since = 0;
 }
 
 /* The calling thread lets the GIL go; whether by itself gs_on_yield will tell. */
@@ -167,6 +192,7 @@ static inline void gs_on_leave(struct gs_gil *gil) {
         return;
     __atomic_fetch_sub(&gil->waiters, 1, __ATOMIC_RELAXED);
     gs_writer.waiting = NULL;
+    gs_writer.held_since = 0;
 }
 
 /* The release just made was forced: corrects the kind of its record in place. */
@@ -182,15 +208,18 @@ static inline void gs_on_yield(void) {
 
 /* The calling thread, which waits, has asked the holder to yield. */
 static inline void gs_on_request(struct gs_gil *gil) {
-    if (gs_recording())
-        gs_emit_gil(gil, GS_GIL_REQUEST, 0);
+    if (!gs_recording())
+        return;
+    if (gs_process.stack_ticks != GS_STACKS_OFF)
+        gs_stacks_look(gil);
+    gs_emit_gil(gil, GS_GIL_REQUEST, 0, gs_clock_now(gs_process.clock));
 }
 
 /* The calling thread has signalled a thread that waits for the GIL. `number` is that of its page,
  * 0 where it is not known who will wake. */
 static inline void gs_on_wakeup(struct gs_gil *gil, uint16_t number) {
     if (gs_recording())
-        gs_emit_gil_with(gil, GS_GIL_WAKEUP, 0, number);
+        gs_emit_gil_with(gil, GS_GIL_WAKEUP, 0, number, gs_clock_now(gs_process.clock));
 }
 
 #endif

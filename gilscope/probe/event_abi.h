@@ -80,8 +80,10 @@
     X(21, ATOMIC_EXIT, "atomic.exit", thread, "depth of the section that ends",                    \
       "an atomic section ends")                                                                    \
     X(22, ATOMIC_DEFERRED, "atomic.deferred", thread, "depth",                                     \
-      "a yield that a waiter asked for is held back by the section")
-/* Reserved: 23 stack, 24 mark.begin, 25 mark.end. */
+      "a yield that a waiter asked for is held back by the section")                               \
+    X(23, STACK, "stack", thread, "stack; of a hold or of a wait; as seen by who asked, or not",   \
+      "where its thread is in Python; the end of a long hold or wait follows at once")
+/* Reserved: 24 mark.begin, 25 mark.end. */
 
 enum gs_event_kind {
     GS_NOT_WRITTEN = 0,
@@ -119,6 +121,9 @@ enum gs_sync_kind {
  *   word 1, events of locks and conditions
  *            63           48 47                            4 3     0
  *            | detail, 16   | the object's address, 4 to 47 | kind |
+ *   word 1, stack
+ *            63          34    33     32 31             8 7          0
+ *            | 0          | seen | wait | unit, 24       | offset / 16|  of the leaf's node
  *   word 1, other events: the argument, 64 bits
  *
  * `kind` there is an enum gs_sync_kind; an object's address is a multiple of 16 or counts as one.
@@ -151,6 +156,13 @@ static_assert(sizeof(struct gs_record) == 16, "a record is 16 bytes");
 #define GS_SYNC_DETAIL_MAX   UINT64_C(0xffff)
 #define GS_DEPTH_MAX         UINT64_C(0xffff) /* of atomic sections */
 
+/* Of a stack event. Without GS_STACK_OF_WAIT it is about the thread's hold, which its next GIL
+ * event ends; with it about its wait. GS_STACK_SEEN: the leaf is where the thread that asked for
+ * the GIL saw it; else where the hold ended, at or behind the place where its time went. */
+#define GS_STACK_OF_WAIT        (UINT64_C(1) << 32)
+#define GS_STACK_SEEN           (UINT64_C(1) << 33)
+#define GS_STACK_REFERENCE_MASK UINT64_C(0xffffffff)
+
 /* ---- Part 3: the ring file ------------------------------------------------------------------ */
 
 #define GS_UNIT_BYTES  4096u
@@ -162,6 +174,8 @@ enum gs_chunk_type {
     GS_PROCESS_PAGE = 0x50534731, /* "1GSP" */
     GS_THREAD_PAGE = 0x54534731,  /* "1GST" */
     GS_EVENT_CHUNK = 0x45534731,  /* "1GSE" */
+    GS_STACK_PAGE = 0x53534731,   /* "1GSS", one unit; its owner is a process page */
+    GS_STACK_TABLE = 0x48534731,  /* "1GSH": the probe's own, for readers to step over */
 };
 
 enum gs_clock_source {
@@ -212,7 +226,10 @@ enum gs_interpreter_state {
     GS_GIL_FOUND = 1,     /* a GIL is being watched */
     GS_FREE_THREADED = 2, /* Python built without a GIL, and none is in use */
 
-    GS_YIELDS_TOLD = 0x100, /* a bit beside these: the feed tells forced yields, it infers none */
+    /* Bits beside these. */
+    GS_YIELDS_TOLD = 0x100,    /* the feed tells forced yields, it infers none */
+    GS_STACKS_TOLD = 0x200,    /* Python frames can be read */
+    GS_STACKS_UNKNOWN = 0x400, /* they cannot: the interpreter's memory is not laid out as known */
 };
 
 struct gs_process_page {
@@ -225,8 +242,9 @@ struct gs_process_page {
     uint64_t end_ticks;     /* 0: did not say */
     char python[64];        /* "3.13.0" */
     char feed[16];          /* "interposed" or "built-in" */
+    uint32_t lost_stacks;   /* that could not be kept for lack of room */
     uint32_t command_bytes; /* arguments, each ended by a NUL, cut at the page's end */
-    char command[GS_UNIT_BYTES - 156];
+    char command[GS_UNIT_BYTES - 160];
 };
 static_assert(sizeof(struct gs_process_page) == GS_UNIT_BYTES, "one unit");
 
@@ -252,5 +270,36 @@ struct gs_event_chunk {
     struct gs_record records[(GS_CHUNK_UNITS * GS_UNIT_BYTES - 16) / 16];
 };
 static_assert(sizeof(struct gs_event_chunk) == GS_CHUNK_UNITS * GS_UNIT_BYTES, "sixteen units");
+
+/* A page of stacks: behind its header entries, each on a multiple of 16 bytes, up to one whose kind
+ * is 0 or to the page's end. Pages of a process are written under the mutex of one of its GILs. An
+ * entry's kind is stored last (release order). A *reference* is the entry's unit << 8 | its offset
+ * in that unit / 16; 0 means none. A node refers to what was written before it. */
+#define GS_STACK_OFFSET_BITS 8
+#define GS_STACK_UNIT_MAX    ((UINT32_C(1) << 24) - 1)
+#define GS_STACK_DEPTH       64 /* frames of a stack that are kept, from the leaf on */
+
+enum gs_stack_kind { GS_STACK_NODE = 1, GS_STACK_TEXT = 2 };
+
+struct gs_stack_entry {
+    uint16_t kind;     /* enum gs_stack_kind */
+    uint16_t sixteens; /* its length / 16 */
+};
+
+/* A place in code, called from its parent's: the path to the root is the stack. */
+struct gs_stack_node {
+    struct gs_stack_entry entry;
+    uint32_t parent;         /* 0: the root, or what is called from frames that were not kept */
+    uint32_t file, function; /* texts; 0: not known */
+    int32_t line;            /* 0: not known */
+    uint32_t pad[3];
+};
+static_assert(sizeof(struct gs_stack_node) == 32, "32 bytes");
+
+struct gs_stack_text {
+    struct gs_stack_entry entry;
+    uint32_t bytes;
+    char text[]; /* UTF-8, no NUL */
+};
 
 #endif

@@ -31,7 +31,7 @@ enum gs_blocker {
 
 #pragma GCC visibility push(hidden)
 extern unsigned gs_hooks_on; /* written at the start of the process alone */
-void gs_built_in_gil_created(uint64_t *storage);
+void gs_built_in_gil_created(uint64_t *storage, const void *holder);
 void gs_built_in_waits(uint64_t *storage);
 void gs_built_in_leaves(uint64_t *storage);
 void gs_built_in_requests(uint64_t *storage);
@@ -60,11 +60,12 @@ int gs_built_in_thread_create(pthread_t *thread, const pthread_attr_t *attribute
 
 #endif
 
-/* create_gil, in a fork's child too; before any thread can use the GIL. */
-static inline void gs_hook_gil_created(uint64_t *storage) {
-    (void)storage;
+/* create_gil, in a fork's child too; before any thread can use the GIL. `holder` is the address of
+ * the GIL's last_holder. */
+static inline void gs_hook_gil_created(uint64_t *storage, const void *holder) {
+    (void)storage, (void)holder;
 #if GILSCOPE_WITH_PROBE
-    gs_built_in_gil_created(storage);
+    gs_built_in_gil_created(storage, holder);
 #endif
 }
 

@@ -80,6 +80,9 @@ static bool inspect(const void *base, void *handle) {
     LOOK_UP(incref, "Py_IncRef");
     LOOK_UP(method_type, "PyMethod_Type");
     LOOK_UP(dict_type, "PyDict_Type");
+    LOOK_UP(code_type, "PyCode_Type");
+    LOOK_UP(string_type, "PyUnicode_Type");
+    LOOK_UP(bytes_type, "PyBytes_Type");
 #undef LOOK_UP
     gs_python = found;
     return true;

@@ -28,7 +28,7 @@ struct gs_python {
     ptrdiff_t (*dict_size)(void *dict);
     unsigned long (*long_as_unsigned_long)(void *integer);
     void (*incref)(void *object);
-    void *method_type, *dict_type;
+    void *method_type, *dict_type, *code_type, *string_type, *bytes_type;
 };
 
 extern struct gs_python gs_python;

@@ -14,13 +14,20 @@
 struct gs_event {
     int64_t time_ns; /* CLOCK_MONOTONIC */
     uint64_t arg; /* GIL events: waiters; gil.lost: missing records; gil.wakeup: 1 + the id of the
-                     woken thread, 0: not known; others: see the table */
+                     woken thread, 0: not known; stack: id of its leaf, an index into the trace's
+                     table of stacks; others: see the table */
     uint32_t thread; /* id: index into the trace's table of threads */
     uint16_t gil;    /* id: index into the trace's table of GILs, or GS_NO_GIL */
     uint8_t kind;    /* enum gs_event_kind */
     uint8_t flags;   /* GS_FLAG_… */
 };
 static_assert(sizeof(struct gs_event) == 24, "an event is 24 bytes");
+
+/* Flags of a stack event. */
+enum {
+    GS_FLAG_OF_WAIT = 1, /* of the wait that the thread's next GIL event ends; else of the hold */
+    GS_FLAG_SEEN = 2,    /* where the thread that asked for the GIL saw the holder */
+};
 
 #define GS_EXPORT __attribute__((visibility("default")))
 

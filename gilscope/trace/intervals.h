@@ -65,6 +65,9 @@ struct thread {
     uint32_t process;
     uint32_t epoch;          /* of `gil` at its last event there */
     uint32_t next, previous; /* in the list of waiters of `gil` */
+    uint32_t leaf;           /* of the stack that its next GIL event is to end with */
+    uint8_t leaf_flags;
+    bool has_leaf;
     uint16_t gil;
     uint8_t state;
     uint8_t started, ended;
@@ -105,7 +108,7 @@ struct gs_story {
     struct gs_thread_stats *thread_stats;
     struct gs_gil_stats *gil_stats;
     struct gs_process_stats *process_stats;
-    struct vector holds, waits, requests, gaps, sync_waits, notifies, sections;
+    struct vector holds, waits, requests, gaps, sync_waits, notifies, sections, stacks;
     struct gs_wakers wakers; /* value: the thread */
 };
 
@@ -185,6 +188,20 @@ static void end_wait(struct gs_story *s, uint32_t thread, int64_t time_ns, enum 
         wait->end_ns = time_ns;
         wait->ending = (uint8_t)how;
     }
+}
+
+/* The interval that a thread ends now has the stack that was told right before. */
+static bool take_stack(struct gs_story *s, const struct thread *t) {
+    if (!t->has_leaf || !s->keep)
+        return true;
+    struct gs_stack_of *stack = vector_add(&s->stacks, sizeof *stack);
+    if (!stack)
+        return false;
+    *stack = (struct gs_stack_of){.interval = (uint32_t)t->interval,
+                                  .leaf = t->leaf,
+                                  .of_wait = (t->leaf_flags & GS_FLAG_OF_WAIT) != 0,
+                                  .seen = (t->leaf_flags & GS_FLAG_SEEN) != 0};
+    return true;
 }
 
 static bool begin_hold(struct gs_story *s, const struct gs_event *e) {

@@ -92,7 +92,7 @@ static bool is_gil_event(uint64_t kind) {
 /* The reader makes the events of a process's life and the gaps of its GILs by itself. */
 static bool is_thread_event(uint64_t kind) {
     return (kind >= GS_LOCK_WAIT && kind <= GS_THREAD_LOST) || kind == GS_THREAD_START ||
-           kind == GS_THREAD_END || (kind >= GS_ATOMIC_ENTER && kind <= GS_ATOMIC_DEFERRED);
+           kind == GS_THREAD_END || (kind >= GS_ATOMIC_ENTER && kind <= GS_STACK);
 }
 
 static int64_t head_time(struct gs_order *order, const struct thread *thread) {
@@ -291,13 +291,18 @@ GS_EXPORT int64_t gs_order_next(struct gs_order *order, struct gs_event *out, in
         if (gil && !gil_argument(order, record, &order->processes[thread->process], &arg))
             return gs_order_fail(order, "offset 0x%" PRIx64 ": a wakeup of thread number %" PRIu64,
                                  gs_offset_of(order, record), record->payload & GS_WAITERS_MAX);
+        uint8_t flags = gil ? record->payload >> GS_FLAGS_SHIFT & GS_FLAGS_MASK : 0;
+        if ((record->stamp_kind & GS_KIND_MASK) == GS_STACK &&
+            !gs_order_stack(order, record->payload, thread->process, &arg, &flags))
+            return gs_order_fail(order, "offset 0x%" PRIx64 ": a stack that was not recorded",
+                                 gs_offset_of(order, record));
         out[n] = (struct gs_event){
             .time_ns = advance(order, thread, gil),
             .arg = arg,
             .thread = id,
             .gil = gil ? (uint16_t)item.index : GS_NO_GIL,
             .kind = record->stamp_kind & GS_KIND_MASK,
-            .flags = gil ? record->payload >> GS_FLAGS_SHIFT & GS_FLAGS_MASK : 0,
+            .flags = flags,
         };
         if (offsets)
             offsets[n] = gs_offset_of(order, record);

@@ -57,6 +57,17 @@ struct segment { /* of the clock: ns = base_ns + (ticks - base_ticks) * slope */
     double slope;
 };
 
+/* A node of a stack. Texts are bytes of the file: where and how many; 0: not known. */
+struct gs_stack_row {
+    uint64_t file, function;
+    uint32_t file_bytes, function_bytes;
+    uint32_t parent; /* 1 + its index, 0: none */
+    int32_t line;
+    uint32_t process; /* id */
+    uint32_t reference;
+};
+static_assert(sizeof(struct gs_stack_row) == 40, "40 bytes");
+
 struct gs_order {
     const unsigned char *map;
     uint64_t bytes;
@@ -67,7 +78,10 @@ struct gs_order {
     struct gil *gils;
     struct candidate *queue;
     uint32_t *numbers; /* a process's stretch: 1 + the id of the thread with each number; 0: none */
+    struct gs_stack_row *stacks;
+    uint32_t *stack_ids; /* what events call them; NULL: by their index */
     uint64_t n_chunks, n_threads, n_processes, n_gils, n_queue, queue_capacity;
+    uint64_t n_stacks, stack_capacity;
     struct segment segments[GS_MAX_CLOCKS];
     uint32_t n_segments, segment;
     uint64_t clamped;
@@ -88,6 +102,13 @@ static inline uint64_t gs_offset_of(const struct gs_order *order, const void *at
 
 /* CLOCK_MONOTONIC of ticks, of which the low 58 bits count. */
 int64_t gs_order_to_ns(struct gs_order *order, uint64_t ticks);
+
+/* Reads the nodes in a page of stacks. 0, or -1: it is broken, or out of memory. */
+int gs_index_stacks(struct gs_order *order, uint64_t unit, uint32_t process);
+
+/* What a stack event's payload means; false where there is no such stack of that process. */
+bool gs_order_stack(const struct gs_order *order, uint64_t payload, uint32_t process, uint64_t *arg,
+                    uint8_t *flags);
 
 /* Sets the head to the thread's records in its page (which == 0) or its which-th chunk. */
 void gs_open_records(const struct gs_order *order, struct thread *thread, uint32_t which);

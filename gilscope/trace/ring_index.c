@@ -204,7 +204,13 @@ static int index_file(struct gs_order *order) {
                 return gs_order_fail(order, "out of memory");
             order->chunks[order->n_chunks++] =
                 (struct chunk){(uint32_t)thread, header->ordinal, (uint32_t)unit};
-        } else {
+        } else if (header->magic == GS_STACK_PAGE && length == 1) {
+            int64_t process = find_process(order, header->owner);
+            if (process < 0)
+                return gs_order_fail(order, "offset 0x%" PRIx64 ": stacks of no process", at);
+            if (gs_index_stacks(order, unit, (uint32_t)process))
+                return -1;
+        } else if (header->magic != GS_STACK_TABLE) {
             return gs_order_fail(order,
                                  "offset 0x%" PRIx64 ": not a page or chunk (magic 0x%" PRIx32 ")",
                                  at, header->magic);
@@ -274,6 +280,8 @@ GS_EXPORT void gs_order_close(struct gs_order *order) {
     free(order->processes);
     free(order->queue);
     free(order->numbers);
+    free(order->stacks);
+    free(order->stack_ids);
     free(order);
 }
 

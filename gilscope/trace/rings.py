@@ -16,7 +16,8 @@ import numpy as np
 from gilscope import _native
 from gilscope.errors import TraceError
 from gilscope.recorder.notes import RINGS, Notes
-from gilscope.trace.schema import EVENT_DTYPE, Gil, Metadata, Policy, Process, Thread, Totals
+from gilscope.trace import stacks
+from gilscope.trace.schema import EVENT_DTYPE, Gil, Metadata, Policy, Process, Stack, Thread, Totals
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,10 +31,11 @@ _INTERPRETERS = {0: "none", 1: "gil", 2: "free-threaded"}
 _FILE_HEADER = struct.Struct("<QIIIIIIQQ")
 _SNAPSHOT = struct.Struct("<QQQQ")
 _LOST_OFFSET, _CLOCKS_OFFSET = 136, 256
-_PROCESS_PAGE = struct.Struct("<16xIIII32sQ64s16sI")
+_PROCESS_PAGE = struct.Struct("<16xIIII32sQ64s16sII")
 _THREAD_PAGE = struct.Struct("<16xIH2xQQQ200s")
 _UNIT = 4096
 _YIELDS_TOLD = 0x100
+_STACKS = ((0x400, "unknown"), (0x200, "told"))
 
 
 class LeftOut(NamedTuple):
@@ -133,6 +135,8 @@ class RingSource:
         processes = self.metadata.processes
         ends = np.array([p.end_ns for p in processes], dtype=np.int64)
         unclean = np.array(self._unclean, dtype=np.uint8)
+        if _engine().gs_order_name_stacks(order, self._stack_ids.ctypes.data):
+            raise MemoryError
         if _engine().gs_order_begin(order, ends.ctypes.data, unclean.ctypes.data) < 0:
             self._check(order)
 
@@ -182,7 +186,18 @@ class RingSource:
             processes=tuple(processes),
             threads=tuple(threads),
             gils=tuple(gils),
+            stacks=self._stacks(),
         )
+
+    def _stacks(self) -> tuple[Stack, ...]:
+        rows = ctypes.c_void_p()
+        n = _engine().gs_order_stacks(self._order, ctypes.byref(rows))
+        size = n * stacks.ROW_DTYPE.itemsize
+        memory = (ctypes.c_char * size).from_address(rows.value) if rows.value else b""
+        table, self._stack_ids = stacks.table(
+            np.frombuffer(memory, stacks.ROW_DTYPE), memoryview(self._map)
+        )
+        return tuple(table)
 
     def _thread(self, index: int) -> Thread:
         page, process, last = ctypes.c_uint64(), ctypes.c_uint64(), ctypes.c_int64()
@@ -236,6 +251,8 @@ class RingSource:
                     end_ns=end,
                     lost_events=lost[index],
                     yields_inferred=not page["interpreter"] & _YIELDS_TOLD,
+                    stacks=next((s for bit, s in _STACKS if page["interpreter"] & bit), None),
+                    lost_stacks=page["lost_stacks"],
                 )
             )
         return processes, gils
@@ -244,8 +261,8 @@ class RingSource:
         page, n_gils = ctypes.c_uint64(), ctypes.c_uint64()
         _engine().gs_order_process(self._order, index, ctypes.byref(page), ctypes.byref(n_gils))
         at = page.value
-        pid, parent, interpreter, _, start, end, python, feed, size = _PROCESS_PAGE.unpack_from(
-            self._map, at
+        (pid, parent, interpreter, _, start, end, python, feed, lost_stacks, size) = (
+            _PROCESS_PAGE.unpack_from(self._map, at)
         )
         begin = at + _PROCESS_PAGE.size
         command = self._map[begin : min(begin + size, at + _UNIT)]
@@ -255,6 +272,7 @@ class RingSource:
             "pid": pid,
             "parent": parent,
             "interpreter": interpreter,
+            "lost_stacks": lost_stacks,
             "start_ns": self._to_ns(_SNAPSHOT.unpack(start)[0]),
             "end_ticks": end,
             "python": python.split(b"\0", 1)[0].decode("ascii", "replace"),
@@ -302,6 +320,9 @@ def _engine() -> ctypes.CDLL:
         engine.gs_order_begin.argtypes = [pointer, pointer, pointer]
         engine.gs_order_next.argtypes = [pointer, pointer, ctypes.c_int64, pointer]
         engine.gs_order_next.restype = ctypes.c_int64
+        engine.gs_order_stacks.argtypes = [pointer, pointer]
+        engine.gs_order_stacks.restype = u64
+        engine.gs_order_name_stacks.argtypes = [pointer, pointer]
         engine.gs_order_open.argtypes = [pointer, u64]
         engine.gs_order_open.restype = ctypes.c_void_p
     return engine

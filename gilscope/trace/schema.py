@@ -32,6 +32,8 @@ EVENT_DTYPE = np.dtype(
 NO_GIL = 0xFFFF
 FLAG_WAITED = 1  # gil.acquire: the thread had to wait
 FLAG_CPU = 1  # gil.wait: the thread's last release was forced
+FLAG_OF_WAIT = 1  # stack: of a wait; else of a hold
+FLAG_SEEN = 2  # stack: where the thread that asked for the GIL saw the holder; else where it ended
 
 
 class EventKind(enum.IntEnum):
@@ -58,6 +60,7 @@ class EventKind(enum.IntEnum):
     ATOMIC_ENTER = 20
     ATOMIC_EXIT = 21
     ATOMIC_DEFERRED = 22
+    STACK = 23
 
     @property
     def label(self) -> str:
@@ -104,6 +107,8 @@ class Process:
     end_ns: int
     lost_events: int
     yields_inferred: bool = False  # some forced yields may look voluntary
+    stacks: str | None = None  # "told"; "unknown": its frames cannot be read; None: none was due
+    lost_stacks: int = 0  # that could not be kept for lack of room
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,21 @@ class Gil:
 
     id: int
     process: int  # Process.id
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A place in Python code and, by its parents, the stack of calls that leads there.
+
+    Rows stand behind their parents. The same stack in several processes is one row.
+    """
+
+    id: int
+    parent: int | None  # Stack.id of its caller; None: the outermost frame that is known
+    file: str  # as the code object has it; "": not known
+    function: str  # from Python 3.11 on the qualified name; "": not known
+    line: int  # 0: not known
+    library: bool  # its code belongs to Python's standard library
 
 
 @dataclass(frozen=True)
@@ -155,6 +175,7 @@ class Metadata:
     processes: tuple[Process, ...] = ()
     threads: tuple[Thread, ...] = ()
     gils: tuple[Gil, ...] = ()
+    stacks: tuple[Stack, ...] = ()
 
 
 @dataclass(frozen=True)

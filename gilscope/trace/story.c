@@ -53,6 +53,7 @@ enum gs_rule {
     GS_NO_SUCH_ARGUMENT = 24,
     GS_OTHER_DEPTH = 25,
     GS_WAKES_NO_WAITER = 26,
+    GS_DOES_NOT_HOLD = 27,
 };
 
 /* ---- The rules ---------------------------------------------------------------------------- */
@@ -123,8 +124,11 @@ static int take_gil_event(struct gs_story *s, const struct gs_event *e) {
         if (e->flags & GS_FLAG_WAITED ? t->state != WAITING && known : t->state == WAITING)
             REFUSE(t->state == WAITING ? GS_WAITS_ALREADY : GS_DOES_NOT_WAIT, GS_NOBODY, e->gil);
         end_gap(s, g, e->time_ns);
-        if (t->state == WAITING)
+        if (t->state == WAITING) {
+            if (!take_stack(s, t))
+                REFUSE(GS_OUT_OF_MEMORY, GS_NOBODY, e->gil);
             end_wait(s, e->thread, e->time_ns, GS_ACQUIRED);
+        }
         t->gil = e->gil;
         if (!begin_hold(s, e))
             REFUSE(GS_OUT_OF_MEMORY, GS_NOBODY, e->gil);
@@ -138,11 +142,14 @@ static int take_gil_event(struct gs_story *s, const struct gs_event *e) {
         if (t->state != HOLDING && (known || !g->unknown))
             REFUSE(known ? GS_IS_OUTSIDE : GS_IS_FREE, GS_NOBODY, e->gil);
         end_gap(s, g, e->time_ns);
-        if (t->state == HOLDING)
+        if (t->state == HOLDING) {
+            if (!take_stack(s, t))
+                REFUSE(GS_OUT_OF_MEMORY, GS_NOBODY, e->gil);
             end_hold(s, e->thread, e->time_ns,
                      e->kind == GS_GIL_RELEASE ? GS_RELEASED : GS_YIELDED);
-        else
+        } else {
             g->last_holder = e->thread;
+        }
         mine->releases += e->kind == GS_GIL_RELEASE;
         mine->yields += e->kind == GS_GIL_YIELD;
         s->gil_stats[e->gil].yields += e->kind == GS_GIL_YIELD;
@@ -164,6 +171,20 @@ static int take_gil_event(struct gs_story *s, const struct gs_event *e) {
     }
     t->gil = e->gil;
     t->epoch = g->epoch;
+    t->has_leaf = false;
+    return 0;
+}
+
+/* Told by a thread that waits, of its wait, or that holds, of its hold; as far as that is known. */
+static int take_stack_event(struct gs_story *s, const struct gs_event *e) {
+    struct thread *t = &s->threads[e->thread];
+    bool of_wait = e->flags & GS_FLAG_OF_WAIT;
+    bool known = t->gil != GS_NO_GIL && t->epoch == s->gils[t->gil].epoch;
+    if (t->state != (of_wait ? WAITING : HOLDING) && (known || t->state != OUTSIDE))
+        REFUSE(of_wait ? GS_DOES_NOT_WAIT : GS_DOES_NOT_HOLD, GS_NOBODY, t->gil);
+    t->leaf = (uint32_t)e->arg;
+    t->leaf_flags = e->flags;
+    t->has_leaf = true;
     return 0;
 }
 
@@ -171,6 +192,8 @@ static int take_life_event(struct gs_story *s, const struct gs_event *e) {
     struct thread *t = &s->threads[e->thread];
     struct gs_process_stats *process = &s->process_stats[t->process];
     switch (e->kind) {
+    case GS_STACK:
+        return take_stack_event(s, e);
     case GS_THREAD_START:
         if (t->started)
             REFUSE(GS_THREAD_BEGAN, GS_NOBODY, GS_NO_GIL);
@@ -254,7 +277,7 @@ GS_EXPORT void gs_story_free(struct gs_story *s) {
     if (!s)
         return;
     struct vector *vectors[] = {&s->holds,      &s->waits,    &s->requests, &s->gaps,
-                                &s->sync_waits, &s->notifies, &s->sections};
+                                &s->sync_waits, &s->notifies, &s->sections, &s->stacks};
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++)
         if (vectors[i]->data)
             munmap(vectors[i]->data, vectors[i]->bytes);
@@ -356,8 +379,8 @@ GS_EXPORT const struct gs_story_error *gs_story_error(const struct gs_story *s) 
 }
 
 /* The arrays, by number: holds, waits, requests, gaps, waits for locks and conditions, notifies,
- * atomic sections; then stats of threads, of GILs, of processes. They stand until gs_story_free.
- * Returns the number of rows; `size` gets theirs in bytes. */
+ * atomic sections, stacks; then stats of threads, of GILs, of processes. They stand until
+ * gs_story_free. Returns the number of rows; `size` gets theirs in bytes. */
 GS_EXPORT uint64_t gs_story_rows(const struct gs_story *s, uint32_t which, const void **data,
                                  uint32_t *size) {
     const struct {
@@ -372,6 +395,7 @@ GS_EXPORT uint64_t gs_story_rows(const struct gs_story *s, uint32_t which, const
         {s->sync_waits.data, s->sync_waits.n, sizeof(struct gs_sync_wait)},
         {s->notifies.data, s->notifies.n, sizeof(struct gs_notify)},
         {s->sections.data, s->sections.n, sizeof(struct gs_section)},
+        {s->stacks.data, s->stacks.n, sizeof(struct gs_stack_of)},
         {s->thread_stats, s->n_threads, sizeof(struct gs_thread_stats)},
         {s->gil_stats, s->n_gils, sizeof(struct gs_gil_stats)},
         {s->process_stats, s->n_processes, sizeof(struct gs_process_stats)},

@@ -102,6 +102,16 @@ struct gs_section {
 };
 static_assert(sizeof(struct gs_section) == 40, "40 bytes");
 
+/* Where a hold ended or a wait did; in the order of those ends. */
+struct gs_stack_of {
+    uint32_t interval; /* index into holds or waits */
+    uint32_t leaf;     /* id of a stack */
+    uint8_t of_wait;
+    uint8_t seen; /* of a hold: where the thread that asked for the GIL saw the holder */
+    uint16_t pad;
+};
+static_assert(sizeof(struct gs_stack_of) == 12, "12 bytes");
+
 /* first_ns and last_ns are of its events; first_ns > last_ns: it has none. */
 struct gs_thread_stats {
     int64_t first_ns, last_ns;

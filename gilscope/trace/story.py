@@ -95,6 +95,15 @@ SECTION_DTYPE = np.dtype(
         ("pad", "<u4"),
     ]
 )
+STACK_OF_DTYPE = np.dtype(
+    [
+        ("interval", "<u4"),  # index into waits or holds
+        ("leaf", "<u4"),  # Stack.id
+        ("of_wait", "u1"),
+        ("seen", "u1"),  # of a hold: where the thread that asked for the GIL saw its holder
+        ("pad", "<u2"),
+    ]
+)
 _LIFE = [("first_ns", "<i8"), ("last_ns", "<i8")]
 THREAD_STATS_DTYPE = np.dtype(
     [
@@ -133,6 +142,7 @@ NEVER = -(1 << 63)
 ACQUIRED, TIMED_OUT = 3, 6  # of `ending`: enum gs_ending of story.h has them all
 OF_CONDITION = 1 << 63  # in `object`; else it is a lock
 NOBODY = 0xFFFFFFFF
+ACQUIRED = 3  # how a wait ends that got the GIL (enum gs_ending of story.h)
 HOLD_WAITED = 1
 HOLD_REQUESTED = 2
 
@@ -144,6 +154,7 @@ _ARRAYS = (
     SYNC_WAIT_DTYPE,
     NOTIFY_DTYPE,
     SECTION_DTYPE,
+    STACK_OF_DTYPE,
     THREAD_STATS_DTYPE,
     GIL_STATS_DTYPE,
     PROCESS_STATS_DTYPE,
@@ -156,6 +167,7 @@ _ARRAYS = (
     SYNC_WAITS,
     NOTIFIES,
     SECTIONS,
+    STACKS,
     THREAD_STATS,
     GIL_STATS,
     PROCESS_STATS,
@@ -189,6 +201,7 @@ _WORDS = {
     24: "with the argument {arg:#x}, which is none",
     25: "of depth {arg} in an atomic section of depth {before}",
     26: "for {other}, which does not wait for GIL {gil}",
+    27: "though it does not hold GIL {gil}",
 }
 _LEFT = {
     EventKind.GIL_ACQUIRE: "holds GIL {gil}",

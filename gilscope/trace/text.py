@@ -15,6 +15,8 @@ import numpy as np
 
 from gilscope.trace.schema import (
     FLAG_CPU,
+    FLAG_OF_WAIT,
+    FLAG_SEEN,
     FLAG_WAITED,
     NO_GIL,
     SYNC_DETAIL_SHIFT,
@@ -33,11 +35,11 @@ TEXT_VERSION = 1
 _SLICE = 4096
 _LOST, _WAIT, _ACQUIRE = map(int, (EventKind.GIL_LOST, EventKind.GIL_WAIT, EventKind.GIL_ACQUIRE))
 _WAKEUP, _NOTIFY = int(EventKind.GIL_WAKEUP), int(EventKind.COND_NOTIFY)
-_THREAD_LOST = int(EventKind.THREAD_LOST)
+_THREAD_LOST, _STACK = int(EventKind.THREAD_LOST), int(EventKind.STACK)
 _ATOMIC = range(EventKind.ATOMIC_ENTER, EventKind.ATOMIC_DEFERRED + 1)
 _SYNC_KINDS = {int(kind): kind.label for kind in SyncKind}
 _LABELS = {int(kind): kind.label for kind in EventKind}
-_TABLES = ("processes", "threads", "gils")
+_TABLES = ("processes", "threads", "gils", "stacks")
 
 
 def lines(source: EventSource) -> Iterator[str]:
@@ -69,7 +71,7 @@ def header(metadata: Metadata) -> str:
         "recording " + _pairs(metadata, flat),
         "policy " + _pairs(metadata.policy, [f.name for f in fields(metadata.policy)]),
     ]
-    for label, table in zip(("process", "thread", "gil"), _TABLES, strict=True):
+    for label, table in zip(("process", "thread", "gil", "stack"), _TABLES, strict=True):
         for row in getattr(metadata, table):
             names = [f.name for f in fields(row) if f.name != "id"]
             rows.append(f"{label} {row.id} {_pairs(row, names)}")
@@ -99,8 +101,11 @@ def _line(name: str, time_ns: int, arg: int, gil: int, kind: int, flags: int) ->
     if kind == _THREAD_LOST:
         return f"{text} missing={arg}\n"
     if kind in _ATOMIC:
-        return f"{text} depth={arg}\n"
-    if gil != NO_GIL:
+        text += f" depth={arg}"
+    elif kind == _STACK:
+        text += f" of={'wait' if flags & FLAG_OF_WAIT else 'hold'} leaf={arg}"
+        text += " seen" if flags & FLAG_SEEN else ""
+    elif gil != NO_GIL:
         text += f" gil={gil} waiters={arg}"
     elif arg:
         text += f" arg={arg}"

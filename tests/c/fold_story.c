@@ -22,7 +22,7 @@ struct gs_blame {
     uint32_t waiter, holder;
     int64_t wait_ns;
     uint64_t waits;
-    uint32_t reason, pad;
+    uint32_t reason, waiter_site, holder_site, others;
 };
 
 struct gs_story *gs_story_new(uint32_t, uint32_t, const uint32_t *, uint32_t, const uint32_t *,
@@ -42,8 +42,8 @@ void gs_group_holds(const struct gs_hold *, uint32_t, const struct gs_gil_stats 
                     uint32_t *, uint32_t *);
 int gs_stretches_of(const struct gs_hold *, uint64_t, const struct gs_wait *, const uint32_t *,
                     const uint32_t *, uint32_t, uint32_t, int64_t, int64_t, struct gs_stretches *);
-int64_t gs_blame_rows(const struct gs_hold *, const uint32_t *, const uint32_t *,
-                      const struct gs_wait *, const uint32_t *, const uint32_t *,
+int64_t gs_blame_rows(const struct gs_hold *, const uint32_t *, const uint32_t *, const uint32_t *,
+                      const struct gs_wait *, const uint32_t *, const uint32_t *, const uint32_t *,
                       const struct gs_gap *, uint64_t, uint32_t, struct gs_distribution *,
                       struct gs_blame **);
 void gs_blame_free(struct gs_blame *);
@@ -116,8 +116,15 @@ static void fold(const struct gs_story *s, int print) {
     if (gs_stretches_of(holds, n[0], waits, first, order, n_threads, n_gils, 2000000, 100000,
                         stretches))
         abort();
-    int64_t n_blame = gs_blame_rows(holds, hold_first, hold_order, waits, first, order, rows[3],
-                                    n[3], n_threads, out + 4 * n_threads, &blame);
+    /* Sites, as if many places had been seen: more rows than stand by themselves. */
+    uint32_t *hold_sites = need(n[0], sizeof *hold_sites), *wait_sites = need(n[1], sizeof *order);
+    for (uint64_t i = 0; i < n[0]; i++)
+        hold_sites[i] = (uint32_t)(i % 97);
+    for (uint64_t i = 0; i < n[1]; i++)
+        wait_sites[i] = (uint32_t)(i % 5);
+    int64_t n_blame =
+        gs_blame_rows(holds, hold_first, hold_order, hold_sites, waits, first, order, wait_sites,
+                      rows[3], n[3], n_threads, out + 4 * n_threads, &blame);
     int64_t held_ns = 0, waiting_ns = 0, blamed_ns = 0, stretched_ns = 0;
     for (uint32_t t = 0; t < n_threads; t++) {
         held_ns += threads[t].held_ns;
@@ -135,6 +142,8 @@ static void fold(const struct gs_story *s, int print) {
     if (print)
         printf("%lld %lld %lld\n", (long long)held_ns, (long long)waiting_ns, (long long)n_blame);
     gs_blame_free(blame);
+    free(hold_sites);
+    free(wait_sites);
     free(stretches);
     free(hold_order);
     free(hold_first);

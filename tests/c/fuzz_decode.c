@@ -14,7 +14,7 @@
 
 #include "../../gilscope/perfetto/codec.h"
 
-enum { THREADS = 5, GILS = 3, EVENTS = 120, BYTES = 1 << 16, SEQUENCES = 64 };
+enum { THREADS = 5, GILS = 3, EVENTS = 120, BYTES = 1 << 16, SEQUENCES = 64, STACKS = 7 };
 
 static const uint32_t thread_process[THREADS] = {0, 0, 0, 1, 1};
 static const uint32_t gil_process[GILS] = {0, 0, 1};
@@ -44,7 +44,8 @@ static struct gs_event random_event(int64_t time_ns) {
         GS_GIL_WAKEUP,   GS_GIL_WAKEUP,   GS_LOCK_WAIT,    GS_LOCK_WAIT,       GS_LOCK_ACQUIRE,
         GS_LOCK_ACQUIRE, GS_LOCK_RELEASE, GS_COND_WAIT,    GS_COND_WAIT,       GS_COND_WAKE,
         GS_COND_WAKE,    GS_COND_NOTIFY,  GS_COND_NOTIFY,  GS_THREAD_LOST,     GS_ATOMIC_ENTER,
-        GS_ATOMIC_ENTER, GS_ATOMIC_EXIT,  GS_ATOMIC_EXIT,  GS_ATOMIC_DEFERRED,
+        GS_ATOMIC_ENTER, GS_ATOMIC_EXIT,  GS_ATOMIC_EXIT,  GS_ATOMIC_DEFERRED, GS_STACK,
+        GS_STACK,
     };
     struct gs_event event = {.time_ns = time_ns,
                              .arg = dice(4) ? dice(4) : dice(4096),
@@ -58,6 +59,10 @@ static struct gs_event random_event(int64_t time_ns) {
                         (dice(3) ? 0 : (uint64_t)dice(dice(2) ? 2 : 7)) << GS_SYNC_DETAIL_SHIFT;
         else if (event.kind >= GS_THREAD_START && event.kind <= GS_PROCESS_END)
             event.arg = event.kind == GS_PROCESS_END ? dice(2) : 0;
+        else if (event.kind == GS_STACK) {
+            event.arg = dice(STACKS + 1);
+            event.flags = (uint8_t)dice(4);
+        }
     } else if (event.kind == GS_GIL_WAIT || event.kind == GS_GIL_ACQUIRE) {
         event.flags = (uint8_t)dice(2);
     }
@@ -66,7 +71,8 @@ static struct gs_event random_event(int64_t time_ns) {
 
 /* Encodes random events to `bytes`; gives back those that were accepted. */
 static size_t make_trace(struct gs_event *events, size_t *n_events, uint8_t *bytes) {
-    struct gs_encoder *encoder = gs_encoder_new(0, THREADS, thread_process, GILS, gil_process);
+    struct gs_encoder *encoder =
+        gs_encoder_new(0, THREADS, thread_process, GILS, gil_process, STACKS);
     size_t n_bytes = 0;
     int64_t now = 0;
     *n_events = 0;
@@ -104,7 +110,7 @@ static size_t make_trace(struct gs_event *events, size_t *n_events, uint8_t *byt
 /* Decodes in random pieces, each in memory of its own so that the sanitizer sees its bounds. */
 static const char *decode(const uint8_t *bytes, size_t n_bytes, struct gs_event *events,
                           size_t *n_events) {
-    struct gs_decoder *decoder = gs_decoder_new(THREADS, thread_process, GILS, gil_process);
+    struct gs_decoder *decoder = gs_decoder_new(THREADS, thread_process, GILS, gil_process, STACKS);
     const char *wrong = decoder ? NULL : "out of memory";
     size_t first = 0, last = 0; /* the piece */
     *n_events = 0;

@@ -376,6 +376,11 @@ class _Teller:
         time, arg, thread, gil, kind, flags = row
         if K(kind) in SYNC_EVENTS:
             self.sync(time, arg, thread, K(kind))
+        elif kind == K.STACK:
+            stacks = ("stack, end of hold", "stack, end of wait")
+            name = (*stacks, "stack of hold, seen by who asked")[flags]
+            self.own_times[thread] = time
+            self.put(time, f"thread {thread}", "instant", name, leaf=arg)
         elif kind >= K.ATOMIC_ENTER:
             self.atomic(time, arg, thread, K(kind))
         elif gil == NO_GIL:
@@ -535,6 +540,9 @@ def test_the_names_of_the_format_stand() -> None:
         "atomic exit",
         "deferred yield",
         "events lost",
+        "stack, end of hold",
+        "stack of hold, seen by who asked",
+        "stack, end of wait",
     ]
     sorts = [kind.label for kind in SyncKind if kind]
     assert list(interned_names(InternedTable.CATEGORIES).values()) == [
@@ -550,4 +558,5 @@ def test_the_names_of_the_format_stand() -> None:
         "timed_out",
         "thread",
         "depth",
+        "leaf",
     ]

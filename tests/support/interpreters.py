@@ -45,6 +45,11 @@ def path(name: str) -> Path:
     )
 
 
+def version(name: str) -> tuple[int, ...]:
+    """Its major and minor version. Raises LookupError like `path`."""
+    return tuple(int(part) for part in _identity(path(name)).split(" ")[0].split("."))
+
+
 def in_build_tree(variant: str) -> Path:
     """A Python Plus where it was built: the only place with CPython's own test programs.
 

@@ -60,7 +60,7 @@ class RingFile:
         ticks = START + start
         page = struct.pack("<IIIIIIII", PROCESS_PAGE, 1, 0, 0, pid, parent, 1, n_gils)
         page += struct.pack("<QQQQQ", ticks, ticks, ticks, ticks, START + end if end else 0)
-        page += struct.pack("<64s16sI", b"3.13.0", b"interposed", 9) + b"python\0a\0"
+        page += struct.pack("<64s16sII", b"3.13.0", b"interposed", 0, 9) + b"python\0a\0"
         self._put(unit, page)
         return unit
 

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from gilscope.trace.schema import (
     EVENT_DTYPE,
     FLAG_CPU,
+    FLAG_OF_WAIT,
+    FLAG_SEEN,
     FLAG_WAITED,
     NO_GIL,
     SYNC_DETAIL_SHIFT,
@@ -27,6 +29,7 @@ from gilscope.trace.schema import (
     Gil,
     Metadata,
     Process,
+    Stack,
     SyncKind,
     Thread,
     Totals,
@@ -35,6 +38,22 @@ from gilscope.trace.schema import (
 K = EventKind
 START_NS = 1_000_000_000
 MAX_WAITERS = 4095
+
+# What the stacks of a story lead through: (parent, file, function, line, in the library).
+STACKS = tuple(
+    Stack(number, *row)
+    for number, row in enumerate(
+        (
+            (None, "/app/main.py", "<module>", 30, False),
+            (0, "/app/main.py", "serve", 17, False),
+            (1, "/usr/lib/python3.13/re/__init__.py", "match", 167, True),
+            (2, "/usr/lib/python3.13/re/_compiler.py", "compile", 8, True),
+            (None, "/usr/lib/python3.13/threading.py", "Thread._bootstrap", 1012, True),
+            (4, "/app/größe.py", "Werk.tue", 0, False),
+            (4, "", "", 3, False),
+        )
+    )
+)
 
 
 @dataclass
@@ -136,6 +155,7 @@ class StoryBuilder:
             processes=tuple(processes),  # type: ignore[arg-type]
             threads=tuple(threads),  # type: ignore[arg-type]
             gils=tuple(self.gils),
+            stacks=STACKS if (events["kind"] == K.STACK).any() else (),
         )
         return MemorySource(name, replace(metadata, **fields), events, batch)  # type: ignore[arg-type]
 
@@ -185,7 +205,7 @@ def told(text: str, **fields: object) -> MemorySource:
         gil = int(options.get("gil", 0)) if event.startswith("gil.") else NO_GIL
         while gil != NO_GIL and len(builder.gils) <= gil:
             builder.gil(builder.threads[threads[name]].process)
-        flags = int("cpu" in rest or "waited" in rest)
+        flags = int("cpu" in rest or "waited" in rest or "wait" in rest) | 2 * ("seen" in rest)
         arg = int(options.get("arg", options.get("depth", 0)))
         if kind in SYNC_EVENTS:
             arg = sync_argument(rest, options)
@@ -375,7 +395,9 @@ class _World:
 
     def _acquire(self, who: _Player, lock: _Lock, flags: int) -> None:
         who.sync_known = True
-        lock.waiters -= who.state == "waiting"
+        if who.state == "waiting":
+            lock.waiters -= 1
+            self._stack(who, FLAG_OF_WAIT)
         lock.holder = who
         who.state, who.gil = "holding", lock.id
         who.known[lock.id] = lock.epoch
@@ -383,11 +405,18 @@ class _World:
 
     def _release(self, who: _Player, lock: _Lock, kind: K) -> None:
         who.sync_known = True
+        if who.state == "holding":
+            self._stack(who, FLAG_SEEN * (kind == K.GIL_YIELD))
         lock.holder = None
         who.state, who.gil = "outside", NO_GIL
         who.forced = kind == K.GIL_YIELD
         who.known[lock.id] = lock.epoch
         self._emit(kind, who, lock.id, min(lock.waiters, MAX_WAITERS))
+
+    def _stack(self, who: _Player, flags: int) -> None:
+        """Of every other hold and wait."""
+        if self.now % 2:
+            self._emit(K.STACK, who, arg=self.now // 2 % len(STACKS), flags=flags)
 
     def _lose(self, next_one: _Player, lock: _Lock) -> None:
         for player in self.players:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-READER = ("gilscope/trace/order.c", "gilscope/trace/ring_index.c")
-PROBE = tuple(f"gilscope/probe/{part}.c" for part in ("ring", "clock", "process", "python"))
+READER = tuple(f"gilscope/trace/{part}.c" for part in ("order", "ring_index", "ring_stacks"))
+PROBE_PARTS = ("ring", "clock", "process", "python", "frames", "stacks")
+PROBE = tuple(f"gilscope/probe/{part}.c" for part in PROBE_PARTS)
 STRESS = ("tests/c/stress.c", *PROBE, *READER)
 GIL_STRESS = ("tests/c/gil_stress.c", "gilscope/probe/gil_condvar.c", "gilscope/probe/park.c")
 STEPS = ("tests/c/kill_steps.c", *PROBE, *READER)

@@ -55,6 +55,7 @@ int main(void) {
     SAY(file_header, clocks); SAY(process_page, pid); SAY(process_page, parent);
     SAY(process_page, interpreter); SAY(process_page, n_gils); SAY(process_page, start);
     SAY(process_page, end_ticks); SAY(process_page, python); SAY(process_page, feed);
+    SAY(process_page, lost_stacks);
     SAY(process_page, command_bytes); SAY(process_page, command); SAY(thread_page, tid);
     SAY(thread_page, is_main); SAY(thread_page, start_ticks); SAY(thread_page, end_ticks);
     SAY(thread_page, lost); SAY(thread_page, name); SAY(thread_page, records);
@@ -102,7 +103,7 @@ def number(field: int | bytes) -> int:
         (reader._SNAPSHOT, "clock_snapshot", "ticks monotonic_ns boottime_ns realtime_ns",
          [1, 2, 3, 4]),
         (reader._PROCESS_PAGE, "process_page", "pid parent interpreter n_gils start end_ticks "
-         "python feed command_bytes", [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+         "python feed lost_stacks command_bytes", [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
         (reader._THREAD_PAGE, "thread_page", "tid is_main start_ticks end_ticks lost name",
          [1, 2, 3, 4, 5, 6]),
     ],

@@ -15,7 +15,7 @@ GILSCOPE_ROOT = $(GILSCOPE_PROBE)/..
 GILSCOPE_INCLUDES = -I$(GILSCOPE_ROOT) $(GILSCOPE_FLAGS)
 GILSCOPE_HEADERS = $(wildcard $(GILSCOPE_PROBE)/*.h $(GILSCOPE_PROBE)/interpreter/*.h)
 
-GILSCOPE_PROBE_NAMES = api built_in clock process python ring switches
+GILSCOPE_PROBE_NAMES = api built_in clock frames process python ring stacks switches
 GILSCOPE_RUNTIME_NAMES = runtime
 GILSCOPE_OBJS = $(GILSCOPE_PROBE_NAMES:%=gilscope/probe/%.o) \
 	$(GILSCOPE_RUNTIME_NAMES:%=gilscope/runtime/%.o)

@@ -1,0 +1,70 @@
+"""The longest single waits, each with its story: who waited where, for whom, and where that was."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gilscope.trace.story import ACQUIRED
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gilscope.analysis.sites import Sites
+    from gilscope.trace.model import Trace
+
+MOST = 10
+
+
+def longest_waits(trace: Trace, sites: Sites, most: int = MOST) -> list[dict[str, Any]]:
+    """The `most` longest waits of a trace, the longest first. Times in ns.
+
+    `holder` is the thread whose hold took the largest part of the wait (`held_ns`, at
+    `holder_site`), or None: the GIL was free, or nobody saw who held it. `others` counts the
+    other holds that the wait overlapped.
+    """
+    waits = trace.waits
+    lengths = waits["end_ns"] - waits["start_ns"]
+    count = min(most, len(waits))
+    picked = np.argpartition(-lengths, count - 1)[:count] if count else np.zeros(0, np.intp)
+    order = sorted(picked.tolist(), key=lambda i: (-int(lengths[i]), i))
+    holds_of: dict[int, NDArray[np.intp]] = {}
+    rows = []
+    for index in order:
+        wait = waits[index]
+        gil = int(wait["gil"])
+        if gil not in holds_of:
+            holds_of[gil] = np.flatnonzero(trace.holds["gil"] == gil)
+        rows.append(_story(trace, sites, index, holds_of[gil]))
+    return rows
+
+
+def _story(trace: Trace, sites: Sites, index: int, holds: NDArray[np.intp]) -> dict[str, Any]:
+    wait = trace.waits[index]
+    start, end, thread = int(wait["start_ns"]), int(wait["end_ns"]), int(wait["thread"])
+    first = int(wait["hold"])
+    starts = trace.holds["start_ns"]
+    last = int(np.searchsorted(starts[holds[first:]], end, side="right")) + first
+    meant = holds[first:last]
+    begins, ends = (trace.holds[field][meant] for field in ("start_ns", "end_ns"))
+    parts = np.minimum(ends, end) - np.maximum(begins, start)
+    parts[trace.holds["thread"][meant] == thread] = 0
+    largest = int(np.argmax(parts)) if len(parts) else -1
+    held_ns = int(parts[largest]) if len(parts) else 0
+    hold = int(meant[largest]) if held_ns > 0 else None
+    return {
+        "at_ns": start - trace.metadata.start_ns,
+        "wait_ns": end - start,
+        "waiter": thread,
+        "waiter_site": _site(sites, sites.of_wait, index),
+        "holder": None if hold is None else int(trace.holds["thread"][hold]),
+        "held_ns": max(held_ns, 0),
+        "holder_site": None if hold is None else _site(sites, sites.of_hold, hold),
+        "others": max(int(np.count_nonzero(parts > 0)) - 1, 0),
+        "acquired": bool(wait["ending"] == ACQUIRED),
+    }
+
+
+def _site(sites: Sites, numbers: NDArray[np.uint32] | None, index: int) -> dict[str, Any] | None:
+    return None if numbers is None else sites.json(int(numbers[index]))

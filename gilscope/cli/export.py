@@ -1,0 +1,48 @@
+"""`gilscope export`: a trace in the form of another tool."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from gilscope.errors import GilscopeError
+
+HELP = "write a trace in the form of another tool"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `gilscope export`."""
+    parser.add_argument("trace", metavar="TRACE", type=Path)
+    parser.add_argument(
+        "--format",
+        choices=("collapsed",),
+        required=True,
+        help="collapsed: time that the GIL was held by stack, for flame graphs",
+    )
+    parser.add_argument("-o", dest="output", metavar="FILE", type=Path, help="not standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    """The flame, and on standard error what share of the held time its stacks cover."""
+    import gilscope  # noqa: PLC0415
+    from gilscope.analysis.flame import collapsed, flame_of  # noqa: PLC0415
+    from gilscope.analysis.units import duration, percent  # noqa: PLC0415
+
+    flame = flame_of(gilscope.read(args.trace))
+    text = collapsed(flame)
+    if args.output is None:
+        sys.stdout.write(text)
+    else:
+        try:
+            args.output.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise GilscopeError(f"{args.output}: cannot be written: {error.strerror}") from error
+    share = percent(flame.covered_ns, flame.total_ns)
+    print(
+        f"gilscope: stacks cover {share} of the held time"
+        f" ({duration(flame.covered_ns)} of {duration(flame.total_ns)}),"
+        f" {flame.covered_holds:,} of {flame.holds:,} holds; shorter ones have none",
+        file=sys.stderr,
+    )
+    return 0

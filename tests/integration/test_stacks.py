@@ -1,0 +1,181 @@
+"""Where in Python holds and waits end, on every interpreter."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from support import interpreters
+from support.recorded import Recording, record
+from support.stack_programs import CULPRITS, SHAPES, functions_of_stacks, hold_sites, lines_of
+
+EVERY = {"GILSCOPE_STACKS_US": "0"}
+
+
+def run(folder: Path, name: str, source: str, **variables: str) -> Recording:
+    program = folder / "program.py"
+    program.write_text(source)
+    recording = record(folder, interpreters.path(name), program, variables=variables)
+    assert recording.code == 0, recording.err
+    return recording
+
+
+@pytest.mark.parametrize("name", interpreters.names())
+def test_culprits_are_found_at_their_lines(tmp_path: Path, name: str) -> None:
+    trace = run(tmp_path, name, CULPRITS).trace
+    assert [p.stacks for p in trace.metadata.processes] == ["told"]
+    (main,) = (t.id for t in trace.metadata.threads if t.is_main)
+    by_function: Counter[str] = Counter()
+    at_line: Counter[str] = Counter()
+    lines = lines_of(CULPRITS)
+    for where, ns in hold_sites(trace, main, tmp_path / "program.py").items():
+        by_function[where.function] += ns
+        if where.line == lines.get(where.function):
+            at_line[where.function] += ns
+        if where.function == "regular_expression":
+            assert where.library_line is not None
+    assert set(by_function) >= {"python_loop", "regular_expression", "big_integer", "c_call"}
+    # `small` is where the interpreter noticed that it was asked; the look saw who had the time.
+    assert "small" not in by_function
+    for culprit in ("regular_expression", "big_integer", "c_call"):
+        assert at_line[culprit] >= 0.95 * by_function[culprit], culprit
+
+
+@pytest.mark.parametrize("name", interpreters.names())
+def test_waits_end_where_the_thread_came_back(tmp_path: Path, name: str) -> None:
+    trace = run(tmp_path, name, CULPRITS).trace
+    (io,) = (t.id for t in trace.metadata.threads if t.name == "io")
+    ends = [
+        trace.metadata.stacks[leaf]
+        for interval, leaf, of_wait, _, _ in trace.stacks.tolist()
+        if of_wait and trace.waits["thread"][interval] == io
+    ]
+    assert ends
+    assert {(row.function, row.line) for row in ends} == {("io", lines_of(CULPRITS)["io"])}
+
+
+@pytest.mark.parametrize("name", interpreters.names())
+def test_all_kinds_of_code_read_right(tmp_path: Path, name: str) -> None:
+    trace = run(tmp_path, name, SHAPES, **EVERY).trace
+    stacks = functions_of_stacks(trace)
+    names = [[function for function, _ in stack] for stack in stacks]
+    qualified = interpreters.version(name) >= (3, 11)  # what code knows of its name
+    method = "Größe.méthode_日本" if qualified else "méthode_日本"
+    wrapper = "decorated.<locals>.wrapper" if qualified else "wrapper"
+    for wanted in (
+        ["hold", *["recursion"] * 31, "<module>"],
+        ["hold", "generator", "<module>"],
+        ["hold", "plain", wrapper, "<module>"],
+        ["hold", "<lambda>", "<module>"],
+        ["hold", "made", "<module>", "<module>"],
+        ["hold", method, "<module>"],
+    ):
+        assert wanted in names, wanted
+    assert any(stack[:2] == ["hold", "coroutine"] for stack in names)
+    assert any(("made", 4) in stack for stack in stacks)
+    files = {row.file for row in trace.metadata.stacks if row.function == "made"}
+    assert files == {"<made-up>"}
+
+
+@pytest.mark.parametrize("name", interpreters.names())
+def test_without_stacks(tmp_path: Path, name: str) -> None:
+    trace = run(tmp_path, name, SHAPES, GILSCOPE_STACKS_US="off").trace
+    assert not len(trace.stacks)
+    assert not trace.metadata.stacks
+
+
+def test_the_option_wins(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(SHAPES)
+    python = interpreters.path(interpreters.DEBIAN)
+    trace = record(tmp_path, python, program, options=("--no-stacks",), variables=EVERY).trace
+    assert not len(trace.stacks)
+
+
+def test_short_holds_have_no_stack(tmp_path: Path) -> None:
+    trace = run(tmp_path, interpreters.DEBIAN, SHAPES, GILSCOPE_STACKS_US="2000").trace
+    holds = trace.holds[trace.stacks["interval"][trace.stacks["of_wait"] == 0]]
+    lengths = holds["end_ns"] - holds["start_ns"]
+    assert len(lengths)
+    assert lengths.min() >= 0.98 * 2_000_000  # the clock's rate is known to within so much
+
+
+# A thread that C made, that calls Python again and again and forgets its state in between.
+FOREIGN = """
+import ctypes, threading, time
+libc = ctypes.CDLL(None)
+CALL = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
+
+@CALL
+def back(argument):
+    deadline = time.monotonic() + 0.002
+    while time.monotonic() < deadline:
+        pass
+    time.sleep(0)
+    return argument
+
+threads = []
+for n in range(20):
+    thread = ctypes.c_ulong()
+    libc.pthread_create(ctypes.byref(thread), None, back, None)
+    threads.append(thread)
+for thread in threads:
+    libc.pthread_join(thread, None)
+"""
+
+
+@pytest.mark.parametrize("name", interpreters.names())
+def test_foreign_threads(tmp_path: Path, name: str) -> None:
+    trace = run(tmp_path, name, FOREIGN, **EVERY).trace
+    assert ["back"] in [[f for f, _ in stack] for stack in functions_of_stacks(trace)]
+
+
+# Code objects, frames and classes that die while their threads let the GIL go.
+CHURN = """
+import gc, sys, threading, time, weakref
+
+class Gone:
+    def __del__(self):
+        time.sleep(0)
+
+def work(n):
+    for i in range(300):
+        space = {}
+        exec(compile(f"def f_{n}_{i}(x):\\n  return x.wait()\\n", f"<{n} {i}>", "exec"), space)
+        function = space[f"f_{n}_{i}"]
+        weakref.finalize(function, time.sleep, 0)
+        weakref.finalize(function.__code__, time.sleep, 0)
+
+        class Wait(Gone):
+            def wait(self):
+                try:
+                    time.sleep(0)
+                    raise KeyError(i)
+                except KeyError:
+                    time.sleep(0)
+                    return (time.sleep(0) for _ in range(2))
+
+        generator = function(Wait())
+        next(generator)
+        del generator, function, space
+
+threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+daemon = threading.Thread(target=work, args=(9,), daemon=True)
+daemon.start()
+time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize("name", interpreters.names())
+def test_what_dies_meanwhile_does_no_harm(tmp_path: Path, name: str) -> None:
+    recording = run(tmp_path, name, CHURN, **EVERY)
+    assert recording.err.count("Traceback") == 0
+    trace = recording.trace
+    known = {row.file for row in trace.metadata.stacks}
+    assert sum(file.startswith("<0 ") for file in known) > 100
+    assert trace.metadata.processes[0].lost_stacks == 0
