@@ -31,7 +31,7 @@ class Axis:
     def around(values: Sequence[float], start: float, end: float, *, log: bool = True) -> Axis:
         """An axis that holds all values; only positive ones on a logarithmic one."""
         if not log:
-            return Axis(min(0.0, *values), max(1.0, *values), start, end, log=False)
+            return Axis(0, max(1.0, *values), start, end, log=False)
         logs = [math.log10(v) for v in values if v > 0] or [0.0]
         low, high = math.floor(min(logs)), math.ceil(max(logs))
         return Axis(10.0**low, 10.0 ** max(high, low + 1), start, end)
@@ -47,12 +47,12 @@ class Axis:
 
     @property
     def ticks(self) -> list[float]:
-        """Powers of ten, or five steps."""
+        """Powers of ten, or some steps from zero."""
         if self.log:
             first, last = round(math.log10(self.low)), round(math.log10(self.high))
             return [10.0**n for n in range(first, last + 1, max(1, (last - first + 3) // 4))]
-        step = (self.high - self.low) / 5
-        return [self.low + step * n for n in range(6)]
+        step = 0.2 * math.ceil(self.high)
+        return [step * n for n in range(math.floor(self.high / step + 1e-9) + 1)]
 
 
 class Picture:

@@ -92,6 +92,7 @@ def tell(args: argparse.Namespace, settings: Sequence[Setting], results: Results
         "interval beats a policy where its p99 and its CPU work are better within the repeats, "
         "each with its whole 95 % interval.",
         "Answered: within 100 ms of being due, of those that were due; latency counts from then.",
+        windows.placed(args),
     ]
     return report
 

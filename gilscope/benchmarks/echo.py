@@ -156,8 +156,7 @@ def tell(
         "with a fixed rate, of those that were due, the ones answered within 100 ms. p99 lower: "
         "how many times lower than classic's. CPU work: of what the same number of computing "
         "threads does alone under classic.",
-        f"Windows of {args.seconds:g} s. Server and client, a process of its own, were placed: "
-        f"{args.placement}.",
+        f"Windows of {args.seconds:g} s, the client a process of its own. {windows.placed(args)}",
     ]
     return report
 

@@ -75,7 +75,8 @@ def tell(args: argparse.Namespace, variants: Sequence[Variant], results: Results
     report.chart = chart.dots(report, report.columns)
     report.notes = [
         "e: what two computing threads get done of what one does in the same time. The others: "
-        "round trips a second between a producer and a consumer, two Locks or one Condition."
+        "round trips a second between a producer and a consumer, two Locks or one Condition.",
+        f"Windows of {args.seconds:g} s. {windows.placed(args)}",
     ]
     return report
 

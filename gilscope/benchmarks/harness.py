@@ -13,8 +13,8 @@ import math
 import os
 import platform
 import random
+import re
 import select
-import shlex
 import shutil
 import statistics
 import subprocess
@@ -32,6 +32,7 @@ CLASSIC = "classic"
 IO_PRIORITY = "io-priority"
 PROGRAMS = Path(__file__).parent / "programs"
 _PATIENCE_S = 120  # for one answer
+_GOODBYE_S = 5
 
 
 # ---- statistics -------------------------------------------------------------------
@@ -52,25 +53,33 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % interval of the median, from the ranks n/2 ± 1.96 sqrt(n)/2 (binomial; any law)."""
+    """The 95 % interval of the median: the r-th smallest and the r-th largest value.
+
+    The median lies outside with the probability that of n coins fewer than r show heads, or fewer
+    than r tails, whatever the law of the values; r is the largest for which that is at most 5 %.
+    Of fewer than six values it is the whole range.
+    """
     ordered, n = sorted(values), len(values)
-    reach = 0.98 * math.sqrt(n)
-    low = max(0, math.floor(n / 2 - reach))
-    return ordered[low], ordered[min(n - 1, math.ceil(n / 2 + reach))]
+    outside = rank = 0  # of 2 ** n outcomes, in whole numbers: a float has not room for them
+    while 20 * (outside := outside + 2 * math.comb(n, rank)) <= 2**n:
+        rank += 1
+    rank = max(rank, 1)
+    return ordered[rank - 1], ordered[n - rank]
 
 
 # ---- the machine ------------------------------------------------------------------
 
 
 def machine() -> str:
-    """One line: processor, number of CPUs, kernel."""
+    """One line: processor, number of CPUs, kernel (its version alone)."""
     model = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), model)
     except OSError:
         pass
-    return f"{model}, {os.cpu_count()} CPUs, Linux {platform.release()}"
+    kernel = re.match(r"[0-9.]*[0-9]", platform.release())
+    return f"{model}, {os.cpu_count()} CPUs, Linux {kernel[0] if kernel else platform.release()}"
 
 
 def cpus() -> list[int]:
@@ -129,15 +138,16 @@ class Variant:
 
     interpreter: Interpreter
     policy: str
-    grace_us: float | None = None
+    grace_us: int | None = None
     condvar: str | None = None  # Python Plus alone has several
+    watched: bool = False  # under `gilscope run` with classic too: atomic sections need it
 
     @property
     def name(self) -> str:
         """The policy with what else was chosen."""
         words = [self.policy]
         if self.grace_us is not None:
-            words.append(f"{self.grace_us:g} µs")
+            words.append(f"{self.grace_us} µs")
         if self.condvar is not None:
             words.append(self.condvar)
         return ", ".join(words)
@@ -147,25 +157,23 @@ class Variant:
         python, script = self.interpreter.path, [str(PROGRAMS / program), *arguments]
         if self.interpreter.plus:
             options = {"policy": self.policy, "condvar": self.condvar, "grace_us": self.grace_us}
-            chosen = [f"-Xgilscope.{key}={value}" for key, value in options.items() if value]
+            chosen = [
+                f"-Xgilscope.{key}={value}" for key, value in options.items() if value is not None
+            ]
             return [python, *chosen, *script]
-        if self.policy == CLASSIC:
+        if self.policy == CLASSIC and not self.watched:
             return [python, *script]
-        grace = [] if self.grace_us is None else ["--grace", f"{self.grace_us:g}"]
+        grace = [] if self.grace_us is None else ["--grace", str(self.grace_us)]
         ours = [sys.executable, "-m", "gilscope", "run", "--policy", self.policy, *grace]
         return [*ours, "--", python, *script]
 
 
-def policy(text: str) -> tuple[str, float | None]:
+def policy(text: str) -> tuple[str, int | None]:
     """`io-priority` or `io-priority:20` with a grace in µs. Raises UsageError."""
-    name, _, grace = text.partition(":")
-    try:
-        grace_us = float(grace) if grace else None
-    except ValueError:
-        grace_us = -1.0
-    if name not in (CLASSIC, IO_PRIORITY) or (grace_us is not None and grace_us < 0):
-        raise UsageError(f"{text}: not a policy; say {CLASSIC}, {IO_PRIORITY} or {IO_PRIORITY}:20")
-    return name, grace_us
+    name, colon, grace = text.partition(":")
+    if name in (CLASSIC, IO_PRIORITY) and ((grace.isascii() and grace.isdigit()) or not colon):
+        return name, int(grace) if grace else None
+    raise UsageError(f"{text}: not a policy; say {CLASSIC}, {IO_PRIORITY} or {IO_PRIORITY}:20")
 
 
 # ---- options ----------------------------------------------------------------------
@@ -209,13 +217,17 @@ def variants(args: argparse.Namespace) -> list[Variant]:
 
 def command_line(benchmark: str, args: argparse.Namespace) -> str:
     """The command to repeat, with interpreters by name instead of by this machine's paths."""
-    words = ["gilscope", "bench", benchmark]
+    words = ["gilscope bench", benchmark]
     for path in args.interpreter:
-        words += ["--interpreter", f"…/{Path(path).name}"]
+        python = interpreter(path)
+        name = "$(gilscope interpreter path)" if python.plus else f"…/python{python.version}"
+        words += ["--interpreter", name]
     for text in args.policy:
         words += ["--policy", text]
+    if getattr(args, "placement", "free") != "free":
+        words += ["--placement", args.placement]
     words += ["--quick"] if args.quick else ["--repeats", str(args.repeats)]
-    return shlex.join(words).replace("'", "")
+    return " ".join(words)
 
 
 # ---- workers ----------------------------------------------------------------------
@@ -268,9 +280,16 @@ class Worker:
         return self.answer()
 
     def close(self) -> None:
-        """End it."""
-        self.process.kill()
-        self.process.communicate()
+        """Its input ends, so it does; killed only where it does not (`gilscope run` cleans up)."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(_GOODBYE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
 
     def __enter__(self) -> Worker:
         return self

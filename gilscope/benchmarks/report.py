@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,14 +19,16 @@ _WIDTH = 132  # of tables in a pipe
 class Figure:
     """The values of a row's column, one a repeat, and the bound that its interval has to keep.
 
-    `at_least` limits the lower end of the 95 % interval. `no_worse` asks less: that the interval
-    reaches that far, so that nothing worse has been shown. Values in the unit `ns` are durations.
+    `at_least` limits the lower end of the 95 % interval, `at_most` its upper end. `no_worse` asks
+    less: that the interval reaches that far, so that nothing worse has been shown. Values in the
+    unit `ns` are durations.
     """
 
     values: Sequence[float]
     unit: str = ""
     at_least: float | None = None
     no_worse: float | None = None
+    at_most: float | None = None
 
     @property
     def estimate(self) -> Estimate:
@@ -37,6 +40,8 @@ class Figure:
         """None where there is no bound."""
         if self.at_least is not None:
             return bool(self.values) and self.estimate.low >= self.at_least
+        if self.at_most is not None:
+            return bool(self.values) and self.estimate.high <= self.at_most
         if self.no_worse is not None:
             return bool(self.values) and self.estimate.high >= self.no_worse
         return None
@@ -53,6 +58,8 @@ class Figure:
         verdict = "met" if self.met else "NOT MET"
         if self.at_least is not None:
             told.append(f"≥ {self.at_least:g}: {verdict}")
+        elif self.at_most is not None:
+            told.append(f"≤ {self.at_most:g}: {verdict}")
         elif self.no_worse is not None:
             told.append(f"no worse: {verdict}")
         return told
@@ -69,6 +76,7 @@ class Figure:
             "high": e and e.high,
             "unit": self.unit,
             "at_least": self.at_least,
+            "at_most": self.at_most,
             "no_worse": self.no_worse,
             "met": self.met,
             "values": list(self.values),
@@ -139,8 +147,8 @@ class Report:
             "notes": self.notes,
         }
 
-    def as_markdown(self) -> str:
-        """A page of its own."""
+    def as_markdown(self, picture: str | None = None) -> str:
+        """A page of its own; `picture` is the chart's address."""
         head = [*self.words, *self.columns]
         lines = [f"# {self.title}", "", f"    {self.command}", ""]
         lines += [f"{self._how()}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
@@ -149,6 +157,8 @@ class Report:
             lines.append(f"| {' | '.join(cells)} |")
         for note in self._told():
             lines += ["", note]
+        if picture is not None:
+            lines += ["", f"![{self.title}]({picture})"]
         return "\n".join(lines) + "\n"
 
     def show(self) -> None:
@@ -183,14 +193,15 @@ class Report:
     def _how(self) -> str:
         return (
             f"{self.machine}. Median of {self.repeats} interleaved repeats (95 % interval of the "
-            "median, by order statistics); bounds are judged by the interval's lower end."
+            "median, by order statistics); bounds are judged by the interval's nearer end."
         )
 
 
 def publish(report: Report, args: argparse.Namespace) -> int:
     """Print it as the options say, write page and chart; 1 when a bound was missed."""
     if args.markdown is not None:
-        args.markdown.write_text(report.as_markdown(), encoding="utf-8")
+        picture = args.chart and os.path.relpath(args.chart, args.markdown.parent)
+        args.markdown.write_text(report.as_markdown(picture), encoding="utf-8")
     if args.chart is not None:
         args.chart.write_text(report.chart, encoding="utf-8")
     if args.json:

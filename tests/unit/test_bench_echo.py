@@ -92,14 +92,29 @@ def test_a_quick_run_measures_every_load(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "echo.md"
-    words = ("--quick", "--seconds", "0.05", "--policy", "classic", "--json")
-    assert echo.run(arguments(*words, "--markdown", str(page))) == 0
+    words = ("--quick", "--seconds", "0.05", "--json", "--markdown", str(page))
+    code = echo.run(arguments(*words))
     told = json.loads(capsys.readouterr().out)
-    rows = {row["load"]: row["figures"] for row in told["rows"]}
-    assert list(rows) == [load.name for load in echo.LOADS]
-    for name in ("echo", "Lock pair", "Condition pair", "8 IO", "echo, pool of 10"):
-        assert rows[name]["a second"]["median"] > 0
-        assert rows[name]["p99"]["median"] > 0
-    assert rows["500 requests/s + 2 CPU"]["of alone"]["unit"] == ""
-    assert rows["8 IO + 1 CPU"]["CPU work"]["median"] is not None
+    rows = {(row["load"], row["policy"]): row["figures"] for row in told["rows"]}
+    policies = ("classic", "io-priority")
+    assert list(rows) == [(load.name, policy) for load in echo.LOADS for policy in policies]
+    verdicts = [figure["met"] for figures in rows.values() for figure in figures.values()]
+    assert code == int(False in verdicts)
+    for policy in policies:
+        for name in ("echo", "Lock pair", "Condition pair", "8 IO", "echo, pool of 10"):
+            assert rows[name, policy]["a second"]["median"] > 0
+            assert rows[name, policy]["p99"]["median"] > 0
+        assert rows["8 IO + 1 CPU", policy]["CPU work"]["median"] is not None
+    assert "p99 lower" in rows["echo + 4 CPU", "io-priority"]
     assert "| echo + 4 CPU | classic |" in page.read_text()
+
+
+@pytest.mark.parametrize("placement", ["one", "apart"])
+def test_every_placement_can_be_measured(
+    placement: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--quick", "--policy", "classic", "--only", "echo + 1", "--placement", placement)
+    assert echo.run(arguments(*words)) == 0
+    shown = capsys.readouterr().out
+    assert "on one CPU" in shown
+    assert "echo + 1 CPU" in shown

@@ -16,7 +16,7 @@ from gilscope.benchmarks.report import Figure, Report, Row, number, publish
 from gilscope.errors import RecordingError, UsageError
 
 
-@pytest.mark.parametrize("n", [10, 51])
+@pytest.mark.parametrize("n", [6, 10, 11, 12, 51, 400])
 def test_the_interval_holds_the_median_as_often_as_it_says(n: int) -> None:
     dice = random.Random(1)
     hits = 0
@@ -24,6 +24,7 @@ def test_the_interval_holds_the_median_as_often_as_it_says(n: int) -> None:
         low, high = median_interval([dice.expovariate(1) for _ in range(n)])
         hits += low <= 0.6931 <= high  # ln 2
     assert hits >= 1_880
+    assert n < 51 or hits <= 1_940  # and with many values hardly more often
 
 
 def test_an_estimate_of_one_value_is_that_value() -> None:
@@ -36,6 +37,8 @@ def test_a_bound_is_judged_by_the_lower_end() -> None:
     assert Figure(values, at_least=0.4).met is True  # one bad repeat of ten is not evidence
     assert Figure([0.39, 0.39, *[0.5] * 8], at_least=0.4).met is False
     assert Figure([], at_least=0.4).met is False
+    assert Figure([1.4, *[1.2] * 9], at_most=1.3).met is True
+    assert Figure([1.4, 1.4, *[1.2] * 8], at_most=1.3).met is False
     assert Figure([0.9, *[1.1] * 9], no_worse=1).met is True
     assert Figure([0.9] * 10, no_worse=1).met is False
 
@@ -55,12 +58,16 @@ def test_a_report_as_page_and_as_json(tmp_path: Path, capsys: pytest.CaptureFixt
     report.rows.append(Row(("this",), {"speed": figure}))
     report.notes.append("A note.")
     page = tmp_path / "page.md"
-    assert publish(report, argparse.Namespace(json=True, markdown=page, chart=None)) == 1
+    report.chart = "<svg/>"
+    options = argparse.Namespace(json=True, markdown=page, chart=tmp_path / "page.svg")
+    assert publish(report, options) == 1
+    assert options.chart.read_text() == "<svg/>"
     told = json.loads(capsys.readouterr().out)
     assert told["rows"][0]["what"] == "this"
     assert told["rows"][0]["figures"]["speed"]["met"] is False
     text = page.read_text()
     assert text.startswith("# Title\n\n    gilscope bench echo\n\nA machine. Median of 3")
+    assert "![Title](page.svg)" in text
     assert "| what | speed |\n|---|---|\n| this | 2.00 (2.00 to 2.00) ≥ 3: NOT MET |" in text
     assert publish(report, argparse.Namespace(json=False, markdown=None, chart=None)) == 1
     shown = capsys.readouterr().out
@@ -84,8 +91,8 @@ def test_how_variants_are_run() -> None:
 
 def test_policies_and_their_mistakes() -> None:
     assert harness.policy("io-priority") == ("io-priority", None)
-    assert harness.policy("io-priority:7.5") == ("io-priority", 7.5)
-    for wrong in ("fast", "io-priority:x", "io-priority:-1"):
+    assert harness.policy("io-priority:7") == ("io-priority", 7)
+    for wrong in ("fast", "io-priority:x", "io-priority:-1", "io-priority:"):
         with pytest.raises(UsageError, match="not a policy"):
             harness.policy(wrong)
     with pytest.raises(UsageError, match="no-such-python: not a program"):

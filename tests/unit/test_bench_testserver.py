@@ -75,9 +75,11 @@ def test_a_policy_is_judged_by_classics_requests() -> None:
 def test_a_quick_run_measures_every_load(capsys: pytest.CaptureFixture[str]) -> None:
     parser = argparse.ArgumentParser()
     bench.add_arguments(parser)
-    bench.run(parser.parse_args(["--quick", "--policy", "classic", "--json"]))
-    rows = {row["load"]: row["figures"] for row in json.loads(capsys.readouterr().out)["rows"]}
-    assert list(rows) == ["p=1", "p=10", "p=1 + 1 CPU", "p=10 + 1 CPU"]
+    bench.run(parser.parse_args(["--quick", "--json"]))
+    told = json.loads(capsys.readouterr().out)["rows"]
+    rows = {(row["load"], row["policy"]): row["figures"] for row in told}
+    loads = ("p=1", "p=10", "p=1 + 1 CPU", "p=10 + 1 CPU")
+    assert list(rows) == [(load, policy) for load in loads for policy in ("classic", "io-priority")]
     for figures in rows.values():
         assert figures["requests"]["median"] > 0
         times = [figures[name]["median"] for name in ("p50", "p99", "longest")]

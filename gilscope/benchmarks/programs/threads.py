@@ -7,12 +7,14 @@ A window is a span of CLOCK_MONOTONIC that the bench fixes before. All threads r
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 import threading
 import time
 from array import array
 from collections.abc import Callable
+from typing import Any
 
 MESSAGE = 16  # bytes of a request and of its reply
 SWITCH_INTERVAL_S = 0.005  # CPython's own
@@ -21,11 +23,15 @@ now = time.monotonic_ns
 
 
 class Window:
-    """When it begins and ends (ns), and what the threads counted in it."""
+    """When it begins and ends (ns), and what the threads counted in it.
 
-    def __init__(self, begin: int, end: int) -> None:
+    `computing_on` is the processor of the threads that compute, where it is not everybody's.
+    """
+
+    def __init__(self, begin: int, end: int, computing_on: int | None = None) -> None:
         self.begin = begin
         self.end = end
+        self._computing_on = computing_on
         self.computed: list[int] = []  # by each thread that computes, in turns of its loop
         self.done = 0  # transactions of all others
         self.latency_ns = array("Q")
@@ -38,6 +44,8 @@ class Window:
 
     def compute(self) -> None:
         """Spin in Python; a turn takes some ten microseconds."""
+        if self._computing_on is not None:
+            os.sched_setaffinity(0, {self._computing_on})
         self.enter()
         begin, end = self.begin, self.end
         number = turns = 0
@@ -48,12 +56,17 @@ class Window:
                 turns += 1
         self.computed.append(turns)
 
-    def measure(self, transaction: Callable[[], object]) -> None:
-        """Repeat it until the end; count what ended inside, time what ended since the beginning."""
+    def measure(self, transaction: Callable[[], object]) -> int:
+        """Repeat it until the end; count what ended inside, time what ended since the beginning.
+
+        Returns how often it was done, the warm-up included.
+        """
         self.enter()
         begin, end = self.begin, self.end
+        before = 0
         while now() < begin:
             transaction()
+            before += 1
         taken = array("Q")
         start = stop = now()
         while start < end:
@@ -63,6 +76,7 @@ class Window:
             start = stop
         self.done += len(taken) - (stop > end)
         self.latency_ns.extend(taken)
+        return before + len(taken)
 
     def answer(self) -> dict[str, object]:
         """What the bench is told."""
@@ -70,6 +84,7 @@ class Window:
         return {
             "computed": sum(self.computed),
             "done": self.done,
+            "p50_ns": ordered[len(ordered) // 2] if ordered else None,
             "p99_ns": ordered[len(ordered) * 99 // 100] if ordered else None,
             "late": self.late,
         }
@@ -155,21 +170,21 @@ def io_thread(window: Window) -> threading.Thread:
     return threading.Thread(target=run)
 
 
-def run(order: dict[str, float], listener: socket.socket) -> dict[str, object]:
+def run(order: dict[str, Any], listener: socket.socket) -> dict[str, object]:
     """Play one window. `order` has begin, end, and how many threads of which kind."""
     sys.setswitchinterval(order.get("switch_interval_s", SWITCH_INTERVAL_S))
-    window = Window(int(order["begin"]), int(order["end"]))
+    window = Window(order["begin"], order["end"], order.get("computing_on"))
     threads = []
-    for _ in range(int(order.get("connections", 0))):
+    for _ in range(order.get("connections", 0)):
         connection, _ = listener.accept()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         threads.append(threading.Thread(target=echo, args=(window, connection)))
-    for _ in range(int(order.get("lock_pairs", 0))):
+    for _ in range(order.get("lock_pairs", 0)):
         threads += lock_pair(window)
-    for _ in range(int(order.get("condition_pairs", 0))):
+    for _ in range(order.get("condition_pairs", 0)):
         threads += condition_pair(window)
-    threads += [io_thread(window) for _ in range(int(order.get("io", 0)))]
-    threads += [threading.Thread(target=window.compute) for _ in range(int(order.get("cpu", 0)))]
+    threads += [io_thread(window) for _ in range(order.get("io", 0))]
+    threads += [threading.Thread(target=window.compute) for _ in range(order.get("cpu", 0))]
     for thread in threads:
         thread.start()
     for thread in threads:
