@@ -22,6 +22,7 @@ PROBE = Extension(
     sources=[
         "gilscope/_probe.c",
         "gilscope/probe/api.c",
+        "gilscope/probe/atomic.c",
         "gilscope/probe/clock.c",
         "gilscope/probe/ring.c",
         "gilscope/probe/process.c",
@@ -66,6 +67,7 @@ SYNC = Extension(
         "gilscope/sync/feed.c",
         "gilscope/sync/rlock.c",
         "gilscope/sync/condition.c",
+        "gilscope/sync/atomic.c",
         "gilscope/sync/empty.c",
     ],
     depends=HEADERS,

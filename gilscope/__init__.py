@@ -7,16 +7,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gilscope._sync import Condition as Condition
+    from gilscope.sync import Condition as Condition
+    from gilscope.sync import atomic as atomic
+    from gilscope.sync import set_atomic as set_atomic
     from gilscope.trace.model import Trace
 
 __version__ = "0.1.0"
 
-_LAZY = {"Condition": "gilscope.sync"}  # name: the module that has it
+# Name: the module that has it.
+_LAZY = dict.fromkeys(("Condition", "atomic", "set_atomic"), "gilscope.sync")
 
 
 def __getattr__(name: str) -> object:
     """What `import gilscope` alone does not load."""
+    if name == "locks":
+        return import_module("gilscope.locks")
     if name not in _LAZY:
         raise AttributeError(f"module 'gilscope' has no attribute {name!r}")
     value = getattr(import_module(_LAZY[name]), name)

@@ -14,6 +14,22 @@
  * errno. With or without the GIL. */
 GS_API void gilscope_emit(uint32_t kind, uint64_t argument);
 
+/* Atomic sections of the calling thread, which holds the GIL: no other thread makes it yield inside
+ * one. They nest; what blocks inside lets others run as ever.
+ *
+ * enter: 0; 1 where a waiter had asked already: then the caller has to let the GIL go and take it
+ * back once, before the section begins; -1 where the GIL is not watched, so there is no section.
+ * exit: 1 where a yield was held back and is due now: let the GIL go, call hand_over with what
+ * atomic_gil gave before, take it back. Else 0, as outside any section.
+ * depth: how many sections the thread is in. */
+GS_API int gilscope_atomic_enter(void);
+GS_API int gilscope_atomic_exit(void);
+GS_API unsigned gilscope_atomic_depth(void);
+GS_API const void *gilscope_atomic_gil(void);
+
+/* Without the GIL: returns when a waiter has taken it, or after 5 ms. */
+GS_API void gilscope_atomic_hand_over(const void *gil);
+
 /* ---- between the two probes of one process ----------------------------------------------------
  *
  * A preloaded probe gives way to one that is part of the interpreter (which exports the version of
@@ -25,6 +41,11 @@ struct gs_api {
     struct gs_process *process; /* as the interpreter's probe knows it */
     void (*emit)(uint32_t kind, uint64_t argument);
     void (*process_end)(void);
+    int (*atomic_enter)(void);
+    int (*atomic_exit)(void);
+    unsigned (*atomic_depth)(void);
+    const void *(*atomic_gil)(void);
+    void (*atomic_hand_over)(const void *gil);
 };
 
 /* Where the calls go; NULL: this is the probe that they reach. */

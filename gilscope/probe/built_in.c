@@ -13,6 +13,7 @@
 #include <errno.h>
 
 #include "api.h"
+#include "atomic.h"
 #include "emit_sync.h"
 #include "process.h"
 #include "python.h"
@@ -120,6 +121,25 @@ void gs_built_in_wakes(const void *object, enum gs_blocker on, unsigned woken) {
         gs_on_lock_release(object, kind_of(on));
 }
 
+/* ---- atomic sections --------------------------------------------------------------------------
+ */
+
+/* Here a request stays pending while its holder is in a section (gs_hook_holds_back), so there is
+ * none to look for when it begins, and no GIL to know: whoever calls has one. */
+struct gs_gil *gs_held_gil(const bool **requested) {
+    static const bool never;
+    static struct gs_gil some;
+    *requested = &never;
+    return &some;
+}
+
+bool gs_built_in_holds_back(void) {
+    if (!gs_writer.atomic_depth)
+        return false;
+    gs_writer.atomic_deferred = true;
+    return true;
+}
+
 /* ---- threads ----------------------------------------------------------------------------------
  */
 
@@ -147,6 +167,11 @@ static const struct gs_api api = {
     .process = &gs_process,
     .emit = gilscope_emit,
     .process_end = gs_process_end,
+    .atomic_enter = gilscope_atomic_enter,
+    .atomic_exit = gilscope_atomic_exit,
+    .atomic_depth = gilscope_atomic_depth,
+    .atomic_gil = gilscope_atomic_gil,
+    .atomic_hand_over = gilscope_atomic_hand_over,
 };
 
 /* Where a probe is preloaded it gives way, and if it has begun already (libpython was loaded late),

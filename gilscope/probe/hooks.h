@@ -38,6 +38,7 @@ void gs_built_in_requests(uint64_t *storage);
 void gs_built_in_acquired(uint64_t *storage);
 void gs_built_in_released(uint64_t *storage);
 void gs_built_in_yields(void);
+bool gs_built_in_holds_back(void);
 bool gs_built_in_blocks(const void *object, enum gs_blocker on);
 void gs_built_in_blocked(const void *object, enum gs_blocker on, bool gave_up);
 void gs_built_in_wakes(const void *object, enum gs_blocker on, unsigned woken);
@@ -102,6 +103,16 @@ static inline void gs_hook_released(uint64_t *storage) {
 /* The evaluation loop's handler: the release that comes next in this thread is forced. */
 static inline void gs_hook_yields(void) {
     GS_HOOK(gs_built_in_yields());
+}
+
+/* The same place, before: whether the thread is in an atomic section, so that the request stays
+ * pending until the section is over. */
+static inline bool gs_hook_holds_back(void) {
+#if GILSCOPE_WITH_ATOMIC
+    return gs_built_in_holds_back();
+#else
+    return false;
+#endif
 }
 
 /* Whether waits for locks are told, for what a hook below needs prepared. */

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "api.h"
+#include "atomic.h"
 #include "emit.h"
 #include "policy.h"
 #include "process.h"
@@ -157,7 +158,7 @@ static void watch(pthread_cond_t *cond, pthread_cond_t *switch_cond) {
 static void cond_initialised(pthread_cond_t *cond, const void *caller) {
     gs_process_revive();
     forget(cond);
-    if (!(gs_recording() || gs_scheduling()) || !gs_python_owns(caller))
+    if (!gs_python_owns(caller)) /* recorded or not: atomic sections need its GIL */
         return;
     uintptr_t at = (uintptr_t)cond;
     bool in_runtime = at >= gs_python.runtime && at < gs_python.runtime_end;
@@ -194,14 +195,22 @@ static inline unsigned slot_of(const struct watched *its) {
     return (unsigned)(its - gils);
 }
 
+struct gs_gil *gs_held_gil(const bool **requested) {
+    unsigned n = n_slots;
+    for (struct watched *its = gils; its < gils + n; its++) {
+        if (its->gil.holder == &gs_writer && its->cond) {
+            *requested = &its->requested;
+            return &its->gil;
+        }
+    }
+    return NULL;
+}
+
 /* Whether the calling thread holds a GIL, so that Python may be asked for names. PyGILState_Check
  * does not tell: once there was a sub-interpreter it says yes to everyone. */
 static bool holds_gil(void) {
-    unsigned n = n_slots;
-    for (unsigned i = 0; i < n; i++)
-        if (gils[i].cond && gils[i].gil.holder == &gs_writer)
-            return true;
-    return false;
+    const bool *requested;
+    return gs_held_gil(&requested) != NULL;
 }
 
 /* ---- the wrapped calls ------------------------------------------------------------------------
@@ -293,9 +302,11 @@ INTERPOSE int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mute
     uint64_t switches = gil->switches;
     int result =
         its->scheduled ? gs_schedule_wait(slot_of(its), mutex) : real.timedwait(cond, mutex, until);
-    if (result == ETIMEDOUT && gil->holder && gil->switches == switches) {
-        its->requested = true;
-        gs_on_request(gil);
+    if (result == ETIMEDOUT && gil->holder) {
+        if (gs_atomic_holds_back(gil, &its->requested))
+            return 0;
+        if (gil->switches == switches)
+            gs_on_request(gil);
     }
     return result;
 }

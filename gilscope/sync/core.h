@@ -176,6 +176,8 @@ static inline void gs_lock_release(struct gs_lock *lock) {
     if (--lock->count)
         return;
     lock->owner = 0;
+    if (lock->queue.head)
+        gs_note(GS_LOCK_RELEASE, lock, 0);
     gs_queue_wake(&lock->queue);
 }
 
@@ -216,6 +218,8 @@ static inline struct gs_waiter *gs_condition_enter(struct gs_queue *queue, struc
     gs_queue_append(queue, me);
     lock->owner = 0;
     lock->count = 0;
+    if (lock->queue.head)
+        gs_note(GS_LOCK_RELEASE, lock, 0);
     return gs_queue_next(&lock->queue);
 }
 

@@ -7,11 +7,17 @@ struct gs_feed gs_feed;
 
 void gs_feed_find(void) {
     *(void **)&gs_feed.emit = dlsym(RTLD_DEFAULT, "gilscope_emit");
+    *(void **)&gs_feed.atomic_exit = dlsym(RTLD_DEFAULT, "gilscope_atomic_exit");
+    *(void **)&gs_feed.atomic_depth = dlsym(RTLD_DEFAULT, "gilscope_atomic_depth");
+    *(void **)&gs_feed.atomic_gil = dlsym(RTLD_DEFAULT, "gilscope_atomic_gil");
+    *(void **)&gs_feed.atomic_hand_over = dlsym(RTLD_DEFAULT, "gilscope_atomic_hand_over");
+    *(void **)&gs_feed.atomic_enter = dlsym(RTLD_DEFAULT, "gilscope_atomic_enter");
 }
 
-void gs_feed_note(enum gs_event_kind kind, const void *object, uint64_t detail) {
+void gs_feed_note(enum gs_event_kind event, enum gs_sync_kind kind, const void *object,
+                  uint64_t detail) {
     if (detail > GS_SYNC_DETAIL_MAX)
         detail = GS_SYNC_DETAIL_MAX;
-    gs_feed.emit(kind, detail << GS_SYNC_DETAIL_SHIFT |
-                           ((uint64_t)(uintptr_t)object & GS_SYNC_OBJECT_MASK) | GS_SYNC_NATIVE);
+    gs_feed.emit(event, detail << GS_SYNC_DETAIL_SHIFT |
+                            ((uint64_t)(uintptr_t)object & GS_SYNC_OBJECT_MASK) | (uint64_t)kind);
 }

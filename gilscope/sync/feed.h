@@ -9,6 +9,11 @@
 
 struct gs_feed {
     void (*emit)(uint32_t kind, uint64_t argument);
+    int (*atomic_enter)(void);
+    int (*atomic_exit)(void);
+    unsigned (*atomic_depth)(void);
+    const void *(*atomic_gil)(void);
+    void (*atomic_hand_over)(const void *gil);
 };
 
 /* All NULL where there is no probe. Filled once, when the module is imported. */
@@ -16,7 +21,8 @@ extern struct gs_feed gs_feed;
 
 void gs_feed_find(void);
 
-/* Where gs_feed.emit is there: an event about the native lock or condition at `object`. */
-void gs_feed_note(enum gs_event_kind kind, const void *object, uint64_t detail);
+/* Where gs_feed.emit is there: an event about the lock or condition at `object`. */
+void gs_feed_note(enum gs_event_kind event, enum gs_sync_kind kind, const void *object,
+                  uint64_t detail);
 
 #endif

@@ -104,13 +104,16 @@ static PyObject *at_fork_reinit(gs_rlock_object *self, PyObject *Py_UNUSED(nothi
 }
 
 static PyObject *repr(gs_rlock_object *self) {
-    PyObject *type = PyObject_GetAttrString((PyObject *)Py_TYPE(self), "__name__");
-    PyObject *text = type
-                         ? PyUnicode_FromFormat("<%s gilscope.%U object owner=%zu count=%lu at %p>",
-                                                self->lock.owner ? "locked" : "unlocked", type,
-                                                (size_t)self->lock.owner, self->lock.count, self)
-                         : NULL;
-    Py_XDECREF(type);
+    PyObject *type = (PyObject *)Py_TYPE(self);
+    PyObject *module = PyObject_GetAttrString(type, "__module__");
+    PyObject *name = module ? PyObject_GetAttrString(type, "__qualname__") : NULL;
+    PyObject *text = NULL;
+    if (name)
+        text = PyUnicode_FromFormat("<%s %S.%S object owner=%zu count=%lu at %p>",
+                                    self->lock.owner ? "locked" : "unlocked", module, name,
+                                    (size_t)self->lock.owner, self->lock.count, self);
+    Py_XDECREF(module);
+    Py_XDECREF(name);
     return text;
 }
 
@@ -166,7 +169,7 @@ static PyType_Slot slots[] = {
 };
 
 PyType_Spec gs_rlock_spec = {
-    .name = "gilscope._sync.RLock",
+    .name = GS_MODULE_NAME ".RLock",
     .basicsize = sizeof(gs_rlock_object),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
     .slots = slots,

@@ -46,6 +46,22 @@ static PyTypeObject *type_of_result(PyObject *module, const char *name) {
     return type;
 }
 
+static int add(PyObject *module, PyType_Spec *spec) {
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    int result = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
+    Py_XDECREF(type);
+    return result;
+}
+
+static PyMethodDef functions[] = {
+    {"set_atomic", gs_set_atomic, METH_O,
+     "set_atomic(depth, /)\n--\n\n"
+     "Make this thread atomic (1, or deeper) or not (0). Returns the depth before."},
+    {"tell", gs_tell, METH_VARARGS,
+     "tell(owner, n, /)\n--\n\nNote in the trace that `owner` was released (-1) or notified n."},
+    {NULL, NULL, 0, NULL},
+};
+
 int gs_sync_start(struct gs_sync *sync, PyObject *module) {
     gs_feed_find();
     PyObject *thread = PyImport_ImportModule("_thread");
@@ -61,9 +77,11 @@ int gs_sync_start(struct gs_sync *sync, PyObject *module) {
         !(sync->condition_type =
               (PyTypeObject *)PyType_FromModuleAndSpec(module, &gs_condition_spec, NULL)))
         return -1;
-    if (PyModule_AddType(module, sync->rlock_type) < 0)
+    if (PyModule_AddType(module, sync->rlock_type) < 0 ||
+        PyModule_AddType(module, sync->condition_type) < 0 || add(module, &gs_atomic_spec) < 0 ||
+        add(module, &gs_sleeper_spec) < 0)
         return -1;
-    return PyModule_AddType(module, sync->condition_type);
+    return PyModule_AddFunctions(module, functions);
 }
 
 int gs_sync_traverse(struct gs_sync *sync, visitproc visit, void *arg) {

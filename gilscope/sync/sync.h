@@ -12,6 +12,7 @@
 
 #ifndef GS_CONDITION_NAME
 #define GS_CONDITION_NAME "gilscope.Condition"
+#define GS_MODULE_NAME    "gilscope._sync"
 #endif
 
 struct gs_outer {
@@ -32,7 +33,7 @@ static inline bool gs_outer_interrupted(void) {
 
 static inline void gs_note(enum gs_event_kind kind, const void *object, uint64_t detail) {
     if (gs_feed.emit)
-        gs_feed_note(kind, object, detail);
+        gs_feed_note(kind, GS_SYNC_NATIVE, object, detail);
 }
 
 #include "core.h"
@@ -53,7 +54,7 @@ typedef struct {
     struct gs_lock lock;
 } gs_rlock_object;
 
-extern PyType_Spec gs_rlock_spec, gs_condition_spec;
+extern PyType_Spec gs_rlock_spec, gs_condition_spec, gs_atomic_spec, gs_sleeper_spec;
 
 /* What _thread identifies threads by. */
 static inline uintptr_t gs_this_thread(void) {
@@ -67,6 +68,11 @@ int gs_deadline(PyObject *timeout, int64_t *deadline);
 /* Lets the interpreter switch threads where one asked for the GIL, as between two lines of Python
  * code, by running some. */
 int gs_checkpoint(struct gs_sync *sync);
+
+/* Functions of the module, in atomic.c: set_atomic(depth) -> depth before; tell(owner, n), which
+ * notes in the trace that the lock (n < 0) was released or n waiters of the condition notified. */
+PyObject *gs_set_atomic(PyObject *module, PyObject *depth);
+PyObject *gs_tell(PyObject *module, PyObject *args);
 
 /* Fills `sync`, adds the types to the module. Returns -1 with an exception set. */
 int gs_sync_start(struct gs_sync *sync, PyObject *module);

@@ -1,0 +1,177 @@
+/* `gilscope.atomic` and what locks in Python are built from: sections in which no other thread can
+ * make this one yield the GIL, and a sleep that the trace sees. The work is done by the probe in
+ * the process (probe/api.h); where there is none, a section would promise what it cannot keep, so
+ * it raises. */
+#include "sync.h"
+
+#define LIKELY(x)   __builtin_expect(!!(x), 1)
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+__attribute__((cold)) static PyObject *refuse(void) {
+    PyObject *errors = PyImport_ImportModule("gilscope.errors");
+    PyObject *error = errors ? PyObject_GetAttrString(errors, "GilscopeError") : NULL;
+    if (error)
+        PyErr_SetString(error,
+                        "atomic sections need a GIL that gilscope watches: start the program "
+                        "with `gilscope run` or `gilscope record`, or use Python Plus");
+    Py_XDECREF(error);
+    Py_XDECREF(errors);
+    return NULL;
+}
+
+/* What asked before the section began is let through first. */
+static int begin(void) {
+    int asked = gs_feed.atomic_enter ? gs_feed.atomic_enter() : -1;
+    if (LIKELY(asked == 0))
+        return 0;
+    if (asked < 0) {
+        refuse();
+        return -1;
+    }
+    PyEval_RestoreThread(PyEval_SaveThread());
+    return 0;
+}
+
+/* A yield that was held back happens now. */
+static void end(void) {
+    if (LIKELY(!gs_feed.atomic_exit()))
+        return;
+    const void *gil = gs_feed.atomic_gil();
+    PyThreadState *state = PyEval_SaveThread();
+    if (gil)
+        gs_feed.atomic_hand_over(gil);
+    PyEval_RestoreThread(state);
+}
+
+static PyObject *enter(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(nothing)) {
+    if (UNLIKELY(begin() < 0))
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *leave(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args),
+                       Py_ssize_t Py_UNUSED(count)) {
+    if (LIKELY(gs_feed.atomic_exit != NULL))
+        end();
+    Py_RETURN_NONE;
+}
+
+PyObject *gs_set_atomic(PyObject *Py_UNUSED(module), PyObject *value) {
+    long wanted = PyLong_AsLong(value);
+    if (wanted == -1 && PyErr_Occurred())
+        return NULL;
+    if (wanted < 0 || wanted > UINT16_MAX) {
+        PyErr_SetString(PyExc_ValueError, "set_atomic() takes how deep to nest: 0, 1, …");
+        return NULL;
+    }
+    if (!gs_feed.atomic_depth)
+        return refuse();
+    unsigned long before = gs_feed.atomic_depth();
+    while (gs_feed.atomic_depth() < (unsigned long)wanted)
+        if (begin() < 0)
+            return NULL;
+    while (gs_feed.atomic_depth() > (unsigned long)wanted)
+        end();
+    return PyLong_FromUnsignedLong(before);
+}
+
+static void plain_dealloc(PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    freefunc release_memory = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release_memory(self);
+    Py_DECREF(type);
+}
+
+#define METHOD(function) ((PyCFunction)(void (*)(void))(function))
+
+static PyMethodDef atomic_methods[] = {
+    {"__enter__", enter, METH_NOARGS, "Begin a section, or one inside another."},
+    {"__exit__", METHOD(leave), METH_FASTCALL, "End it."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot atomic_slots[] = {
+    {Py_tp_doc, "Atomic()\n--\n\nSections in which this thread is not made to yield the GIL."},
+    {Py_tp_methods, atomic_methods},
+    {Py_tp_dealloc, plain_dealloc},
+    {0, NULL},
+};
+
+PyType_Spec gs_atomic_spec = {
+    .name = GS_MODULE_NAME ".Atomic",
+    .basicsize = sizeof(PyObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = atomic_slots,
+};
+
+/* ---- a sleeper -------------------------------------------------------------------------------
+ */
+
+typedef struct {
+    PyObject_HEAD uint32_t word;
+} sleeper_object;
+
+static PyObject *sleeper_sleep(sleeper_object *self, PyObject *args) {
+    PyObject *owner, *timeout;
+    int for_lock;
+    int64_t deadline;
+    if (!PyArg_ParseTuple(args, "OOp:sleep", &owner, &timeout, &for_lock) ||
+        gs_deadline(timeout, &deadline) < 0)
+        return NULL;
+    for (;;) {
+        struct gs_outer outer;
+        gs_outer_release(&outer);
+        if (gs_feed.emit)
+            gs_feed_note(for_lock ? GS_LOCK_WAIT : GS_COND_WAIT, GS_SYNC_ATOMIC, owner, 0);
+        int result = gs_park(&self->word, deadline);
+        if (gs_feed.emit)
+            gs_feed_note(for_lock ? GS_LOCK_ACQUIRE : GS_COND_WAKE, GS_SYNC_ATOMIC, owner,
+                         result != 0);
+        gs_outer_acquire(&outer);
+        if (self->word)
+            Py_RETURN_TRUE;
+        if (result == ETIMEDOUT)
+            Py_RETURN_FALSE;
+        if (gs_outer_interrupted())
+            return NULL;
+    }
+}
+
+static PyObject *sleeper_wake(sleeper_object *self, PyObject *Py_UNUSED(nothing)) {
+    gs_unpark_mark(&self->word);
+    gs_unpark(&self->word);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef sleeper_methods[] = {
+    {"sleep", METHOD(sleeper_sleep), METH_VARARGS,
+     "sleep($self, owner, timeout, for_lock, /)\n--\n\n"
+     "Sleep until woken, once; returns whether it was. `owner` is named in the trace."},
+    {"wake", METHOD(sleeper_wake), METH_NOARGS, "wake($self, /)\n--\n\nEnd the sleep."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot sleeper_slots[] = {
+    {Py_tp_doc, "Sleeper()\n--\n\nOne sleep of one thread, without the GIL."},
+    {Py_tp_methods, sleeper_methods},
+    {Py_tp_dealloc, plain_dealloc},
+    {0, NULL},
+};
+
+PyType_Spec gs_sleeper_spec = {
+    .name = GS_MODULE_NAME ".Sleeper",
+    .basicsize = sizeof(sleeper_object),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = sleeper_slots,
+};
+
+PyObject *gs_tell(PyObject *Py_UNUSED(module), PyObject *args) {
+    PyObject *owner;
+    int notified;
+    if (!PyArg_ParseTuple(args, "Oi:tell", &owner, &notified))
+        return NULL;
+    if (gs_feed.emit)
+        gs_feed_note(notified < 0 ? GS_LOCK_RELEASE : GS_COND_NOTIFY, GS_SYNC_ATOMIC, owner,
+                     notified < 0 ? 0 : (uint64_t)notified);
+    Py_RETURN_NONE;
+}
