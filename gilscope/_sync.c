@@ -18,11 +18,24 @@ struct gs_sync *gs_sync_of(PyTypeObject *type) {
     return NULL;
 }
 
+static PyTypeObject *type_of_result(PyObject *module, const char *name) {
+    PyObject *made = module ? PyObject_CallMethod(module, name, NULL) : NULL;
+    PyTypeObject *type = made ? Py_TYPE(made) : NULL;
+    Py_XINCREF(type);
+    Py_XDECREF(made);
+    return type;
+}
+
 static int start(PyObject *module) {
-    if (gs_sync_start(PyModule_GetState(module), module) < 0)
-        return -1;
-    PyObject *empty = PyType_FromModuleAndSpec(module, &gs_empty_spec, NULL);
-    int result = empty ? PyModule_AddType(module, (PyTypeObject *)empty) : -1;
+    PyObject *thread = PyImport_ImportModule("_thread");
+    PyTypeObject *lock = type_of_result(thread, "allocate_lock");
+    PyTypeObject *rlock = lock ? type_of_result(thread, "RLock") : NULL;
+    int result = rlock ? gs_sync_start(PyModule_GetState(module), module, lock, rlock) : -1;
+    Py_XDECREF(thread);
+    Py_XDECREF(lock);
+    Py_XDECREF(rlock);
+    PyObject *empty = result < 0 ? NULL : PyType_FromModuleAndSpec(module, &gs_empty_spec, NULL);
+    result = empty ? PyModule_AddType(module, (PyTypeObject *)empty) : -1;
     Py_XDECREF(empty);
     return result;
 }

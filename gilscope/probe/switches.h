@@ -21,6 +21,12 @@
 #ifndef GILSCOPE_WITH_LOCKS
 #define GILSCOPE_WITH_LOCKS (GILSCOPE_WITH_PROBE && GILSCOPE_PERFORMANCE_TESTING == 0)
 #endif
+#ifndef GILSCOPE_WITH_CONDITION
+#define GILSCOPE_WITH_CONDITION (GILSCOPE_PERFORMANCE_TESTING == 0)
+#endif
+#ifndef GILSCOPE_WITH_ATOMIC
+#define GILSCOPE_WITH_ATOMIC (GILSCOPE_WITH_PROBE && GILSCOPE_PERFORMANCE_TESTING == 0)
+#endif
 
 /* The value of `-X gilscope.NAME=VALUE`, else that of the environment's GILSCOPE_NAME, else NULL.
  * An -X option without a value is "1". Names are lower case; the pointer stays good. */

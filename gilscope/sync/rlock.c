@@ -169,7 +169,7 @@ static PyType_Slot slots[] = {
 };
 
 PyType_Spec gs_rlock_spec = {
-    .name = GS_MODULE_NAME ".RLock",
+    .name = GS_RLOCK_NAME,
     .basicsize = sizeof(gs_rlock_object),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
     .slots = slots,

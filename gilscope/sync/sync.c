@@ -23,12 +23,6 @@ int gs_deadline(PyObject *timeout, int64_t *deadline) {
     return 0;
 }
 
-int gs_checkpoint(struct gs_sync *sync) {
-    PyObject *result = sync->checkpoint ? PyObject_CallNoArgs(sync->checkpoint) : NULL;
-    Py_XDECREF(result);
-    return result || !sync->checkpoint ? 0 : -1;
-}
-
 static PyObject *make_checkpoint(void) {
     PyObject *code = Py_CompileString("lambda: None", "<gilscope checkpoint>", Py_eval_input);
     PyObject *names = code ? PyDict_New() : NULL;
@@ -38,12 +32,12 @@ static PyObject *make_checkpoint(void) {
     return function;
 }
 
-static PyTypeObject *type_of_result(PyObject *module, const char *name) {
-    PyObject *made = PyObject_CallMethod(module, name, NULL);
-    PyTypeObject *type = made ? Py_TYPE(made) : NULL;
-    Py_XINCREF(type);
-    Py_XDECREF(made);
-    return type;
+int gs_checkpoint(struct gs_sync *sync) {
+    if (!sync->checkpoint && !(sync->checkpoint = make_checkpoint()))
+        return -1;
+    PyObject *result = PyObject_CallNoArgs(sync->checkpoint);
+    Py_XDECREF(result);
+    return result ? 0 : -1;
 }
 
 static int add(PyObject *module, PyType_Spec *spec) {
@@ -62,24 +56,18 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-int gs_sync_start(struct gs_sync *sync, PyObject *module) {
+int gs_sync_start(struct gs_sync *sync, PyObject *module, PyTypeObject *lock, PyTypeObject *rlock) {
     gs_feed_find();
-    PyObject *thread = PyImport_ImportModule("_thread");
-    if (!thread)
-        return -1;
-    sync->plain_lock_type = type_of_result(thread, "allocate_lock");
-    sync->plain_rlock_type = type_of_result(thread, "RLock");
-    Py_DECREF(thread);
-    if (!sync->plain_lock_type || !sync->plain_rlock_type ||
-        !(sync->checkpoint = make_checkpoint()) ||
-        !(sync->rlock_type =
-              (PyTypeObject *)PyType_FromModuleAndSpec(module, &gs_rlock_spec, NULL)) ||
-        !(sync->condition_type =
-              (PyTypeObject *)PyType_FromModuleAndSpec(module, &gs_condition_spec, NULL)))
-        return -1;
-    if (PyModule_AddType(module, sync->rlock_type) < 0 ||
-        PyModule_AddType(module, sync->condition_type) < 0 || add(module, &gs_atomic_spec) < 0 ||
-        add(module, &gs_sleeper_spec) < 0)
+    Py_INCREF(lock);
+    sync->plain_lock_type = lock;
+    Py_INCREF(rlock);
+    sync->plain_rlock_type = rlock;
+    sync->rlock_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &gs_rlock_spec, NULL);
+    sync->condition_type =
+        (PyTypeObject *)PyType_FromModuleAndSpec(module, &gs_condition_spec, NULL);
+    if (!sync->rlock_type || PyModule_AddType(module, sync->rlock_type) < 0 ||
+        !sync->condition_type || PyModule_AddType(module, sync->condition_type) < 0 ||
+        add(module, &gs_atomic_spec) < 0 || add(module, &gs_sleeper_spec) < 0)
         return -1;
     return PyModule_AddFunctions(module, functions);
 }

@@ -10,9 +10,11 @@
 
 #include "feed.h"
 
-#ifndef GS_CONDITION_NAME
-#define GS_CONDITION_NAME "gilscope.Condition"
+/* Python Plus has them under other names. */
+#ifndef GS_MODULE_NAME
 #define GS_MODULE_NAME    "gilscope._sync"
+#define GS_CONDITION_NAME "gilscope.Condition"
+#define GS_RLOCK_NAME     GS_MODULE_NAME ".RLock"
 #endif
 
 struct gs_outer {
@@ -74,8 +76,9 @@ int gs_checkpoint(struct gs_sync *sync);
 PyObject *gs_set_atomic(PyObject *module, PyObject *depth);
 PyObject *gs_tell(PyObject *module, PyObject *args);
 
-/* Fills `sync`, adds the types to the module. Returns -1 with an exception set. */
-int gs_sync_start(struct gs_sync *sync, PyObject *module);
+/* Fills `sync`, adds the types and functions to the module. `lock` and `rlock` are _thread's types.
+ * Returns -1 with an exception set. */
+int gs_sync_start(struct gs_sync *sync, PyObject *module, PyTypeObject *lock, PyTypeObject *rlock);
 int gs_sync_traverse(struct gs_sync *sync, visitproc visit, void *arg);
 void gs_sync_clear(struct gs_sync *sync);
 

@@ -59,3 +59,89 @@ def test_native(python: str, root: Path) -> None:
     ran = re.search(r"Ran (\d+) tests", done.stderr)
     assert ran is not None
     assert int(ran[1]) >= 60
+
+
+ON_ATOMIC = """
+import unittest
+from test import lock_tests
+from gilscope import locks
+
+class LockOnAtomic(lock_tests.LockTests):
+    locktype = staticmethod(locks.Lock)
+
+class RLockOnAtomic(lock_tests.RLockTests):
+    locktype = staticmethod(locks.RLock)
+
+class ConditionOnAtomic(lock_tests.ConditionTests):
+    condtype = staticmethod(locks.Condition)
+
+class EventOnAtomic(lock_tests.EventTests):
+    eventtype = staticmethod(locks.Event)
+
+class SemaphoreOnAtomic(lock_tests.SemaphoreTests):
+    semtype = staticmethod(locks.Semaphore)
+
+class BoundedSemaphoreOnAtomic(lock_tests.BoundedSemaphoreTests):
+    semtype = staticmethod(locks.BoundedSemaphore)
+
+class BarrierOnAtomic(lock_tests.BarrierTests):
+    barriertype = staticmethod(locks.Barrier)
+
+unittest.main()
+"""
+
+# threading's locks replaced before anything has one, then the tests of what is built on them.
+REPLACED = """
+import sys, threading, unittest
+from gilscope import locks
+for name in locks.__all__:
+    setattr(threading, name, getattr(locks, name))
+unittest.main(module=None, argv=["replaced", *sys.argv[1:]])
+"""
+
+
+def in_atomic_process(python: str, root: Path, *command: str) -> str:
+    """What unittest said, of a program in which the GIL is watched."""
+    done = subprocess.run(
+        [interpreters.path(python), *command],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(root),
+            "LD_PRELOAD": str(root / "gilscope" / "_probe.so"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=290,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_on_atomic(python: str, root: Path) -> None:
+    told = in_atomic_process(python, root, "-c", ON_ATOMIC)
+    assert "skipped" not in told
+    ran = re.search(r"Ran (\d+) tests", told)
+    assert ran is not None
+    assert int(ran[1]) >= 75
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("module", ["test.test_queue", "test.test_concurrent_futures"])
+def test_with_threadings_locks_replaced(python: str, module: str, root: Path) -> None:
+    names = [module]
+    if module == "test.test_concurrent_futures":
+        package = interpreters.path(python).parent.parent / f"lib/python{python}/test"
+        if (package / "test_concurrent_futures").is_dir():
+            names = [
+                f"{module}.{part}" for part in ("test_thread_pool", "test_future", "test_wait")
+            ]
+        names = names if len(names) > 1 else [f"{module}.{case}" for case in THREAD_CASES]
+    told = in_atomic_process(python, root, "-c", REPLACED, *names)
+    ran = re.search(r"Ran (\d+) tests", told)
+    assert ran is not None
+    assert int(ran[1]) >= 30
+
+
+THREAD_CASES = ("ThreadPoolExecutorTest", "ThreadPoolWaitTests", "ThreadPoolAsCompletedTest")

@@ -92,10 +92,11 @@ def python_files(root: Path) -> set[str]:
 
 
 def data_files(root: Path) -> set[str]:
-    """What Python Plus is built from: the probe's sources and the series of patches."""
+    """What Python Plus is built from: the C sources and the series of patches."""
     series = {path for path in root.glob("gilscope/interpreter/patches/*/*") if path.is_file()}
     found = series | set(root.glob("gilscope/probe/*.[ch]"))
     found |= set(root.glob("gilscope/probe/interpreter/*"))
+    found |= set(root.glob("gilscope/sync/*.[ch]"))
     assert {"series", "event_abi.h"} <= {path.name for path in found}
     return {str(path.relative_to(root)) for path in found}
 

@@ -13,18 +13,26 @@ endif
 
 GILSCOPE_ROOT = $(GILSCOPE_PROBE)/..
 GILSCOPE_INCLUDES = -I$(GILSCOPE_ROOT) $(GILSCOPE_FLAGS)
-GILSCOPE_HEADERS = $(wildcard $(GILSCOPE_PROBE)/*.h $(GILSCOPE_PROBE)/interpreter/*.h)
+GILSCOPE_HEADERS = $(wildcard $(GILSCOPE_PROBE)/*.h $(GILSCOPE_PROBE)/interpreter/*.h \
+	$(GILSCOPE_ROOT)/sync/*.h)
 
-GILSCOPE_PROBE_NAMES = api built_in clock frames process python ring stacks switches
+GILSCOPE_PROBE_NAMES = api atomic built_in clock frames process python ring stacks switches
 GILSCOPE_RUNTIME_NAMES = runtime
+GILSCOPE_SYNC_NAMES = atomic condition feed rlock sync
 GILSCOPE_OBJS = $(GILSCOPE_PROBE_NAMES:%=gilscope/probe/%.o) \
-	$(GILSCOPE_RUNTIME_NAMES:%=gilscope/runtime/%.o)
+	$(GILSCOPE_RUNTIME_NAMES:%=gilscope/runtime/%.o) \
+	$(GILSCOPE_SYNC_NAMES:%=gilscope/sync/%.o)
 
 # CPython's files that the patches lead to the probe.
 GILSCOPE_PATCHED = Python/ceval_gil.o Python/parking_lot.o Python/pylifecycle.o \
 	Python/sysmodule.o Python/thread.o
 
-$(GILSCOPE_OBJS) $(GILSCOPE_PATCHED): $(GILSCOPE_HEADERS)
+# What the native types are called here: they belong to _thread.
+GILSCOPE_SYNC_FLAGS = -DGS_MODULE_NAME='"_thread"' -DGS_CONDITION_NAME='"threading.Condition"' \
+	-DGS_RLOCK_NAME='"_thread.ConditionLock"'
+MODULE__THREAD_CFLAGS += $(GILSCOPE_INCLUDES) $(GILSCOPE_SYNC_FLAGS)
+
+$(GILSCOPE_OBJS) $(GILSCOPE_PATCHED) Modules/_threadmodule.o: $(GILSCOPE_HEADERS)
 $(GILSCOPE_PATCHED): PY_CORE_CFLAGS += $(GILSCOPE_INCLUDES)
 
 gilscope/probe/%.o: $(GILSCOPE_PROBE)/%.c
@@ -34,3 +42,7 @@ gilscope/probe/%.o: $(GILSCOPE_PROBE)/%.c
 gilscope/runtime/%.o: $(GILSCOPE_PROBE)/interpreter/%.c
 	@mkdir -p $(@D)
 	$(CC) $(PY_CORE_CFLAGS) $(GILSCOPE_INCLUDES) -c $< -o $@
+
+gilscope/sync/%.o: $(GILSCOPE_ROOT)/sync/%.c
+	@mkdir -p $(@D)
+	$(CC) $(PY_CORE_CFLAGS) $(GILSCOPE_INCLUDES) $(GILSCOPE_SYNC_FLAGS) -c $< -o $@

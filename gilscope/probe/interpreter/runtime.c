@@ -63,6 +63,8 @@ PyObject *_PyGilscope_Namespace(void) {
         add(dict, "performance_testing", PyLong_FromLong(GILSCOPE_PERFORMANCE_TESTING)) == 0 &&
         add(dict, "probe", PyBool_FromLong(GILSCOPE_WITH_PROBE)) == 0 &&
         add(dict, "locks", PyBool_FromLong(GILSCOPE_WITH_LOCKS)) == 0 &&
+        add(dict, "condition", PyBool_FromLong(GILSCOPE_WITH_CONDITION)) == 0 &&
+        add(dict, "atomic", PyBool_FromLong(GILSCOPE_WITH_ATOMIC)) == 0 &&
         add(dict, "recording", PyBool_FromLong(recording)) == 0 &&
         add(dict, "rename", PyCFunction_New(&rename_definition, NULL)) == 0)
         namespace = _PyNamespace_New(dict);

@@ -1,0 +1,185 @@
+"""Atomic sections and the locks on top of them, in every version that gilscope runs on."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import interpreters
+
+PYTHONS = [name for name in interpreters.names() if name not in ("3.9", interpreters.DEBIAN)]
+SECTIONS = int(os.environ.get("GILSCOPE_TEST_SECTIONS", "1000"))
+
+# Four threads that compute, and sections of half a switch interval beside them.
+DISTURBED = """
+import sys, threading, time
+from gilscope import atomic, set_atomic
+
+sys.setswitchinterval(0.0005)
+turns = [0]
+over = False
+
+def compete():
+    while not over:
+        turns[0] += 1
+
+def section():
+    before = turns[0]
+    end = time.perf_counter() + 0.0003
+    while time.perf_counter() < end:
+        pass
+    return turns[0] != before
+
+def in_with():
+    with atomic:
+        return section()
+
+def nested():
+    with atomic:
+        try:
+            with atomic:
+                raise KeyError
+        except KeyError:
+            pass
+        return section()
+
+def by_set():
+    before = set_atomic(1)
+    try:
+        return section()
+    finally:
+        assert set_atomic(before) == 1
+
+decorated = atomic(section)
+assert decorated.__name__ == "section"
+
+threads = [threading.Thread(target=compete) for _ in range(4)]
+for thread in threads:
+    thread.start()
+number = int(sys.argv[1])
+without = sum(section() for _ in range(number // 4))
+kinds = (in_with, nested, by_set, decorated)
+within = sum(kinds[i % 4]() for i in range(number))
+assert set_atomic(0) == 0
+
+with atomic:  # what blocks lets others run
+    before = turns[0]
+    time.sleep(0.05)
+    blocked = turns[0] - before
+    assert not section()
+over = True
+for thread in threads:
+    thread.join()
+print(number // 4, without, number, within, blocked)
+"""
+
+
+def record(python: str, root: Path, trace: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "gilscope", "record", "-o", trace, "--no-summary", "--"),
+            *(interpreters.path(python), *command),
+        ],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_no_section_is_disturbed(python: str, root: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "atomic.pftrace"
+    done = record(python, root, trace, "-c", DISTURBED, str(SECTIONS))
+    assert done.returncode == 0, done.stderr
+    print(done.stdout)
+    alone, without, number, within, blocked = map(int, done.stdout.split())
+    assert number == SECTIONS
+    assert without >= alone * 0.05
+    assert within == 0
+    assert blocked > 0
+    dump = subprocess.run(
+        [sys.executable, "-m", "gilscope", "dump", trace],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    ).stdout
+    counts = {
+        name: len(re.findall(rf"\b{re.escape(name)}\b", dump))
+        for name in ("atomic.enter", "atomic.exit", "atomic.deferred")
+    }
+    # One section each, and one more inside every nested; the last is the one that blocks.
+    assert counts["atomic.enter"] == counts["atomic.exit"] == SECTIONS + SECTIONS // 4 + 1
+    assert counts["atomic.deferred"] > 0
+
+
+ENDLESS = """
+import os, signal, threading, time
+from gilscope import atomic
+
+def compete():
+    while True:
+        pass
+
+threading.Thread(target=compete, daemon=True).start()
+with atomic:
+    end = time.perf_counter() + 0.1
+    while time.perf_counter() < end:
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_an_endless_section_is_in_the_trace(root: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "endless.pftrace"
+    done = record("3.13", root, trace, "-c", ENDLESS)
+    assert done.returncode == 128 + signal.SIGKILL
+    dump = subprocess.run(
+        [sys.executable, "-m", "gilscope", "dump", trace],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    ).stdout
+    assert dump.count("atomic.enter") == 1
+    after = dump[dump.index("atomic.enter") :]
+    assert "gil.yield" not in after
+    assert "atomic.exit" not in after.split("process.end")[0]
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_without_a_probe_it_raises(python: str, root: Path) -> None:
+    program = """
+import gilscope
+from gilscope.errors import GilscopeError
+def enter():
+    with gilscope.atomic:
+        print("inside")
+for promise in (enter, gilscope.atomic(print), lambda: gilscope.set_atomic(1),
+                gilscope.locks.Lock, gilscope.locks.RLock, gilscope.locks.Condition,
+                gilscope.locks.Semaphore, gilscope.locks.BoundedSemaphore,
+                gilscope.locks.Event, lambda: gilscope.locks.Barrier(2)):
+    try:
+        promise()
+    except GilscopeError as error:
+        assert "gilscope run" in str(error), error
+    else:
+        raise AssertionError(promise)
+print("refused")
+"""
+    done = subprocess.run(
+        [interpreters.path(python), "-c", program],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("refused\n", "")
