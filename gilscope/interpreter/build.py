@@ -124,7 +124,13 @@ class _Job:
     def key(self, probe: Path) -> str:
         """Of everything that the interpreter is made from, with the probe in this folder."""
         digest = source.tree_digest(probe) if self.series else ""
-        return _digest(self.tree_key, digest, *self.switches, self.variant.macros)
+        types = [f"{path.name} {source.sha256(path)}" for path in self._types] if digest else []
+        return _digest(self.tree_key, digest, *types, *self.switches, self.variant.macros)
+
+    @property
+    def _types(self) -> list[Path]:
+        """The native types' C files; the folder has Python of the package's, too."""
+        return sorted(self.release.sync.glob("*.[ch]")) if self.release.sync else []
 
     def run(self, given: Path | None, tools: Tools) -> None:
         """All steps that are not done yet."""
@@ -169,6 +175,12 @@ class _Job:
             shutil.rmtree(fresh, ignore_errors=True)
             shutil.copytree(self.release.probe, fresh)
             _synchronise(fresh, work / "probe")
+            fresh = work / "sync.new"
+            shutil.rmtree(fresh, ignore_errors=True)
+            fresh.mkdir()
+            for path in self._types:
+                shutil.copy2(path, fresh)
+            _synchronise(fresh, work / "sync")
 
     def _configure(self, tools: Tools) -> None:
         """Make a configured build folder, unless it is there."""

@@ -24,6 +24,7 @@ class Release:
     install_bytes: int
     patches: Path  # folder of the series
     probe: Path  # folder of the probe's sources, compiled into the interpreter
+    sync: Path | None = None  # folder with the native types' C, beside the probe's
 
     @property
     def name(self) -> str:
@@ -61,6 +62,7 @@ RELEASES = {
         install_bytes=400 << 20,
         patches=PACKAGE / "interpreter" / "patches" / "3.13",
         probe=PACKAGE / "probe",
+        sync=PACKAGE / "sync",
     )
 }
 

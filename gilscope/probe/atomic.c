@@ -7,6 +7,9 @@
 
 #include "api.h"
 #include "emit_sync.h"
+#include "switches.h"
+
+#if GILSCOPE_WITH_ATOMIC
 
 enum { HAND_OVER_NS = 20000, HAND_OVER_TURNS = 250 };
 
@@ -79,3 +82,5 @@ void gilscope_atomic_hand_over(const void *held) {
     }
     errno = saved_errno;
 }
+
+#endif

@@ -167,11 +167,13 @@ static const struct gs_api api = {
     .process = &gs_process,
     .emit = gilscope_emit,
     .process_end = gs_process_end,
+#if GILSCOPE_WITH_ATOMIC
     .atomic_enter = gilscope_atomic_enter,
     .atomic_exit = gilscope_atomic_exit,
     .atomic_depth = gilscope_atomic_depth,
     .atomic_gil = gilscope_atomic_gil,
     .atomic_hand_over = gilscope_atomic_hand_over,
+#endif
 };
 
 /* Where a probe is preloaded it gives way, and if it has begun already (libpython was loaded late),
