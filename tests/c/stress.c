@@ -248,7 +248,7 @@ static void read_back(const char *path) {
         lost += page->lost;
     }
     CHECK(gs_order_begin(order, ends, unclean) == 0, "%s", gs_order_error(order));
-    uint64_t read = 0, yields = 0, starts = 0, ends_read = 0, gaps = 0;
+    uint64_t read = 0, yields = 0, starts = 0, ends_read = 0, gaps = 0, told = 0;
     int64_t holder[CHILDREN + 1];
     int64_t last_of_gil[CHILDREN + 1] = {0};
     memset(holder, -1, sizeof holder);
@@ -259,6 +259,7 @@ static void read_back(const char *path) {
             const struct gs_event *e = &events[i];
             starts += e->kind == GS_THREAD_START;
             ends_read += e->kind == GS_THREAD_END;
+            told += e->kind == GS_THREAD_LOST;
             if (e->gil == GS_NO_GIL)
                 continue;
             CHECK(e->gil <= CHILDREN && e->time_ns >= last_of_gil[e->gil], "time runs back");
@@ -299,9 +300,9 @@ static void read_back(const char *path) {
         CHECK(begun == done && done == accounted, "%lu written, %lu read, %lu lost",
               (unsigned long)done, (unsigned long)read, (unsigned long)lost);
     if (is("starved"))
-        CHECK(lost > 0 && read > 0, "nothing lost: %lu read", (unsigned long)read);
+        CHECK(lost > 0 && read > 0 && told > 0, "nothing lost: %lu read", (unsigned long)read);
     else
-        CHECK(lost == 0, "%lu lost", (unsigned long)lost);
+        CHECK(lost == 0 && told == 0, "%lu lost", (unsigned long)lost);
     if (is("threads") || is("forks"))
         CHECK(yields == shared->yields && yields > 0, "%lu yields", (unsigned long)yields);
     printf("%s: %lu written, %lu read, %lu lost, %lu yields, %lu threads\n", mode,

@@ -60,6 +60,32 @@ def refusal(path: Path) -> str:
     return line
 
 
+SYNC = """
+    0 main process.start
+    0 main thread.start
+    1 main gil.acquire
+    2 worker cond.wait native object=0x7f0000001000
+    3 main cond.notify native object=0x7f0000001000 woken=2
+    4 worker cond.wake native object=0x7f0000001000
+    5 worker gil.wait io arg=1
+    6 main gil.release arg=1
+    7 main gil.wakeup to=worker
+    8 worker gil.acquire waited
+    9 worker lock.release pymutex object=0x7f0000002000
+    10 main lock.wait pymutex object=0x7f0000002000
+    11 main lock.acquire pymutex object=0x7f0000002000 timed-out
+    12 worker atomic.enter depth=1
+    13 worker atomic.enter depth=2
+    14 worker atomic.deferred depth=2
+    15 worker atomic.exit depth=2
+    16 main lock.wait thread-lock
+    17 main thread.lost arg=300
+    18 main lock.acquire native object=0x10
+    19 main gil.wakeup
+    20 main process.end
+"""
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     path = tmp_path / "small.pftrace"
@@ -67,8 +93,15 @@ def small(tmp_path: Path) -> Path:
     return path
 
 
-def test_cut_short_at_every_byte(small: Path, tmp_path: Path) -> None:
-    whole = small.read_bytes()
+@pytest.fixture(params=[SMALL, SYNC], ids=["gil", "sync"])
+def each(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / "each.pftrace"
+    write_trace(told(request.param), path)
+    return path
+
+
+def test_cut_short_at_every_byte(each: Path, tmp_path: Path) -> None:
+    whole = each.read_bytes()
     path = tmp_path / "cut.pftrace"
     for size in range(1, len(whole)):
         path.write_bytes(whole[:size])
@@ -91,9 +124,9 @@ def test_compressed_and_cut_short_at_every_byte(small: Path, tmp_path: Path) -> 
     assert "broken compression" in refusal(path)
 
 
-def test_each_byte_damaged(small: Path, tmp_path: Path) -> None:
+def test_each_byte_damaged(each: Path, tmp_path: Path) -> None:
     """Damage is refused, or gives other data of the same form: times, numbers and texts vary."""
-    whole = small.read_bytes()
+    whole = each.read_bytes()
     path = tmp_path / "damaged.pftrace"
     passed = 0
     for at in range(len(whole)):
@@ -127,23 +160,34 @@ def fields_of(packet: TracePacket) -> Iterator[tuple[str, Callable[[TracePacket]
     yield "type", change("track_event", "type", event.type % 3 + 1)
     yield "no type", change("track_event", "type", TrackEvent.TYPE_UNSPECIFIED)
     yield "name", change("track_event", "name_iid", 77)
-    yield "category", change("track_event", "category_iids", [9])
+    yield "category", change("track_event", "category_iids", [77])
     yield "track", change("track_event", "track_uuid", 12345)
     yield "too many waiters", change("track_event", "extra_counter_values", [4096])
     yield "two counters", change("track_event", "extra_counter_values", [1, 1])
     yield "flow", change("track_event", "flow_ids", [555])
     yield "arriving flow", change("track_event", "terminating_flow_ids", [555])
     yield "unknown field", change("track_event", "source_location_iid", 1)
+    yield "no such annotation", annotated(99, uint_value=1)
+    yield "a text for an annotation", annotated(2, string_value="x")
 
 
-def test_each_field_of_each_hot_packet_changed(small: Path, tmp_path: Path) -> None:
-    trace = Trace.FromString(small.read_bytes())
+def annotated(name: int, **value: object) -> Callable[[TracePacket], None]:
+    """One annotation more."""
+
+    def apply(target: TracePacket) -> None:
+        target.track_event.debug_annotations.add(name_iid=name, **value)
+
+    return apply
+
+
+def test_each_field_of_each_hot_packet_changed(each: Path, tmp_path: Path) -> None:
+    trace = Trace.FromString(each.read_bytes())
     path = tmp_path / "changed.pftrace"
     hot = [i for i, p in enumerate(trace.packet) if p.sequence_flags == layout.NEEDS_STATE]
     assert len(hot) > 15
     for index in hot:
         for name, change in fields_of(trace.packet[index]):
-            changed = Trace.FromString(small.read_bytes())
+            changed = Trace.FromString(each.read_bytes())
             change(changed.packet[index])
             path.write_bytes(canonical(changed))
             line = refusal(path)
@@ -157,8 +201,8 @@ def canonical(trace: Trace) -> bytes:
     return data
 
 
-def test_protobuf_classes_write_the_same_bytes(small: Path) -> None:
-    assert canonical(Trace.FromString(small.read_bytes())) == small.read_bytes()
+def test_protobuf_classes_write_the_same_bytes(each: Path) -> None:
+    assert canonical(Trace.FromString(each.read_bytes())) == each.read_bytes()
 
 
 def test_packets_left_out_or_told_twice(small: Path, tmp_path: Path) -> None:
