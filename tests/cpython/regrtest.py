@@ -91,9 +91,11 @@ def run(
 
 
 def _has(python: Path, module: str) -> bool:
-    find = "import sys, importlib.util as u; print(bool(u.find_spec('test.' + sys.argv[1])))"
+    # Those of a package of tests have their whole names: test.test_asyncio.test_events.
+    name = module if module.startswith("test.") else f"test.{module}"
+    find = "import sys, importlib.util as u; print(bool(u.find_spec(sys.argv[1])))"
     answer = subprocess.run(
-        [python, "-c", find, module], capture_output=True, text=True, check=True, timeout=60
+        [python, "-c", find, name], capture_output=True, text=True, check=True, timeout=60
     )
     return answer.stdout.strip() == "True"
 
