@@ -20,7 +20,7 @@ from gilscope.interpreter.release import RELEASES, VARIANTS
 
 DEBIAN = "debian"  # the distribution's own build: static libpython, other compiler flags
 PLUS = "plus"  # Python Plus: the probe is inside
-MINIMUM = ("3.9", "3.11", "3.13", DEBIAN)
+MINIMUM = ("3.9", "3.11", "3.13", DEBIAN, PLUS)
 _ALL = ("3.9", "3.10", "3.11", "3.12", "3.13", DEBIAN, "3.14", "3.15", PLUS)
 
 _PROBE = "import sys; print('%d.%d' % sys.version_info[:2], sys.executable)"
