@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from support import interpreters
 
 HERE = Path(__file__).parent
 VERSION = os.environ.get("GILSCOPE_SOFTWARE_PYTHON", "3.13")
+
+# A shell starts what runs in the background with this ignored, and so would the servers be.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
