@@ -72,10 +72,10 @@ class Sync:
         waits, notifies = parts
         if not len(waits) and not len(notifies) and not _known(process):
             return None
-        answer = [
-            _condition(*of_object) if of_condition else _lock(*of_object)
-            for of_object in _each_object(waits, notifies)
-        ]
+        if of_condition:
+            answer = [_condition(*of_object) for of_object in _each_object(waits, notifies)]
+        else:  # a release wakes a waiter of another sort too: only waits make a row
+            answer = [_lock(*of_object) for of_object in _each_object(waits, notifies[:0])]
         answer.sort(key=lambda row: -(row["wait_ns"]["sum"] or 0))
         return answer
 
@@ -165,8 +165,7 @@ def _span(
     return order[first:last]
 
 
-def _lock(name: str, kind: str, waits: NDArray[np.void], releases: NDArray[np.void]) -> Row:
-    del releases  # only those that somebody waited for: no count of anything
+def _lock(name: str, kind: str, waits: NDArray[np.void], _: NDArray[np.void]) -> Row:
     return {
         "object": name,
         "kind": kind,
