@@ -21,10 +21,12 @@ from gilscope.perfetto.reader import open_trace
 from gilscope.perfetto.writer import write_trace
 from gilscope.trace.model import Trace
 from gilscope.trace.schema import EventKind
+from gilscope.trace.story import NEVER, OF_CONDITION
 from gilscope.viewers import perfetto_ui
 
 HOLDS, WAITS = "holds GIL", "waiting for GIL"
 GREEN, RED, WHITE = "73c34d", "e33760", "ffffff"  # of HOLDS and WAITS, and no slice
+CYAN, TEAL = "52b9c6", "3d8a9f"  # of waits for a condition and for a lock
 GILSCOPE = (sys.executable, "-m", "gilscope")
 
 # The page's stand-in: finds the trace's address in the page's and loads it as the page would.
@@ -276,6 +278,39 @@ def test_story_looks_as_it_should(page: PerfettoPage, trace: Path, tmp_path: Pat
             assert line.count(colour) / len(line) == pytest.approx(expected, abs=0.05)
     assert RED in lines[2]
     assert len(set(page.colours(png, waiters[0] + 30, *waiters[1:]))) > 1
+
+
+def test_locks_conditions_and_sections_look_as_they_should(
+    page: PerfettoPage, root: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "conditions.pftrace"
+    source = told((root / "tests/golden/stories/conditions.story").read_text(encoding="utf-8"))
+    start_ns = source.metadata.start_ns
+    source.events["time_ns"] = start_ns + 1_000 * (source.events["time_ns"] - start_ns)
+    object.__setattr__(source.metadata, "end_ns", start_ns + 180_000)
+    write_trace(source, path)
+    model = shown(page, path)
+    names = ["atomic section", "waiting for condition", "waiting for lock", "woken"]
+    listed = ", ".join(f"'{name}'" for name in names)
+    counted = page.query(
+        f"select name, count(*) from slice where name in ({listed}) group by 1 order by 1"
+    )
+    conditions = int((model.sync_waits["object"] >= OF_CONDITION).sum())
+    woken = int((model.sync_waits["woken_ns"] != NEVER).sum())
+    n_sections = int((source.events["kind"] == EventKind.ATOMIC_ENTER).sum())
+    expected = n_sections, conditions, len(model.sync_waits) - conditions, woken
+    assert counted == [list(row) for row in zip(names, expected, strict=True)]
+
+    png = tmp_path / "screenshot.png"
+    page.screenshot(png)
+    tracks = page.tracks()
+    threads = {name: tracks[name] for name in ("worker 4243", "other 4244")}
+    colours = {
+        name: set(page.colours(png, top + 6, *sides)) for name, (top, *sides) in threads.items()
+    }
+    assert CYAN in colours["worker 4243"]
+    assert {CYAN, TEAL} <= colours["other 4244"]
+    assert "atomic sections (4243)" in tracks
 
 
 def test_recorded_example(page: PerfettoPage, root: Path, tmp_path: Path) -> None:
