@@ -14,6 +14,24 @@ enum gs_encode_status {
     GS_ENCODE_NEW_SEQUENCE = 2, /* write the packet that introduces `sequence`, then go on */
     GS_ENCODE_IMPOSSIBLE = 3,   /* the event at `consumed` cannot be encoded: `message` */
     GS_ENCODE_NO_MEMORY = 4,
+    GS_ENCODE_DETAIL = 5, /* write what `detail` tells of the slice that ends next, then go on */
+};
+
+#define GS_DETAIL_NS INT64_C(1000000) /* slices from this length on have one */
+
+/* What people want to know of a long hold or wait. It is derived: no reader needs it. */
+struct gs_detail {
+    int64_t start_ns, end_ns;
+    int64_t other_ns;    /* hold: sum of the waits for it; wait: its part under one hold */
+    uint32_t thread;     /* whose slice it is */
+    uint32_t leaf;       /* of its stack; UINT32_MAX: none */
+    uint32_t others;     /* hold: how many threads waited meanwhile */
+    uint32_t holder;     /* wait: whose hold kept it longest; UINT32_MAX: nobody's */
+    uint32_t other_leaf; /* of that hold's stack */
+    uint16_t gil;
+    uint8_t of_wait, yielded;
+    uint8_t seen, other_seen; /* the line is where a requester saw the holder */
+    uint16_t pad[3];
 };
 
 struct gs_encode_result {
@@ -25,6 +43,7 @@ struct gs_encode_result {
     uint32_t role;     /* enum gs_role */
     uint32_t thread;
     uint32_t gil;
+    struct gs_detail detail;
 };
 
 /* A handle for gs_encode, or NULL: out of memory. Events before `start_ns` are refused. The arrays

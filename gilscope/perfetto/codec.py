@@ -30,6 +30,7 @@ class EncodeStatus(enum.IntEnum):
     NEW_SEQUENCE = 2
     IMPOSSIBLE = 3
     NO_MEMORY = 4
+    DETAIL = 5
 
 
 class DecodeStatus(enum.IntEnum):
@@ -39,6 +40,27 @@ class DecodeStatus(enum.IntEnum):
     FULL = 1
     RARE = 2
     CORRUPT = 3
+
+
+class Detail(ctypes.Structure):
+    """`struct gs_detail` of codec.h."""
+
+    _fields_ = (
+        ("start_ns", ctypes.c_int64),
+        ("end_ns", ctypes.c_int64),
+        ("other_ns", ctypes.c_int64),
+        ("thread", ctypes.c_uint32),
+        ("leaf", ctypes.c_uint32),
+        ("others", ctypes.c_uint32),
+        ("holder", ctypes.c_uint32),
+        ("other_leaf", ctypes.c_uint32),
+        ("gil", ctypes.c_uint16),
+        ("of_wait", ctypes.c_uint8),
+        ("yielded", ctypes.c_uint8),
+        ("seen", ctypes.c_uint8),
+        ("other_seen", ctypes.c_uint8),
+        ("pad", ctypes.c_uint16 * 3),
+    )
 
 
 class EncodeResult(ctypes.Structure):
@@ -53,6 +75,7 @@ class EncodeResult(ctypes.Structure):
         ("role", ctypes.c_uint32),
         ("thread", ctypes.c_uint32),
         ("gil", ctypes.c_uint32),
+        ("detail", Detail),
     )
 
 

@@ -17,6 +17,7 @@ struct gs_encoder {
     uint64_t flows;
     uint32_t closing; /* list of sequences with END to be written before the next event */
     int64_t closing_ns;
+    bool detailed; /* the caller was told the detail of the next event's slice */
 };
 
 struct gs_encoder *gs_encoder_new(int64_t start_ns, uint32_t n_threads,
@@ -63,6 +64,8 @@ static void close_slices(void *context, uint32_t index) {
 }
 
 /* Writes the next END of what an event before has closed. */
+#include "encode_detail.h"
+
 static uint8_t *put_closing(struct gs_encoder *encoder, uint8_t *p, uint64_t *packets) {
     struct gs_sequence *sequence = &encoder->all.sequences[encoder->closing];
     int64_t time_ns =
@@ -71,6 +74,8 @@ static uint8_t *put_closing(struct gs_encoder *encoder, uint8_t *p, uint64_t *pa
     ++*packets;
     if (sequence->role == GS_ROLE_GIL) {
         struct gs_gil_state *gil = &encoder->all.gils[sequence->gil];
+        if (sequence->waiting)
+            end_waiting(gil, sequence, time_ns);
         if (gil->holder == sequence->thread) {
             p = put_owner(p, sequence, GS_END);
             ++*packets;
@@ -141,6 +146,13 @@ static uint8_t *put_gil_event(struct gs_encoder *encoder, uint8_t *p, const stru
     result->message = check_gil_event(encoder, event, pair);
     if (result->message)
         return NULL;
+    if (!encoder->detailed && detail_of(encoder, event, pair, &result->detail)) {
+        encoder->detailed = true;
+        *status = GS_ENCODE_DETAIL;
+        return NULL;
+    }
+    encoder->detailed = false;
+    account(encoder, event, pair);
     const int64_t now = event->time_ns, waiters = (int64_t)event->arg;
 
     switch (event->kind) {

@@ -197,6 +197,11 @@ static uint8_t *put_thread_event(struct gs_encoder *encoder, uint8_t *p,
     if (event->kind <= GS_COND_NOTIFY)
         return put_sync_event(encoder, p, sequence, event, &result->packets);
     result->packets++;
+    if (event->kind == GS_STACK) {
+        all->threads[event->thread].leaf = (uint32_t)event->arg;
+        all->threads[event->thread].leaf_flags = event->flags;
+        all->threads[event->thread].has_leaf = true;
+    }
     if (atomic)
         return put_atomic_event(encoder, p, sequence, event);
     p = put_life_event(p, sequence, event);

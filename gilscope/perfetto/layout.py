@@ -36,7 +36,7 @@ ATOMIC_TRACK = "atomic sections"
 # small (GS_OWNER_TRACK of format.h), because hot packets carry them.
 RECORDING_UUID = 1
 _FIRST_OWNER = 2
-_PROCESS, _THREAD, _WAITERS, _ATOMIC = (kind << 32 for kind in (1, 2, 3, 4))
+_PROCESS, _THREAD, _WAITERS, _ATOMIC, _FLAME = (kind << 32 for kind in (1, 2, 3, 4, 5))
 _KINDS = ~0xFFFFFFFF
 
 REUSE = 1 << 22  # Linux never gives a pid or tid from here on
@@ -124,7 +124,7 @@ def _tracks(metadata: Metadata) -> list[Any]:
         shown = packet.track_descriptor.process
         shown.pid = pids[process.id]
         shown.process_name = _process_name(process)
-        shown.cmdline.extend(_printable(word) for word in process.command)
+        shown.cmdline.extend(printable(word) for word in process.command)
         packets.append(packet)
     for thread in metadata.threads:
         packet = _track(metadata, _THREAD | thread.id)
@@ -140,7 +140,10 @@ def _tracks(metadata: Metadata) -> list[Any]:
         owner = _track(metadata, _FIRST_OWNER + gil.id)
         waiters = _track(metadata, _WAITERS | gil.id)
         waiters.track_descriptor.counter.unit_name = "threads"
-        for packet, name in ((owner, f"{which} owner"), (waiters, f"{which} waiters")):
+        tracks = [(owner, f"{which} owner"), (waiters, f"{which} waiters")]
+        if metadata.stacks:
+            tracks.append((_track(metadata, _FLAME | gil.id), f"{which} flame"))
+        for packet, name in tracks:
             packet.track_descriptor.parent_uuid = _PROCESS | gil.process
             packet.track_descriptor.name = name
             packets.append(packet)
@@ -178,7 +181,8 @@ def _distinct_numbers(metadata: Metadata) -> tuple[list[int], list[int]]:
     return pids, tids
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """`text` as UTF-8 can hold it."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -186,12 +190,12 @@ def _process_name(process: Process) -> str:
     if not process.command:
         return f"process {process.pid}"
     words = [os.path.basename(process.command[0]), *process.command[1:]]
-    name = _printable(" ".join(words)).strip()
+    name = printable(" ".join(words)).strip()
     return (name if len(name) <= 60 else name[:59] + "…") or f"process {process.pid}"
 
 
 def _thread_name(thread: Thread) -> str:
-    return _printable(thread.name) or f"thread {thread.tid}"
+    return printable(thread.name) or f"thread {thread.tid}"
 
 
 # ---- Packet sequences ---------------------------------------------------------------------------
@@ -347,9 +351,26 @@ def check_track(metadata: Metadata, packet: Any) -> None:
         _THREAD: metadata.threads,
         _ATOMIC: metadata.threads,
         _WAITERS: metadata.gils,
+        _FLAME: metadata.gils,
     }.get(kind, ())
     if not 0 <= number < len(table):
         raise LayoutError("a track that the metadata does not have")
+
+
+def thread_track(thread: int) -> int:
+    """The uuid of a thread's track."""
+    return _THREAD | thread
+
+
+def flame_track(gil: int) -> int:
+    """The uuid of the track with the stacks of a GIL's long holds."""
+    return _FLAME | gil
+
+
+def has_track_of_details(metadata: Metadata, uuid: int) -> bool:
+    """Whether details may stand on this track."""
+    tables: dict[int, tuple[Any, ...]] = {_THREAD: metadata.threads, _FLAME: metadata.gils}
+    return (uuid & ~_KINDS) < len(tables.get(uuid & _KINDS, ()))
 
 
 _TRACK_FIELDS = {

@@ -38,6 +38,10 @@ struct gs_sequence {
     uint32_t next_of_thread, next_of_gil; /* role GIL: lists below */
     uint32_t next_closing;                /* encoder: list of sequences with END to be written */
     uint32_t closing;                     /* slices whose end is implied; their END is to come */
+    uint32_t worst, worst_leaf;           /* encoder: whose hold kept this wait longest */
+    int64_t worst_ns;
+    int64_t since_ns; /* encoder: begin of its slice */
+    bool worst_seen, waiting;
     uint16_t gil;
     uint8_t role;
     uint8_t slice; /* enum gs_slice */
@@ -65,6 +69,9 @@ struct gs_thread_state {
     uint32_t n_waits;
     uint32_t n_sections; /* open slices of atomic sections */
     uint32_t depth;      /* of the innermost */
+    uint32_t leaf;       /* encoder: of the stack told last, for the slice that ends next … */
+    uint8_t leaf_flags;
+    bool has_leaf; /* … if there is one */
     struct gs_open_wait waits[GS_NESTING_MAX];
 };
 
@@ -73,6 +80,10 @@ struct gs_gil_state {
     uint32_t process;
     uint32_t pairs;  /* first of its sequences of role GIL */
     uint32_t holder; /* thread, GS_NONE: free or unknown */
+    /* encoder: how many wait, how many waits began, the time they took so far; and at the hold's
+     * begin. */
+    uint32_t n_waiting, n_begun, held_begun;
+    int64_t waited_ns, counted_ns, held_waited_ns;
 };
 
 struct gs_sequences {

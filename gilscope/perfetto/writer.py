@@ -15,6 +15,7 @@ import numpy as np
 from gilscope.errors import GilscopeError, ImpossibleStory
 from gilscope.perfetto import layout
 from gilscope.perfetto.codec import Encoder, EncodeStatus
+from gilscope.perfetto.details import Details
 from gilscope.trace.schema import EventKind, EventSource, Totals
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def _write(source: EventSource, sink: _Sink, progress: Callable[[int], None] | N
     out = np.empty(_BUFFER, dtype=np.uint8)
     view = out.data
     written = 0
+    details = Details(metadata)
     with Encoder(metadata) as encoder:
         for batch in source.batches():
             events = np.ascontiguousarray(batch)
@@ -65,6 +67,8 @@ def _write(source: EventSource, sink: _Sink, progress: Callable[[int], None] | N
                             metadata, result.sequence, result.role, result.thread, result.gil
                         )
                     )
+                elif status is EncodeStatus.DETAIL:
+                    sink.write(details.of(result.detail))
                 elif status is EncodeStatus.IMPOSSIBLE:
                     raise ImpossibleStory(
                         _describe(source, written, events[0], (result.message or b"").decode())
