@@ -55,14 +55,14 @@ demo: setup ## record the convoy and show its summary
 bench: setup ## what the probe costs, and how fast traces are written and read
 	@code=0; for name in probe export; do $(BIN)/gilscope bench $$name || code=1; done; exit $$code
 
-# The pages of docs/results about policies; what makes a page where that is not its name.
-RESULTS := echo echo-one control giltest testserver
+# The pages of docs/results about policies and Conditions; what makes a page where that is not its name.
+RESULTS := echo echo-one control giltest testserver condition
 BENCH_echo-one := echo --placement one
 BENCH_control := echo --control
 MEASURED := $(foreach python,$(INTERPRETERS),--interpreter $(python))
 
 .PHONY: bench-gil $(RESULTS:%=bench-%)
-bench-gil: $(RESULTS:%=bench-%) ## pages of docs/results about policies, of INTERPRETERS='…': 20 minutes each on a quiet machine
+bench-gil: $(RESULTS:%=bench-%) ## pages of docs/results about policies and Conditions, of INTERPRETERS='…': 25 minutes each on a quiet machine
 $(RESULTS:%=bench-%): bench-%: setup system-tools
 	-@$(BIN)/gilscope bench $(or $(BENCH_$*),$*) $(MEASURED) --markdown docs/results/$*.md --chart docs/results/$*.svg
 

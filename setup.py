@@ -54,6 +54,7 @@ ENGINE = Extension(
         "gilscope/analysis/blame.c",
         "gilscope/analysis/distribution.c",
         "gilscope/analysis/stretches.c",
+        "gilscope/benchmarks/floors.c",
     ],
     depends=HEADERS,
     extra_compile_args=[*COMMON, "-O3"],

@@ -1,0 +1,475 @@
+"""The measured program of `gilscope bench condition`: one primitive of one make, in one use.
+
+A *kit* makes Conditions, Events, Queues, Barriers and Semaphores: `stock` as threading has them in
+Python; `native` the same classes on the native Condition; `atomic` those of gilscope.locks. The
+first argument is the folder that has gilscope, for interpreters in which it is not installed.
+
+A use without waiting is timed by the thread's processor time, in blocks; the others count in a
+window, like programs/threads.py.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable
+from itertools import count, repeat
+from typing import Any
+
+sys.path.append(sys.argv[1])
+
+from gilscope.benchmarks.programs.threads import Window
+
+WAITERS = 100
+_BLOCK = 1_000  # turns between two looks at the clock
+_FLOORS = ("futex", "sem_t", "mutex + cond")
+
+
+class Kit:
+    """Makes primitives whose waiting rests on one kind of Condition."""
+
+    def __init__(self, condition: Callable[..., Any], lock: Callable[[], Any]) -> None:
+        self.condition = condition
+        self._lock = lock
+
+    def event(self) -> Any:
+        """threading.Event."""
+        return self._rested(threading.Event())
+
+    def barrier(self, parties: int) -> Any:
+        """threading.Barrier."""
+        return self._rested(threading.Barrier(parties))
+
+    def semaphore(self, value: int) -> Any:
+        """threading.Semaphore."""
+        return self._rested(threading.Semaphore(value))
+
+    def queue(self) -> Any:
+        """queue.Queue."""
+        made: Any = queue.Queue()
+        made.mutex = self._lock()
+        for name in ("not_empty", "not_full", "all_tasks_done"):
+            setattr(made, name, self.condition(made.mutex))
+        return made
+
+    def _rested(self, made: Any) -> Any:
+        made._cond = self.condition(self._lock())
+        return made
+
+
+class AtomicKit(Kit):
+    """All of gilscope.locks' own."""
+
+    def __init__(self) -> None:
+        from gilscope import locks  # noqa: PLC0415 - raises where there is no atomic
+
+        super().__init__(locks.Condition, locks.Lock)
+        self.event = locks.Event  # type: ignore[assignment]
+        self.barrier = locks.Barrier  # type: ignore[assignment]
+        self.semaphore = locks.Semaphore  # type: ignore[assignment]
+
+
+def is_native(condition: Any) -> bool:
+    """Whether the class is written in C."""
+    return not hasattr(condition.notify, "__code__")
+
+
+def kits() -> dict[str, Kit]:
+    """Those that can be had here."""
+    from gilscope.errors import GilscopeError  # noqa: PLC0415
+    from gilscope.sync import Condition  # noqa: PLC0415 - stable ABI
+
+    found = {"native": Kit(Condition, threading.Lock)}
+    if is_native(threading.Condition):  # Python Plus, which keeps the one in Python beside it
+        found = {"native": Kit(threading.Condition, threading.Lock)}
+        found["stock"] = Kit(threading._PyCondition, threading.Lock)  # type: ignore[attr-defined]
+    else:
+        found["stock"] = Kit(threading.Condition, threading.Lock)
+    try:
+        found["atomic"] = AtomicKit()
+        found["atomic"].event().set()
+    except GilscopeError:
+        found.pop("atomic", None)
+    return found
+
+
+# ---- without waiting --------------------------------------------------------------
+
+
+def uncontended(kit: Kit | None, what: str) -> Callable[[], None]:
+    """A block of turns of one use that never waits; without a kit the empty class, or atomic."""
+    if what == "section":
+        from gilscope.sync import atomic  # noqa: PLC0415
+
+        return _sections(atomic)
+    if kit is None:
+        from gilscope._sync import Empty  # noqa: PLC0415
+
+        target: Any = Empty()
+    if what == "empty section":
+        return _sections(target)
+    if kit is not None:
+        make: dict[str, Callable[[], Any]] = {
+            "notify": kit.condition,
+            "wait(0)": kit.condition,
+            "event": kit.event,
+            "queue": kit.queue,
+            "barrier": lambda: kit.barrier(1),
+            "semaphore": lambda: kit.semaphore(1),
+        }
+        target = make[what]()
+    return _BLOCKS[what](target)
+
+
+def _sections(target: Any) -> Callable[[], None]:
+    def block() -> None:
+        for _ in repeat(None, _BLOCK):
+            with target:
+                pass
+
+    return block
+
+
+def _notify(target: Any) -> Callable[[], None]:
+    def block() -> None:
+        for _ in repeat(None, _BLOCK):
+            with target:
+                target.notify()
+
+    return block
+
+
+def _wait_0(target: Any) -> Callable[[], None]:
+    def block() -> None:
+        for _ in repeat(None, _BLOCK):
+            with target:
+                target.wait(0)
+
+    return block
+
+
+def _event(target: Any) -> Callable[[], None]:
+    def block() -> None:
+        for _ in repeat(None, _BLOCK):
+            target.set()
+            target.wait()
+            target.clear()
+
+    return block
+
+
+def _queue(target: Any) -> Callable[[], None]:
+    def block() -> None:
+        for _ in repeat(None, _BLOCK):
+            target.put(None)
+            target.get()
+
+    return block
+
+
+def _barrier(target: Any) -> Callable[[], None]:
+    def block() -> None:
+        for _ in repeat(None, _BLOCK):
+            target.wait()
+
+    return block
+
+
+def _semaphore(target: Any) -> Callable[[], None]:
+    def block() -> None:
+        for _ in repeat(None, _BLOCK):
+            target.acquire()
+            target.release()
+
+    return block
+
+
+_BLOCKS = {
+    "notify": _notify,
+    "wait(0)": _wait_0,
+    "event": _event,
+    "queue": _queue,
+    "barrier": _barrier,
+    "semaphore": _semaphore,
+}
+
+
+def time_blocks(window: Window, block: Callable[[], None]) -> float:
+    """Nanoseconds of processor time a turn, until the window's end: the least disturbed block."""
+    best = float("inf")
+    while best == float("inf") or time.monotonic_ns() < window.end:
+        start = time.thread_time_ns()
+        block()
+        best = min(best, (time.thread_time_ns() - start) / _BLOCK)
+    return best
+
+
+# ---- two threads ------------------------------------------------------------------
+
+
+def pair(kit: Kit, what: str, window: Window) -> list[threading.Thread]:
+    """A thread that hands over and waits, and one that hands back."""
+    hand_over, hand_back = _PAIRS[what](kit)
+    last = -1
+
+    def lead() -> None:
+        nonlocal last
+        last = window.measure(hand_over) + 1
+        hand_over()
+
+    def follow() -> None:
+        turn = 0
+        while turn != last:
+            hand_back()
+            turn += 1
+
+    return [threading.Thread(target=lead), threading.Thread(target=follow)]
+
+
+Hands = tuple[Callable[[], object], Callable[[], object]]
+
+
+def _pair_condition(kit: Kit) -> Hands:
+    condition = kit.condition()
+    whose = 0
+
+    def hand_over() -> None:
+        nonlocal whose
+        with condition:
+            whose = 1
+            condition.notify()
+            while whose:
+                condition.wait()
+
+    def hand_back() -> None:
+        nonlocal whose
+        with condition:
+            while not whose:
+                condition.wait()
+            whose = 0
+            condition.notify()
+
+    return hand_over, hand_back
+
+
+def _pair_event(kit: Kit) -> Hands:
+    there, back = kit.event(), kit.event()
+
+    def hand_over() -> None:
+        there.set()
+        back.wait()
+        back.clear()
+
+    def hand_back() -> None:
+        there.wait()
+        there.clear()
+        back.set()
+
+    return hand_over, hand_back
+
+
+def _pair_queue(kit: Kit) -> Hands:
+    there, back = kit.queue(), kit.queue()
+
+    def hand_over() -> None:
+        there.put(None)
+        back.get()
+
+    def hand_back() -> None:
+        there.get()
+        back.put(None)
+
+    return hand_over, hand_back
+
+
+def _pair_barrier(kit: Kit) -> Hands:
+    barrier = kit.barrier(2)
+    return barrier.wait, barrier.wait
+
+
+def _pair_semaphore(kit: Kit) -> Hands:
+    there, back = kit.semaphore(0), kit.semaphore(0)
+
+    def hand_over() -> None:
+        there.release()
+        back.acquire()
+
+    def hand_back() -> None:
+        there.acquire()
+        back.release()
+
+    return hand_over, hand_back
+
+
+_PAIRS = {
+    "condition": _pair_condition,
+    "event": _pair_event,
+    "queue": _pair_queue,
+    "barrier": _pair_barrier,
+    "semaphore": _pair_semaphore,
+}
+
+
+# ---- many waiters -----------------------------------------------------------------
+
+
+def crowd(kit: Kit, what: str, window: Window) -> list[threading.Thread]:
+    """`WAITERS` threads that wait, and one that wakes them all and waits until the last has run.
+
+    Plain locks tell when all have come and when all have gone, and let each thread come once a
+    round, else the first that is awake would take what was meant for the others.
+    """
+    make, wait, wake_all = _CROWDS[what]
+    target = make(kit)
+    come, gone = count(1), count(1)
+    all_come, all_gone = threading.Lock(), threading.Lock()
+    gates = [threading.Lock() for _ in range(WAITERS)]
+    for lock in (all_come, all_gone, *gates):
+        lock.acquire()
+    ended = False
+
+    def arrive() -> None:
+        if next(come) % WAITERS == 0:
+            all_come.release()
+
+    def attend(gate: threading.Lock) -> None:
+        turn = 0
+        while gate.acquire() and not ended:
+            wait(target, turn, arrive)
+            turn += 1
+            if next(gone) % WAITERS == 0:
+                all_gone.release()
+
+    def open_gates() -> None:
+        for gate in gates:
+            gate.release()
+
+    def lead() -> None:
+        nonlocal ended
+        window.enter()
+        stop = turn = 0
+        while stop < window.end:
+            open_gates()
+            all_come.acquire()
+            start = time.monotonic_ns()
+            wake_all(target, turn)
+            all_gone.acquire()
+            stop = time.monotonic_ns()
+            if window.begin <= stop:
+                window.done += 1
+                window.latency_ns.append(stop - start)
+            turn += 1
+        ended = True
+        open_gates()
+
+    attendants = [threading.Thread(target=attend, args=(gate,)) for gate in gates]
+    return [threading.Thread(target=lead), *attendants]
+
+
+def _wait_condition(target: Any, turn: int, arrive: Callable[[], None]) -> None:
+    with target:
+        arrive()
+        target.wait()
+
+
+def _wake_condition(target: Any, turn: int) -> None:
+    with target:
+        target.notify_all()
+
+
+def _wait_event(target: Any, turn: int, arrive: Callable[[], None]) -> None:
+    arrive()
+    target[turn % 2].wait()
+
+
+def _wake_event(target: Any, turn: int) -> None:
+    target[1 - turn % 2].clear()
+    target[turn % 2].set()
+
+
+def _wait_queue(target: Any, turn: int, arrive: Callable[[], None]) -> None:
+    arrive()
+    target.get()
+
+
+def _wake_queue(target: Any, turn: int) -> None:
+    for _ in range(WAITERS):
+        target.put(None)
+
+
+def _wait_barrier(target: Any, turn: int, arrive: Callable[[], None]) -> None:
+    arrive()
+    target.wait()
+
+
+def _wake_barrier(target: Any, turn: int) -> None:
+    target.wait()
+
+
+def _wait_semaphore(target: Any, turn: int, arrive: Callable[[], None]) -> None:
+    arrive()
+    target.acquire()
+
+
+def _wake_semaphore(target: Any, turn: int) -> None:
+    target.release(WAITERS)
+
+
+_CROWDS: dict[str, tuple[Callable[[Kit], Any], Callable[..., None], Callable[..., None]]] = {
+    "condition": (lambda kit: kit.condition(), _wait_condition, _wake_condition),
+    "event": (lambda kit: (kit.event(), kit.event()), _wait_event, _wake_event),
+    "queue": (lambda kit: kit.queue(), _wait_queue, _wake_queue),
+    "barrier": (lambda kit: kit.barrier(WAITERS + 1), _wait_barrier, _wake_barrier),
+    "semaphore": (lambda kit: kit.semaphore(0), _wait_semaphore, _wake_semaphore),
+}
+
+
+# ---- floors, and the program ------------------------------------------------------
+
+
+def floor(kind: str, window: Window) -> threading.Thread:
+    """Two C threads, in place of a pair."""
+    engine = ctypes.CDLL(f"{sys.argv[1]}/gilscope/_engine.so")
+    trips = engine.gs_floor_round_trips
+    trips.argtypes = [ctypes.c_uint32, ctypes.c_int64, ctypes.c_int64]
+    trips.restype = ctypes.c_int64
+
+    def lead() -> None:
+        window.enter()
+        window.done = trips(_FLOORS.index(kind), window.begin, window.end)
+
+    return threading.Thread(target=lead)
+
+
+def run(order: dict[str, Any], found: dict[str, Kit]) -> dict[str, object]:
+    """Play one window. `order` has use, what, kit, cpu, begin and end."""
+    window = Window(order["begin"], order["end"], order.get("computing_on"))
+    use, what, kit = order["use"], order["what"], found.get(order["kit"])
+    if use == "uncontended":
+        return {"turn_ns": time_blocks(window, uncontended(kit, what)), "late": False}
+    threads = [threading.Thread(target=window.compute) for _ in range(order["cpu"])]
+    if use == "floor":
+        threads.append(floor(what, window))
+    elif kit is not None:
+        threads += {"pair": pair, "crowd": crowd}[use](kit, what, window)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return window.answer()
+
+
+def main() -> None:
+    """Greet with the kits that can be had here, then play one window a line."""
+    found = kits()
+    print(json.dumps({"kits": list(found)}), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(run(json.loads(line), found)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

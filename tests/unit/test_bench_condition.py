@@ -1,0 +1,97 @@
+"""`gilscope bench condition`: its arithmetic, its floors, and that every use of every kit ends."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import time
+
+import pytest
+
+from gilscope import _native
+from gilscope.benchmarks import condition as bench
+from gilscope.benchmarks.harness import Interpreter, Outcome, Results, Variant
+
+STOCK = Interpreter("python3", "3.13.5", False)
+PLUS = Interpreter("plus", "3.13.5", True)
+
+
+def outcomes(**values: float) -> list[Outcome]:
+    return [dict(values)] * 10
+
+
+def test_uses_that_never_wait_are_judged_by_stock_and_by_the_empty_class() -> None:
+    variant = Variant(STOCK, "classic", watched=True)
+    results: Results = {
+        (variant, bench.NOTIFY.key("stock")): outcomes(turn_ns=400),
+        (variant, bench.NOTIFY.key("native")): outcomes(turn_ns=140),
+        (variant, bench.NOTIFY.key(bench.EMPTY)): outcomes(turn_ns=100),
+    }
+    told = bench.figures(results, variant, bench.NOTIFY, 0.2)
+    assert "atomic faster" not in told
+    assert told["native faster"].estimate.median == pytest.approx(400 / 140)
+    assert told["native faster"].met is True
+    assert told["over floor"].estimate.median == 1.4
+    assert told["over floor"].met is False
+
+
+@pytest.mark.parametrize(("python", "met"), [(STOCK, True), (PLUS, False)])
+def test_python_plus_has_to_win_more(python: Interpreter, met: bool) -> None:
+    variant = Variant(python, "io-priority", watched=True)
+    (load,) = (x for x in bench.CROWDS if x.what == "condition")
+    results: Results = {
+        (variant, load.key("stock")): outcomes(p50_ns=1.5e6),
+        (variant, load.key("native")): outcomes(p50_ns=1e6),
+    }
+    told = bench.figures(results, variant, load, 0.2)
+    assert told["native faster"].estimate.median == 1.5
+    assert told["native faster"].met is met
+
+
+def test_beside_a_computing_thread_io_priority_is_bound_and_classic_is_not() -> None:
+    (load,) = (x for x in bench.BESIDE if (x.use, x.what) == ("pair", "condition"))
+    for policy, met in (("classic", None), ("io-priority", False)):
+        variant = Variant(STOCK, policy, watched=True)
+        results: Results = {
+            (variant, load.key("native")): outcomes(done=20),
+            (variant, bench.PAIRS[0].key("native")): outcomes(done=100),
+        }
+        told = bench.figures(results, variant, load, 0.2)
+        assert told["of alone"].estimate.median == 0.2
+        assert told["of alone"].met is met
+        assert told["native"].estimate.median == 100  # a second
+
+
+def test_a_section_is_judged_by_what_it_adds() -> None:
+    variant = Variant(STOCK, "classic", watched=True)
+    results: Results = {
+        (variant, bench.SECTION.key("atomic")): outcomes(turn_ns=72),
+        (variant, bench.EMPTY_SECTION.key(bench.EMPTY)): outcomes(turn_ns=60),
+    }
+    told = bench.figures(results, variant, bench.SECTION, 0.2)
+    assert told["over floor"].estimate.median == 12
+    assert told["over floor"].met is False
+
+
+@pytest.mark.parametrize("kind", range(len(bench.FLOORS)))
+def test_two_c_threads_hand_over(kind: int) -> None:
+    trips = _native.engine().gs_floor_round_trips
+    trips.argtypes = [ctypes.c_uint32, ctypes.c_int64, ctypes.c_int64]
+    trips.restype = ctypes.c_int64
+    begin = time.monotonic_ns()
+    assert trips(kind, begin, begin + 20_000_000) > 0
+    assert trips(kind, begin, begin) == 0  # the end has passed
+
+
+def test_a_quick_run_measures_every_use_of_every_kit(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    bench.run(parser.parse_args(["--quick", "--seconds", "0.05", "--policy", "classic", "--json"]))
+    rows = {row["use"]: row["figures"] for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert list(rows)[:2] == ["notify", "wait(0)"]
+    for load in bench.MADE:
+        for kit in bench.KITS:
+            assert rows[load.name][kit]["median"] > 0, (load.name, kit)
+    assert rows["section"]["over floor"]["at_most"] == 10
+    assert rows["futex, two C threads"]["floor"]["median"] > 0
