@@ -2,7 +2,8 @@
 
 Condition, Event, Queue, Barrier and Semaphore of three makes: *stock*, threading's own on its
 Condition in Python; *native*, the same classes on the Condition in C; *atomic*, gilscope.locks. All
-are measured where `gilscope run` or Python Plus watches the GIL, since atomic sections need it.
+are measured where `gilscope run` or Python Plus watches the GIL, since atomic sections need it; on
+one CPU, since two threads that hand over are ten times slower on two, and the kernel moves them.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ FLOOR_LOADS = tuple(Load("floor", name, cpu) for name in FLOORS for cpu in (0, 1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `gilscope bench condition`."""
-    windows.add_arguments(parser, REPEATS, seconds=0.2)
+    windows.add_arguments(parser, REPEATS, seconds=0.2, placement="one")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -224,7 +224,7 @@ def command_line(benchmark: str, args: argparse.Namespace) -> str:
         words += ["--interpreter", name]
     for text in args.policy:
         words += ["--policy", text]
-    if getattr(args, "placement", "free") != "free":
+    if "placement" in args:
         words += ["--placement", args.placement]
     words += ["--quick"] if args.quick else ["--repeats", str(args.repeats)]
     return " ".join(words)

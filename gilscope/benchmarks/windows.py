@@ -32,7 +32,13 @@ class Window:
     client: Mapping[str, float] | None = None
 
 
-def add_arguments(parser: argparse.ArgumentParser, repeats: int, seconds: float = 0.4) -> None:
+def add_arguments(
+    parser: argparse.ArgumentParser,
+    repeats: int,
+    *,
+    seconds: float = 0.4,
+    placement: str = _PLACEMENTS[0],
+) -> None:
     """The options of a benchmark that is measured in windows."""
     harness.add_arguments(parser, repeats)
     parser.add_argument(
@@ -40,9 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser, repeats: int, seconds: float 
         help=f"a window's length (default: {seconds:g})",
     )  # fmt: skip
     parser.add_argument(
-        "--placement", choices=_PLACEMENTS, default=_PLACEMENTS[0],
+        "--placement", choices=_PLACEMENTS, default=placement,
         help="where threads and the client run: free on all CPUs, all on one, or apart, the "
-        "computing threads on one CPU and all else on another (default: free)",
+        f"computing threads on one CPU and all else on another (default: {placement})",
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from gilscope.benchmarks import control, echo, giltest
 from gilscope.benchmarks.harness import Interpreter, Outcome, Results, Variant
+from gilscope.benchmarks.programs import threads
 
 STOCK = Interpreter("python3", "3.13.5", False)
 PLUS = Interpreter("plus", "3.13.5", True)
@@ -35,6 +36,26 @@ def test_efficiency_is_paired() -> None:
     told = giltest.figures(results, CLASSIC, 0.5)
     assert told["e"].values == [0.9, 0.9]
     assert told["Lock + 1 CPU"].values == [20, 40]
+
+
+def test_a_transaction_across_the_beginning_is_timed_and_one_across_the_end_not_counted() -> None:
+    window = threads.Window(100, 200)
+    times = iter([0, 0, 50, 150, 190, 230])  # enter, start, and the ends of four transactions
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads, "now", lambda: next(times))
+        assert window.measure(lambda: None) == 4
+    assert list(window.latency_ns) == [100, 40, 40]
+    assert window.done == 2
+    assert window.late is False
+
+
+def test_a_window_that_passed_within_one_transaction_has_nothing_done() -> None:
+    window = threads.Window(100, 200)
+    times = iter([0, 0, 500])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads, "now", lambda: next(times))
+        assert window.measure(lambda: None) == 1
+    assert (window.done, list(window.latency_ns)) == (0, [500])
 
 
 def test_a_quick_giltest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

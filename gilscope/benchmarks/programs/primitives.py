@@ -68,9 +68,9 @@ class AtomicKit(Kit):
         from gilscope import locks  # noqa: PLC0415 - raises where there is no atomic
 
         super().__init__(locks.Condition, locks.Lock)
-        self.event = locks.Event  # type: ignore[assignment]
-        self.barrier = locks.Barrier  # type: ignore[assignment]
-        self.semaphore = locks.Semaphore  # type: ignore[assignment]
+        self.event = locks.Event  # type: ignore[method-assign]
+        self.barrier = locks.Barrier  # type: ignore[method-assign]
+        self.semaphore = locks.Semaphore  # type: ignore[method-assign]
 
 
 def is_native(condition: Any) -> bool:

@@ -64,17 +64,17 @@ class Window:
         self.enter()
         begin, end = self.begin, self.end
         before = 0
-        while now() < begin:
-            transaction()
-            before += 1
         taken = array("Q")
         start = stop = now()
         while start < end:
             transaction()
             stop = now()
-            taken.append(stop - start)
+            if stop < begin:
+                before += 1
+            else:
+                taken.append(stop - start)
             start = stop
-        self.done += len(taken) - (stop > end)
+        self.done += len(taken) - bool(taken and stop > end)
         self.latency_ns.extend(taken)
         return before + len(taken)
 
