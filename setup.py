@@ -32,6 +32,8 @@ PROBE = Extension(
         "gilscope/probe/park.c",
         "gilscope/probe/gil_condvar.c",
         "gilscope/probe/policy.c",
+        "gilscope/probe/switches.c",
+        "gilscope/probe/yield.c",
         "gilscope/probe/schedule.c",
         "gilscope/probe/interpose.c",
         "gilscope/probe/exec.c",

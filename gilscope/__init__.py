@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gilscope.scheduling import yield_gil as yield_gil
     from gilscope.sync import Condition as Condition
     from gilscope.sync import atomic as atomic
     from gilscope.sync import set_atomic as set_atomic
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Name: the module that has it.
-_LAZY = dict.fromkeys(("Condition", "atomic", "set_atomic"), "gilscope.sync")
+_LAZY = dict.fromkeys(("Condition", "atomic", "set_atomic"), "gilscope.sync") | {
+    "yield_gil": "gilscope.scheduling"
+}
 
 
 def __getattr__(name: str) -> object:

@@ -30,6 +30,12 @@ GS_API const void *gilscope_atomic_gil(void);
 /* Without the GIL: returns when a waiter has taken it, or after 5 ms. */
 GS_API void gilscope_atomic_hand_over(const void *gil);
 
+/* Gives the GIL to a waiter now, if one waits; the caller holds it before and after. Under the
+ * policy io-priority the call ends when another thread has had it; under classic it is let go and
+ * taken again, with the processor offered in between. Returns 0, or -1 where there is no
+ * interpreter. */
+GS_API int gilscope_yield(void);
+
 /* ---- between the two probes of one process ----------------------------------------------------
  *
  * A preloaded probe gives way to one that is part of the interpreter (which exports the version of
@@ -46,6 +52,7 @@ struct gs_api {
     unsigned (*atomic_depth)(void);
     const void *(*atomic_gil)(void);
     void (*atomic_hand_over)(const void *gil);
+    int (*yield)(void);
 };
 
 /* Where the calls go; NULL: this is the probe that they reach. */

@@ -14,13 +14,19 @@
 
 #include "api.h"
 #include "atomic.h"
+#include "clock.h"
+#include "condvar.h"
 #include "emit_sync.h"
+#include "gil_condvar.h"
+#include "policy.h"
 #include "process.h"
 #include "python.h"
 
 /* What lies in a GIL's storage. Without a lock of its own: the GIL's mutex guards it. */
 struct gs_built_in_gil {
     struct gs_gil gil;
+    struct gs_gil_condvar queue;         /* under io-priority */
+    struct gs_condvar cond, switch_cond; /* under classic, with another condition variable */
 };
 static_assert(sizeof(struct gs_built_in_gil) <= GS_GIL_WORDS * sizeof(uint64_t),
               "the interpreter has room for it");
@@ -30,8 +36,12 @@ GS_API const int gilscope_built_in = GS_ABI_VERSION;
 
 unsigned gs_hooks_on;
 
+static inline struct gs_built_in_gil *built_in(uint64_t *storage) {
+    return (struct gs_built_in_gil *)(void *)storage;
+}
+
 static inline struct gs_gil *gil_of(uint64_t *storage) {
-    return &((struct gs_built_in_gil *)(void *)storage)->gil;
+    return &built_in(storage)->gil;
 }
 
 /* False for GILs past those that a record can name. */
@@ -68,6 +78,8 @@ void gs_built_in_requests(uint64_t *storage) {
 void gs_built_in_acquired(uint64_t *storage) {
     if (watched(gil_of(storage)))
         gs_on_acquire(gil_of(storage));
+    if (gs_scheduling())
+        gs_gil_acquired(&built_in(storage)->queue);
 }
 
 void gs_built_in_released(uint64_t *storage) {
@@ -80,6 +92,55 @@ void gs_built_in_released(uint64_t *storage) {
 void gs_built_in_yields(void) {
     gs_writer.yielding = true;
 }
+
+#if GILSCOPE_WITH_POLICIES
+
+/* ---- the GIL's condition variables -------------------------------------------------------------
+ */
+
+bool gs_built_in_timed_wait(uint64_t *storage, pthread_mutex_t *mutex, unsigned long us) {
+    if (gs_scheduling())
+        return gs_gil_wait(&built_in(storage)->queue, mutex) == ETIMEDOUT;
+    return !gs_condvar_wait(&built_in(storage)->cond, mutex, gs_gil_parameters.backend,
+                            gs_clock_monotonic() + us * UINT64_C(1000));
+}
+
+/* Under io-priority nobody waits on switch_cond. */
+void gs_built_in_signal(uint64_t *storage, pthread_mutex_t *mutex, enum gs_gil_cond cond) {
+    if (!gs_scheduling())
+        gs_condvar_signal(cond == GS_GIL_COND ? &built_in(storage)->cond
+                                              : &built_in(storage)->switch_cond);
+    else if (cond == GS_GIL_COND)
+        gs_gil_released(&built_in(storage)->queue, mutex,
+                        gs_writer.last_forced ? GS_FORCED : GS_VOLUNTARY);
+}
+
+/* Whoever is about to block need not wait for another to have the GIL: the queue knows whose turn
+ * it is. */
+void gs_built_in_switch_wait(uint64_t *storage, pthread_mutex_t *mutex,
+                             pthread_mutex_t *switch_mutex) {
+    if (!gs_scheduling()) {
+        gs_condvar_wait(&built_in(storage)->switch_cond, switch_mutex, gs_gil_parameters.backend,
+                        UINT64_MAX);
+        return;
+    }
+    if (!gs_writer.last_forced)
+        return;
+    /* switch_mutex is taken inside the GIL's mutex: never the other way round. */
+    pthread_mutex_unlock(switch_mutex);
+    pthread_mutex_lock(mutex);
+    gs_built_in_waits(storage);
+    gs_gil_wait_after_yield(&built_in(storage)->queue, mutex);
+    pthread_mutex_unlock(mutex);
+    pthread_mutex_lock(switch_mutex);
+}
+
+void gs_built_in_gil_destroyed(uint64_t *storage, pthread_mutex_t *mutex) {
+    if (gs_scheduling())
+        gs_gil_close(&built_in(storage)->queue, mutex);
+}
+
+#endif
 
 /* ---- locks and conditions ---------------------------------------------------------------------
  */
@@ -174,6 +235,7 @@ static const struct gs_api api = {
     .atomic_gil = gilscope_atomic_gil,
     .atomic_hand_over = gilscope_atomic_hand_over,
 #endif
+    .yield = gilscope_yield,
 };
 
 /* Where a probe is preloaded it gives way, and if it has begun already (libpython was loaded late),
@@ -196,6 +258,12 @@ void gs_built_in_configure(void) {
         *gs_process.alive = 0;
     unsigned on = GS_HOOKS_RECORDING | (gs_switch_on("locks", true) ? GS_HOOKS_LOCKS : 0);
     gs_hooks_on = gs_recording() ? on : 0;
+#if GILSCOPE_WITH_POLICIES
+    gs_policy_start();
+    if (gs_scheduling() ||
+        (gs_gil_parameters.backend_chosen && gs_gil_parameters.backend != GS_PTHREAD))
+        gs_hooks_on |= GS_HOOKS_CONDVAR;
+#endif
 }
 
 __attribute__((destructor)) static void unload(void) {

@@ -195,9 +195,8 @@ void gs_gil_acquired(struct gs_gil_condvar *condvar) {
     }
     __atomic_store_n(&condvar->processor, sched_getcpu(), __ATOMIC_RELAXED);
     __atomic_store_n(&condvar->held, 1, __ATOMIC_RELAXED);
-    if (condvar->stalled && !passed_over(condvar))
-        for (struct gs_waiter *stalled = condvar->stalled; stalled; stalled = stalled->next)
-            gs_unpark(&stalled->parker);
+    for (struct gs_waiter *stalled = condvar->stalled; stalled; stalled = stalled->next)
+        gs_unpark(&stalled->parker);
 }
 
 /* ---- waiting ----------------------------------------------------------------------------------
@@ -351,15 +350,18 @@ void gs_gil_thread_yields(void) {
     self.yields = true;
 }
 
-/* Rule 7: the GIL is for the one that was passed over; stay until it has it. */
-static void stay_until_taken(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex, uint64_t now) {
+/* Until the waiter that was passed over has the GIL (rule 7), or, for a thread that `gives` it
+ * away, until anybody else has. */
+static void stay_until_taken(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex, uint64_t now,
+                             bool gives) {
     struct gs_waiter here = {.next = condvar->stalled};
-    uint64_t end = now + gs_gil_parameters.stay;
+    uint64_t end = now + gs_gil_parameters.stay, grants = condvar->grants;
     int cancel_state;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     gs_parker_init(&here.parker, gs_gil_parameters.backend);
     condvar->stalled = &here;
-    while (passed_over(condvar) && gs_park(&here.parker, mutex, end))
+    while (((gives && condvar->grants == grants) || passed_over(condvar)) &&
+           gs_park(&here.parker, mutex, end))
         ;
     for (struct gs_waiter **link = &condvar->stalled; *link; link = &(*link)->next)
         if (*link == &here) {
@@ -426,8 +428,8 @@ void gs_gil_released(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
             next->wakes_at = 0;
             gs_unpark(&next->parker);
         }
-        if (passed && kind == GS_VOLUNTARY)
-            stay_until_taken(condvar, mutex, now);
+        if ((passed || gives) && kind == GS_VOLUNTARY)
+            stay_until_taken(condvar, mutex, now, gives);
     }
     errno = saved_errno;
 }

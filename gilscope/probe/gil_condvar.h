@@ -49,7 +49,6 @@
 enum gs_class { GS_IO, GS_CPU, GS_CLASSES };
 
 struct gs_waiter;
-struct gs_gil_thread;
 
 /* All zero is ready for use. */
 struct gs_gil_condvar {
@@ -65,7 +64,6 @@ struct gs_gil_condvar {
     uint32_t spinning;
     uint64_t tickets; /* given to waiters, in order of arrival */
     uint64_t grants;
-    struct gs_gil_thread *last_holder;
 
     /* Of the present hold. */
     uint64_t since;  /* ns */
@@ -85,6 +83,7 @@ struct gs_gil_parameters {
     uint64_t spin;    /* ns; 0 where there is one processor */
     uint64_t stay;    /* ns; a releaser that hands over stays for no longer */
     enum gs_backend backend;
+    bool backend_chosen; /* by a switch: under classic CPython's own is used otherwise */
 };
 extern struct gs_gil_parameters gs_gil_parameters;
 

@@ -18,7 +18,10 @@
 #define GS_GIL_WORDS 32 /* as in patches/3.13/0002-gil.patch */
 
 /* Why hooks have work, a bit each. */
-enum { GS_HOOKS_RECORDING = 1, GS_HOOKS_LOCKS = 2 };
+enum { GS_HOOKS_RECORDING = 1, GS_HOOKS_LOCKS = 2, GS_HOOKS_CONDVAR = 4 };
+
+/* The GIL's two condition variables. */
+enum gs_gil_cond { GS_GIL_COND, GS_GIL_SWITCH_COND };
 
 /* What a thread blocks on beside the GIL. */
 enum gs_blocker {
@@ -39,6 +42,11 @@ void gs_built_in_acquired(uint64_t *storage);
 void gs_built_in_released(uint64_t *storage);
 void gs_built_in_yields(void);
 bool gs_built_in_holds_back(void);
+bool gs_built_in_timed_wait(uint64_t *storage, pthread_mutex_t *mutex, unsigned long us);
+void gs_built_in_signal(uint64_t *storage, pthread_mutex_t *mutex, enum gs_gil_cond cond);
+void gs_built_in_switch_wait(uint64_t *storage, pthread_mutex_t *mutex,
+                             pthread_mutex_t *switch_mutex);
+void gs_built_in_gil_destroyed(uint64_t *storage, pthread_mutex_t *mutex);
 bool gs_built_in_blocks(const void *object, enum gs_blocker on);
 void gs_built_in_blocked(const void *object, enum gs_blocker on, bool gave_up);
 void gs_built_in_wakes(const void *object, enum gs_blocker on, unsigned woken);
@@ -99,6 +107,49 @@ static inline void gs_hook_released(uint64_t *storage) {
     (void)storage;
     GS_HOOK(gs_built_in_released(storage));
 }
+
+/* Whether the four below stand in for the GIL's condition variables: a policy, or another kind of
+ * condition variable, was chosen. */
+static inline bool gs_hook_has_condvar(void) {
+#if GILSCOPE_WITH_POLICIES
+    return __builtin_expect(gs_hooks_on & GS_HOOKS_CONDVAR, 0);
+#else
+    return false;
+#endif
+}
+
+#if GILSCOPE_WITH_POLICIES
+
+/* take_gil: the timed wait on `cond`. Returns whether its time is up. */
+static inline bool gs_hook_timed_wait(uint64_t *storage, pthread_mutex_t *mutex, unsigned long us) {
+    return gs_built_in_timed_wait(storage, mutex, us);
+}
+
+/* drop_gil, the signal on `cond`, and take_gil, on `switch_cond`. */
+static inline void gs_hook_signal(uint64_t *storage, pthread_mutex_t *mutex,
+                                  enum gs_gil_cond cond) {
+    gs_built_in_signal(storage, mutex, cond);
+}
+
+/* drop_gil: the wait on `switch_cond`, with switch_mutex held. */
+static inline void gs_hook_switch_wait(uint64_t *storage, pthread_mutex_t *mutex,
+                                       pthread_mutex_t *switch_mutex) {
+    gs_built_in_switch_wait(storage, mutex, switch_mutex);
+}
+
+/* destroy_gil, before anything is destroyed. */
+static inline void gs_hook_gil_destroyed(uint64_t *storage, pthread_mutex_t *mutex) {
+    gs_built_in_gil_destroyed(storage, mutex);
+}
+
+#else
+
+#define gs_hook_timed_wait(storage, mutex, us)            ((void)(us), false)
+#define gs_hook_signal(storage, mutex, cond)              ((void)0)
+#define gs_hook_switch_wait(storage, mutex, switch_mutex) ((void)0)
+#define gs_hook_gil_destroyed(storage, mutex)             ((void)0)
+
+#endif
 
 /* The evaluation loop's handler: the release that comes next in this thread is forced. */
 static inline void gs_hook_yields(void) {

@@ -387,6 +387,7 @@ struct gs_process *gilscope_give_way(int abi_version, const struct gs_api *to) {
     if (abi_version != GS_ABI_VERSION)
         return NULL;
     gs_gave_way_to = to;
+    gs_policy = GS_CLASSIC; /* the interpreter schedules its GIL itself */
     return &gs_process;
 }
 
@@ -398,11 +399,12 @@ static bool interpreter_has_a_probe(void) {
 
 __attribute__((constructor)) static void load(void) {
     resolve();
+    gs_after_fork_in_child = child_of_fork;
+    if (interpreter_has_a_probe())
+        return;
+    gs_process_start();
     gs_policy_start();
     gs_schedule_start();
-    gs_after_fork_in_child = child_of_fork;
-    if (!interpreter_has_a_probe())
-        gs_process_start();
 }
 
 __attribute__((destructor)) static void unload(void) {

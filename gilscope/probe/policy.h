@@ -1,4 +1,5 @@
-/* How the GIL of this process is scheduled, as the environment says.
+/* How the GIL of this process is scheduled, as the environment says (in Python Plus -X options
+ * too).
  *
  *   GILSCOPE_POLICY    classic (the default: CPython's own way) or io-priority
  *   GILSCOPE_GRACE_US  how long an io waiter leaves a cpu holder alone before it asks
@@ -12,13 +13,17 @@ enum gs_policy { GS_CLASSIC, GS_IO_PRIORITY };
 
 extern enum gs_policy gs_policy;
 
-/* Reads the environment; once, before the interpreter has a GIL. What it does not understand it
- * leaves at its default: who sets the variables checks them. */
+/* Reads the switches, before the interpreter has a GIL; what is read later counts. What it does not
+ * understand it leaves at its default: `gilscope run` checks what it is told. */
 void gs_policy_start(void);
 
 /* Whether the GIL's waiters queue in gil_condvar.h. */
 static inline bool gs_scheduling(void) {
     return __builtin_expect(gs_policy == GS_IO_PRIORITY, 0);
 }
+
+/* As they were chosen: "classic", "io-priority"; "pthread", "emulated", "futex". */
+const char *gs_policy_name(void);
+const char *gs_condvar_name(void);
 
 #endif

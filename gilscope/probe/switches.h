@@ -28,6 +28,10 @@
 #define GILSCOPE_WITH_ATOMIC (GILSCOPE_WITH_PROBE && GILSCOPE_PERFORMANCE_TESTING == 0)
 #endif
 
+#ifndef GILSCOPE_WITH_POLICIES
+#define GILSCOPE_WITH_POLICIES (GILSCOPE_WITH_PROBE && GILSCOPE_PERFORMANCE_TESTING == 0)
+#endif
+
 /* The value of `-X gilscope.NAME=VALUE`, else that of the environment's GILSCOPE_NAME, else NULL.
  * An -X option without a value is "1". Names are lower case; the pointer stays good. */
 const char *gs_switch(const char *name);

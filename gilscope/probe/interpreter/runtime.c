@@ -5,6 +5,7 @@
 
 #include "probe/event_abi.h"
 #include "probe/hooks.h"
+#include "probe/policy.h"
 
 void _PyGilscope_Configure(const PyConfig *config) {
     for (Py_ssize_t i = 0; i < config->xoptions.length; i++) {
@@ -53,7 +54,12 @@ static int add(PyObject *dict, const char *key, PyObject *value) {
 PyObject *_PyGilscope_Namespace(void) {
     int recording = 0;
 #if GILSCOPE_WITH_PROBE
-    recording = gs_hooks_on != 0;
+    recording = (gs_hooks_on & GS_HOOKS_RECORDING) != 0;
+#endif
+    const char *policy = "classic", *gil_condvar = "pthread";
+#if GILSCOPE_WITH_POLICIES
+    policy = gs_policy_name();
+    gil_condvar = gs_condvar_name();
 #endif
     PyObject *dict = PyDict_New();
     if (!dict)
@@ -65,6 +71,9 @@ PyObject *_PyGilscope_Namespace(void) {
         add(dict, "locks", PyBool_FromLong(GILSCOPE_WITH_LOCKS)) == 0 &&
         add(dict, "condition", PyBool_FromLong(GILSCOPE_WITH_CONDITION)) == 0 &&
         add(dict, "atomic", PyBool_FromLong(GILSCOPE_WITH_ATOMIC)) == 0 &&
+        add(dict, "policies", PyBool_FromLong(GILSCOPE_WITH_POLICIES)) == 0 &&
+        add(dict, "policy", PyUnicode_FromString(policy)) == 0 &&
+        add(dict, "gil_condvar", PyUnicode_FromString(gil_condvar)) == 0 &&
         add(dict, "recording", PyBool_FromLong(recording)) == 0 &&
         add(dict, "rename", PyCFunction_New(&rename_definition, NULL)) == 0)
         namespace = _PyNamespace_New(dict);
