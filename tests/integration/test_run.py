@@ -9,7 +9,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from support import programs
+from support import interpreters, programs
 from support.recorded import GILSCOPE, record
 
 from gilscope.trace.model import Trace
@@ -141,3 +141,78 @@ def test_io_does_not_wait_for_a_switch_interval(interpreter: Path, tmp_path: Pat
     assert classic.metadata.policy.name == "classic"
     policy = first.metadata.policy
     assert (policy.name, policy.grace_ns) == ("io-priority", 5000)
+
+
+@pytest.mark.parametrize("condvar", ["pthread", "emulated", "futex"])
+@pytest.mark.parametrize("policy", ["classic", "io-priority"])
+def test_python_plus_takes_policy_and_condvar(policy: str, condvar: str) -> None:
+    """A bounded queue between threads that compute: nobody is left behind."""
+    code = """
+        import queue, sys, threading
+        pipe, total = queue.Queue(2), []
+        def produce():
+            for number in range(300):
+                sum(range(500))
+                pipe.put(number)
+        def consume():
+            while (number := pipe.get()) is not None:
+                sum(range(500))
+                total.append(number)
+        producers = [threading.Thread(target=produce) for _ in range(3)]
+        consumers = [threading.Thread(target=consume) for _ in range(3)]
+        for thread in producers + consumers:
+            thread.start()
+        for thread in producers:
+            thread.join()
+        for _ in consumers:
+            pipe.put(None)
+        for thread in consumers:
+            thread.join()
+        print(sys._gilscope.policy, sys._gilscope.gil_condvar, len(total))
+    """
+    options = ["-X", f"gilscope.policy={policy}", "-X", f"gilscope.condvar={condvar}"]
+    done = subprocess.run(
+        [interpreters.path(interpreters.PLUS), *options, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == [policy, condvar, "900"]
+
+
+# Two threads that never let go by themselves, and an interval after which nobody asks.
+HAND_OVER = """
+    import sys, threading, gilscope
+    sys.setswitchinterval(1000)
+    order, turns = [], {"a": 0, "b": 0}
+    def take_turns(name):
+        while min(turns.values()) < 300:
+            order.append(name)
+            turns[name] += 1
+            gilscope.yield_gil()
+    threads = [threading.Thread(target=take_turns, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(sum(x != y for x, y in zip(order, order[1:])))
+"""
+
+
+def test_yield_gil_hands_over_at_once() -> None:
+    done = run(sys.executable, "-c", textwrap.dedent(HAND_OVER))
+    assert (done.returncode, done.stderr) == (0, "")
+    # Of 600 at the most: the thread that is ahead may be alone for a while.
+    assert int(done.stdout) > 300
+
+
+def test_yield_gil_without_gilscope_in_the_process() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(HAND_OVER)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert int(done.stdout) >= 1
