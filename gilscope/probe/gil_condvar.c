@@ -397,14 +397,29 @@ static void account(struct gs_gil_condvar *condvar, struct gs_gil_thread *me, ui
         condvar->kept_since = now;
 }
 
+/* Wakes the next in line, or, where the releaser will be back before that one could run, nobody. */
+static void hand_over(struct gs_gil_condvar *condvar, struct gs_waiter *next, bool may_be_lazy,
+                      uint64_t now) {
+    bool lazy = may_be_lazy && next->class == GS_CPU && next->wakes_at <= now + 2 * RECHECK_NS;
+    __atomic_store_n(&condvar->lazy_until, lazy ? now + SHORT_NS : 0, __ATOMIC_RELAXED);
+    /* The first io waiter may be awake and still on its way; another can be there before it. */
+    while (next->class == GS_IO && !next->wakes_at && next->next && !passed_over(condvar))
+        next = next->next;
+    if (!lazy && next->wakes_at) {
+        next->wakes_at = 0;
+        gs_unpark(&next->parker);
+    }
+}
+
 void gs_gil_released(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
                      enum gs_release_kind kind) {
     struct gs_gil_thread *me = &self;
-    bool gives = me->yields;
+    bool gives = me->yields, voluntary = kind == GS_VOLUNTARY;
     me->yields = false;
     __atomic_store_n(&condvar->held, 0, __ATOMIC_RELAXED);
     struct gs_waiter *next = next_in_line(condvar);
-    if (!next && kind == GS_VOLUNTARY) { /* the common case needs no clock */
+    /* One that gave the GIL away and is on its way back counts as waiting for who gives it next. */
+    if (!next && voluntary && !(gives && condvar->stalled)) { /* the common case needs no clock */
         me->burst = me->used = me->ticket = 0;
         me->returns = 0;
         me->released_at = 0;
@@ -414,23 +429,13 @@ void gs_gil_released(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
     int saved_errno = errno;
     uint64_t now = gs_clock_monotonic();
     account(condvar, me, now, kind);
-    if (next) {
-        bool passed = passed_over(condvar) != NULL;
-        bool lazy = kind == GS_VOLUNTARY && !passed && !gives && next->class == GS_CPU &&
-                    release_is_short(me) && next->wakes_at <= now + 2 * RECHECK_NS;
-        if (kind == GS_VOLUNTARY)
-            me->released_at = now;
-        __atomic_store_n(&condvar->lazy_until, lazy ? now + SHORT_NS : 0, __ATOMIC_RELAXED);
-        /* The first io waiter may be awake and still on its way; another can be there before it. */
-        while (next->class == GS_IO && !next->wakes_at && next->next && !passed)
-            next = next->next;
-        if (!lazy && next->wakes_at) {
-            next->wakes_at = 0;
-            gs_unpark(&next->parker);
-        }
-        if ((passed || gives) && kind == GS_VOLUNTARY)
-            stay_until_taken(condvar, mutex, now, gives);
-    }
+    if (voluntary)
+        me->released_at = now;
+    bool passed = passed_over(condvar) != NULL;
+    if (next)
+        hand_over(condvar, next, voluntary && !passed && !gives && release_is_short(me), now);
+    if (voluntary && (passed || gives))
+        stay_until_taken(condvar, mutex, now, gives);
     errno = saved_errno;
 }
 
