@@ -282,7 +282,8 @@ def _sync(summary: Row, names: dict[int, str], width: int, top: int) -> list[Ren
         several = len({process["id"] for process, _ in rows}) > 1
         parts += [Text(), table_of(rows[:top], several, width >= WIDE)]
         if len(rows) > top:
-            parts.append(Text(f"and {len(rows) - top:,} more {key}", "dim"))
+            left = len(rows) - top
+            parts.append(Text(f"and {left:,} more {key if left > 1 else key[:-1]}", "dim"))
     sections = [p for p in summary["processes"] if p["atomic"] and p["atomic"]["sections"]]
     if sections:
         parts.append(Text())

@@ -44,13 +44,13 @@ def test_a_librarys_condition_and_sections(interpreter: Path, tmp_path: Path) ->
     recording = record(tmp_path, interpreter, "program.py", library(tmp_path))
     assert recording.code == 0, recording.err
     process = summarise(recording.trace)["processes"][0]
-    (condition,) = process["conditions"]
-    assert condition["kind"] == "native"
+    # Python Plus shows its own waits too; they are of other kinds.
+    (condition,) = (row for row in process["conditions"] if row["kind"] == "unknown")
     assert (condition["waits"], condition["notifies"]) == (ROUNDS, ROUNDS)
     assert condition["wakeup_ns"]["count"] == condition["gil_ns"]["count"] == ROUNDS
     assert 0 < condition["wakeup_ns"]["sum"] < condition["gil_ns"]["sum"]
     assert condition["wakeup_ns"]["sum"] < condition["wait_ns"]["sum"]
-    assert process["locks"] is None
+    assert (process["locks"] is None) == (process["feed"] == "interposed")
     atomic = process["atomic"]
     assert (atomic["sections"], atomic["deferred_yields"]) == (ROUNDS, ROUNDS)
     assert atomic["held_ns"]["sum"] == 0  # the library is called without the GIL
@@ -73,7 +73,7 @@ def test_rings_and_trace_have_the_same_text(interpreter: Path, tmp_path: Path) -
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     assert "".join(lines(open_trace(trace))) == text
-    assert text.count("cond.notify native") == ROUNDS
+    assert text.count("cond.notify unknown") == ROUNDS
 
 
 def test_without_a_probe_nothing_is_told(interpreter: Path, tmp_path: Path) -> None:
