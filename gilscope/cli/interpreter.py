@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from gilscope.errors import InstallationError
+from gilscope.errors import BuildError, InstallationError
 from gilscope.interpreter.release import RELEASES, VARIANTS, release, variant
 
 HELP = "build Python Plus, a CPython with the probe inside; list, path, remove"
@@ -68,7 +68,11 @@ def _list(args: argparse.Namespace) -> int:
 
     del args
     for prefix, _ in installed():
-        print(f"{prefix.name:<12} {look(python(prefix))}  {python(prefix)}")
+        try:
+            has = str(look(python(prefix)))
+        except BuildError as error:
+            has = f"broken: {error}"
+        print(f"{prefix.name:<12} {has}  {python(prefix)}")
     return 0
 
 

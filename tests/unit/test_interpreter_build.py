@@ -376,6 +376,9 @@ def test_list_path_and_remove(
         f"3.13         {VERSION}, built in: locks  {place.python}",
         f"3.13-stock   {VERSION}, no probe inside  {stock.python}",
     ]
+    stock.python.write_text("#!/bin/sh\necho no library >&2; exit 127\n")
+    assert main(["interpreter", "list"]) == 0
+    assert "3.13-stock   broken: " in capsys.readouterr().out
     assert main(["interpreter", "remove"]) == 0
     assert [prefix.name for prefix, _ in installed()] == ["3.13-stock"]
     assert not place.work.exists()
