@@ -139,7 +139,7 @@ static PyObject *sleeper_sleep(sleeper_object *self, PyObject *args) {
 
 static PyObject *sleeper_wake(sleeper_object *self, PyObject *Py_UNUSED(nothing)) {
     gs_unpark_mark(&self->word);
-    gs_unpark(&self->word);
+    gs_outer_wake(&self->word);
     Py_RETURN_NONE;
 }
 

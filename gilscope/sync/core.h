@@ -7,8 +7,10 @@
  *     struct gs_outer;                        what is kept while the outer lock is let go
  *     gs_outer_release(struct gs_outer *)     lets it go
  *     gs_outer_acquire(struct gs_outer *)     takes it back
- *     gs_outer_interrupted()                  a signal came: whether the wait ends with an error
- *     gs_note(kind, object, detail)           tells the trace: a lock.* or cond.* event
+ *     gs_outer_wake(uint32_t *word)           wakes who sleeps on it, or does so when the outer
+ * lock is let go: before, it could not go on anyhow gs_outer_interrupted()                  a
+ * signal came: whether the wait ends with an error gs_note(kind, object, detail)           tells
+ * the trace: a lock.* or cond.* event
  *
  * Invariants:
  *  - A waiter is in one queue at most. Waking it is the last thing that is done for it.
@@ -97,7 +99,7 @@ static inline struct gs_waiter *gs_queue_next(struct gs_queue *queue) {
 static inline void gs_queue_wake(struct gs_queue *queue) {
     struct gs_waiter *next = gs_queue_next(queue);
     if (next)
-        gs_unpark(&next->word);
+        gs_outer_wake(&next->word);
 }
 
 /* ---- sleeping --------------------------------------------------------------------------------

@@ -8,7 +8,9 @@
 #include <stdbool.h>
 #include <structmember.h>
 
+#include "due.h"
 #include "feed.h"
+#include "park.h"
 
 /* Python Plus has them under other names. */
 #ifndef GS_MODULE_NAME
@@ -27,6 +29,14 @@ static inline void gs_outer_release(struct gs_outer *outer) {
 
 static inline void gs_outer_acquire(struct gs_outer *outer) {
     PyEval_RestoreThread(outer->state);
+}
+
+static inline void gs_outer_wake(uint32_t *word) {
+#ifdef GS_WAKE_WHEN_DROPPED
+    gs_due_set(word);
+#else
+    gs_unpark(word);
+#endif
 }
 
 static inline bool gs_outer_interrupted(void) {

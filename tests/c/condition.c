@@ -27,6 +27,8 @@ static inline void gs_outer_acquire(struct gs_outer *outer) {
     pthread_mutex_lock(&gil);
 }
 
+static inline void gs_outer_wake(uint32_t *word);
+
 static inline bool gs_outer_interrupted(void) {
     return false;
 }
@@ -36,6 +38,10 @@ static inline void gs_note(enum gs_event_kind kind, const void *object, uint64_t
 }
 
 #include "../../gilscope/sync/core.h"
+
+static inline void gs_outer_wake(uint32_t *word) {
+    gs_unpark(word);
+}
 
 /* All under `gil`. */
 static struct gs_lock lock;

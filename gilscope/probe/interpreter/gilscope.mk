@@ -19,7 +19,7 @@ GILSCOPE_HEADERS = $(wildcard $(GILSCOPE_PROBE)/*.h $(GILSCOPE_PROBE)/interprete
 GILSCOPE_PROBE_NAMES = api atomic built_in clock condvar frames gil_condvar park policy process \
 	python ring stacks switches yield
 GILSCOPE_RUNTIME_NAMES = runtime
-GILSCOPE_SYNC_NAMES = atomic condition feed rlock sync
+GILSCOPE_SYNC_NAMES = atomic condition due feed rlock sync
 GILSCOPE_OBJS = $(GILSCOPE_PROBE_NAMES:%=gilscope/probe/%.o) \
 	$(GILSCOPE_RUNTIME_NAMES:%=gilscope/runtime/%.o) \
 	$(GILSCOPE_SYNC_NAMES:%=gilscope/sync/%.o)
@@ -30,7 +30,7 @@ GILSCOPE_PATCHED = Python/ceval_gil.o Python/parking_lot.o Python/pylifecycle.o 
 
 # What the native types are called here: they belong to _thread.
 GILSCOPE_SYNC_FLAGS = -DGS_MODULE_NAME='"_thread"' -DGS_CONDITION_NAME='"threading.Condition"' \
-	-DGS_RLOCK_NAME='"_thread.ConditionLock"'
+	-DGS_RLOCK_NAME='"_thread.ConditionLock"' -DGS_WAKE_WHEN_DROPPED
 MODULE__THREAD_CFLAGS += $(GILSCOPE_INCLUDES) $(GILSCOPE_SYNC_FLAGS)
 
 $(GILSCOPE_OBJS) $(GILSCOPE_PATCHED) Modules/_threadmodule.o: $(GILSCOPE_HEADERS)
