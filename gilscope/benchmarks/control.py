@@ -44,10 +44,15 @@ def _alone(args: argparse.Namespace, cpu: int) -> Window:
 
 
 def _beside(args: argparse.Namespace, rate: int, cpu: int, interval_s: float) -> Window:
-    seconds = args.seconds if args.quick else max(args.seconds, _ENOUGH / rate)
+    seconds = _seconds(args, rate)
     order = {"connections": 1, "cpu": cpu, "switch_interval_s": interval_s}
     client = {"connections": 1, "rate": rate}
     return Window(_name(rate, cpu, interval_s), seconds, order, client)
+
+
+def _seconds(args: argparse.Namespace, rate: int) -> float:
+    """The length of a window at that rate; that of computing threads alone is `args.seconds`."""
+    return float(args.seconds if args.quick else max(args.seconds, _ENOUGH / rate))
 
 
 def _name(rate: int, cpu: int, interval_s: float) -> str:
@@ -72,7 +77,7 @@ def tell(args: argparse.Namespace, settings: Sequence[Setting], results: Results
             label = f"{load[0]} requests/s + {load[1]} CPU"
             lines = panels.setdefault(f"{classic.interpreter.name}: {label}", {})
             for setting in own:
-                figures = _figures(results, classic, load, setting)
+                figures = _figures(args, results, classic, load, setting)
                 report.rows.append(Row((classic.interpreter.name, label, _label(setting)), figures))
                 name = "switch interval" if setting[0].policy == CLASSIC else setting[0].name
                 latency, work = (figures[key].estimate.median for key in ("p99", "CPU work"))
@@ -103,14 +108,20 @@ def _label(setting: Setting) -> str:
 
 
 def _figures(
-    results: Results, classic: Variant, load: tuple[int, int], setting: Setting
+    args: argparse.Namespace,
+    results: Results,
+    classic: Variant,
+    load: tuple[int, int],
+    setting: Setting,
 ) -> dict[str, Figure]:
     variant, interval_s = setting
     own = results[variant, _name(*load, interval_s)]
+    longer = _seconds(args, load[0]) / args.seconds
+    work = ratios(own, results[classic, f"{load[1]} CPU"], "computed")
     return {
         "answered": Figure([_value(x, "done") / max(1, _value(x, "offered")) for x in own]),
         "p99": Figure([_value(x, "p99_ns") for x in own], "ns"),
-        "CPU work": Figure(ratios(own, results[classic, f"{load[1]} CPU"], "computed")),
+        "CPU work": Figure([value / longer for value in work]),
     }
 
 

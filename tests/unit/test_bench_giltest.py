@@ -99,10 +99,14 @@ def test_both_fronts_are_in_one_picture() -> None:
     parser = argparse.ArgumentParser()
     echo.add_arguments(parser)
     settings = [*((CLASSIC, interval) for interval in control.INTERVALS_S), (OURS, 0.005)]
+    per_setting = len(settings)
     results = settings_at((2e6, 90), (2e5, 80))
     report = control.tell(parser.parse_args(["--control"]), settings, results)
     assert [true for _, true in report.claims] == [True]
     assert report.missed == 0
+    shares = [row.figures["CPU work"].estimate.median for row in report.rows]
+    slow, fast = shares[0], shares[-per_setting]
+    assert (slow, fast) == (pytest.approx(0.9 * 0.4), 0.9)  # windows of 1 s and of 0.4 s
     picture = ET.fromstring(report.chart)
     titles = [element.text for element in picture.iter() if element.tag.endswith("title")]
     per_panel = len(control.INTERVALS_S) + 1
