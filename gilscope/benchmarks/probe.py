@@ -55,6 +55,19 @@ for line in sys.stdin:
     else:
         print(floor(warm, n) / n, flush=True)
 """
+FRAMES = 20
+STACKS = 2_000
+STACK_WORKER = """
+import ctypes, sys
+take = ctypes.PyDLL(sys.argv[1]).gilscope_bench_stack
+take.restype, take.argtypes = ctypes.c_uint64, [ctypes.c_uint64]
+def deep(frames, n):
+    return deep(frames - 1, n) if frames > 2 else take(n)  # the module's frame is one more
+print("ready", flush=True)
+for line in sys.stdin:
+    frames, n = map(int, line.split())
+    print(deep(frames, n) / n, flush=True)
+"""
 LOOP_WORKER = """
 import os, sys, time
 def turns(n, write=os.write, now=time.thread_time_ns):
@@ -141,6 +154,7 @@ def measure(interpreters: Sequence[str], rounds: int) -> Iterator[Figure]:
     yield event_ns
     yield from rest
     for path in interpreters:
+        yield from stack(path, rounds)
         yield from write_loop(path, 4 * rounds, event_ns.median)
         yield from echo(path, 4 * rounds)
     yield from start_up(max(5, rounds // 5))
@@ -164,6 +178,19 @@ def events(rounds: int) -> list[Figure]:
         _figure("its floor: a time stamp, a 16-byte store", "ns", floor),
         _figure("an event / its floor", "x", ratios, 1.6),
     ]
+
+
+def stack(interpreter: str, rounds: int) -> list[Figure]:
+    """A stack at the end of a long hold, all its frames seen before."""
+    from gilscope import _native  # noqa: PLC0415 - ctypes
+
+    cost: list[float] = []
+    with _recorded(interpreter, STACK_WORKER, str(_native.probe_path())) as (worker, tick):
+        for _ in range(rounds):
+            tick()
+            cost.append(float(worker.ask(f"{FRAMES} {STACKS}")))
+    name = harness.interpreter(interpreter).name
+    return [_figure(f"{name}: a stack of {FRAMES} frames", "ns", cost, 2_000)]
 
 
 def write_loop(interpreter: str, rounds: int, event_ns: float) -> list[Figure]:

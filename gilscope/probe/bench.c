@@ -1,6 +1,7 @@
 /* What an event costs, for `gilscope bench probe`: the hot path itself, as the feeds run it, and
  * beside it the floor below which no probe of this kind can go. Idle in traced programs. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <stdint.h>
 
 #include "emit.h"
@@ -29,6 +30,24 @@ EXPORT uint64_t gilscope_bench_emit(uint64_t pairs) {
         __asm__ volatile("" ::: "memory");
     }
     return gs_clock_monotonic() - begin;
+}
+
+/* Takes the calling thread's stack `n` times; the caller is Python code that keeps the GIL (PyDLL).
+ * Returns ns, 0 where nothing is recorded or its frames cannot be read. */
+EXPORT uint64_t gilscope_bench_stack(uint64_t n) {
+    void *(*this_state)(void) = NULL;
+    *(void **)&this_state = dlsym(RTLD_DEFAULT, "PyGILState_GetThisThreadState");
+    const char *state = this_state ? this_state() : NULL;
+    if (!gs_recording() || gs_frames_check(state) != GS_FRAMES_GOOD)
+        return 0;
+    static struct gs_gil gil;
+    gil.state = &state;
+    uint64_t begin = gs_clock_monotonic();
+    for (uint64_t i = 0; i < n; i++)
+        gs_stacks_take(&gil, 0);
+    uint64_t ns = gs_clock_monotonic() - begin;
+    gil.state = NULL;
+    return ns;
 }
 
 /* The floor: `n` times a time stamp and a 16-byte store into `records`, which the caller has mapped

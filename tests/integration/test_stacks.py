@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from support import interpreters
-from support.recorded import Recording, record
+from support.perfetto_engine import bad_stats, engine, query
+from support.recorded import GILSCOPE, Recording, record
+from support.sql_blame import expect_sql_agrees
 from support.stack_programs import CULPRITS, SHAPES, functions_of_stacks, hold_sites, lines_of
+
+from gilscope.analysis.summary import summarise
 
 EVERY = {"GILSCOPE_STACKS_US": "0"}
 
@@ -179,3 +184,127 @@ def test_what_dies_meanwhile_does_no_harm(tmp_path: Path, name: str) -> None:
     known = {row.file for row in trace.metadata.stacks}
     assert sum(file.startswith("<0 ") for file in known) > 100
     assert trace.metadata.processes[0].lost_stacks == 0
+
+
+CONVOY = """
+import threading, time
+def spin():
+    while not done:
+        for i in range(1000):
+            i * i
+def io():
+    for n in range(60):
+        time.sleep(0.001)
+done = False
+thread = threading.Thread(target=spin, name="spin", daemon=True)
+thread.start()
+io()
+done = True
+thread.join()
+"""
+KEEPS = """
+import ctypes, threading, time
+libc = ctypes.PyDLL(None)
+def io():
+    while not done:
+        time.sleep(0.001)
+done = False
+thread = threading.Thread(target=io, name="io")
+thread.start()
+for n in range(8):
+    libc.usleep(40_000)
+    time.sleep(0.005)
+done = True
+thread.join()
+"""
+
+
+def problems(folder: Path, source: str) -> dict[str, str]:
+    """The findings of a recorded program that are problems: kind and text."""
+    trace = run(folder, interpreters.DEBIAN, source).trace
+    summary = summarise(trace)
+    expect_sql_agrees(trace, summary)
+    return {f["kind"]: f["text"] for f in summary["findings"] if f["severity"] == "problem"}
+
+
+def test_a_convoy_is_found_and_its_twin_is_not(tmp_path: Path) -> None:
+    found = problems(tmp_path, CONVOY)
+    assert "`spin` held it" in found["convoy"]
+    assert "program.py:" in found["convoy"]
+    assert "gilscope run --policy io-priority" in found["convoy"]
+    assert "convoy" not in problems(tmp_path, CONVOY.replace("while not done", "while False"))
+
+
+def test_c_code_that_keeps_the_gil_is_found_and_its_twin_is_not(tmp_path: Path) -> None:
+    found = problems(tmp_path, KEEPS)
+    assert "kept the GIL 8 times" in found["c-call"]
+    assert "in program.py:11 <module>" in found["c-call"]
+    assert "c-call" not in problems(tmp_path, KEEPS.replace("PyDLL", "CDLL"))
+
+
+@pytest.mark.parametrize("name", interpreters.names())
+def test_waiting_is_blamed_on_the_right_function(tmp_path: Path, name: str) -> None:
+    trace = run(tmp_path, name, CULPRITS).trace
+    summary = summarise(trace)
+    expect_sql_agrees(trace, summary)
+    (io,) = (t.id for t in trace.metadata.threads if t.name == "io")
+    (main,) = (t.id for t in trace.metadata.threads if t.is_main)
+    rows = [
+        row
+        for row in summary["processes"][0]["blame"]
+        if row["waiter"] == io and row["holder"] == main
+    ]
+    right = {"python_loop", "regular_expression", "big_integer", "c_call"}
+    spent = sum(row["wait_ns"] for row in rows)
+    found = sum(
+        row["wait_ns"]
+        for row in rows
+        if row["holder_site"] and row["holder_site"]["function"] in right
+    )
+    assert found >= 0.95 * spent
+    assert summary["longest_waits"][0]["waiter"] == io
+
+
+def test_collapsed_stacks_add_up_to_the_held_time(tmp_path: Path) -> None:
+    recording = run(tmp_path, interpreters.DEBIAN, CULPRITS)
+    done = subprocess.run(
+        [*GILSCOPE, "export", recording.path, "--format", "collapsed"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    spent = [int(line.rsplit(" ", 1)[1]) for line in done.stdout.splitlines()]
+    holds = recording.trace.holds
+    assert sum(spent) == int((holds["end_ns"] - holds["start_ns"]).sum())
+    leaf = f";program.py:{lines_of(CULPRITS)['c_call']} c_call "
+    assert any(
+        line.startswith("MainThread;program.py:") and leaf in line
+        for line in done.stdout.splitlines()
+    )
+    assert "of the held time" in done.stderr
+    folded = tmp_path / "out.txt"
+    subprocess.run(
+        [*GILSCOPE, "export", recording.path, "--format", "collapsed", "-o", folded], check=True
+    )
+    assert folded.read_text(encoding="utf-8") == done.stdout
+
+
+def test_perfetto_shows_whom_a_wait_was_for(tmp_path: Path) -> None:
+    recording = run(tmp_path, interpreters.DEBIAN, KEEPS)
+    with engine(recording.path) as tp:
+        assert not bad_stats(tp)
+        slices = query(
+            tp,
+            "SELECT s.name AS name, p.name AS above, s.dur - p.dur AS differ"
+            " FROM slice s JOIN slice p ON s.parent_id = p.id WHERE s.dur > 0",
+        )
+        flame = query(
+            tp,
+            "SELECT s.name AS name FROM slice s JOIN track t ON s.track_id = t.id"
+            " WHERE t.name = 'GIL flame'",
+        )
+    below = {(s["above"], s["name"]) for s in slices}
+    assert ("holds GIL", "program.py:11 <module>") in below
+    assert ("waiting for GIL", "for MainThread program.py:11 <module>") in below
+    assert {s["differ"] for s in slices if s["above"] in ("holds GIL", "waiting for GIL")} == {0}
+    assert {"name": "program.py:11 <module>"} in flame
