@@ -109,6 +109,9 @@ def _headline(summary: Row) -> Text:
         facts.append("Python " + ", ".join(pythons))
     if len(summary["processes"]) != 1:
         facts.append(f"{len(summary['processes']):,} processes")
+    policy = summary["policy"]
+    if policy["name"] != "classic":
+        facts.append(f"policy {policy['name']}, grace {duration(policy['grace_ns'])}")
     if summary["exit_code"]:
         facts.append(f"exit code {summary['exit_code']}")
     line = Text(command, "bold")

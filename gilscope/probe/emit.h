@@ -41,7 +41,6 @@ struct gs_writer {
     uint64_t held_since;   /* ticks (their low 58 bits) of the acquire, or while it waits of the
                               wait's begin; 0: neither, or nothing is recorded */
     uint32_t ordinal;      /* chunks taken */
-    uint32_t burst_us;     /* held since it last blocked; the scheduler's */
     uint16_t atomic_depth; /* of the atomic section it is in; 0: in none */
     bool atomic_deferred;  /* a yield is due at that section's end */
     bool last_forced;      /* its last release was a yield */
