@@ -4,6 +4,7 @@
 #ifndef GILSCOPE_API_H
 #define GILSCOPE_API_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define GS_API __attribute__((visibility("default")))
@@ -53,6 +54,7 @@ struct gs_api {
     const void *(*atomic_gil)(void);
     void (*atomic_hand_over)(const void *gil);
     int (*yield)(void);
+    void (*thread_names_itself)(const char *name, bool by_python);
 };
 
 /* Where the calls go; NULL: this is the probe that they reach. */

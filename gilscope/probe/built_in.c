@@ -11,6 +11,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <string.h>
 
 #include "api.h"
 #include "atomic.h"
@@ -236,16 +237,22 @@ static const struct gs_api api = {
     .atomic_hand_over = gilscope_atomic_hand_over,
 #endif
     .yield = gilscope_yield,
+    .thread_names_itself = gs_thread_names_itself,
 };
 
+static bool left_to_the_stock_feed(void) {
+    const char *feed = gs_switch("feed");
+    return feed && strcmp(feed, "interposed") == 0;
+}
+
 /* Where a probe is preloaded it gives way, and if it has begun already (libpython was loaded late),
- * its recording of this process goes on here. */
+ * its recording of this process goes on here. GILSCOPE_FEED=interposed leaves the process to it. */
 __attribute__((constructor)) static void load(void) {
+    if (left_to_the_stock_feed())
+        return;
     struct gs_process *(*give_way)(int, const struct gs_api *);
     *(void **)&give_way = dlsym(RTLD_DEFAULT, "gilscope_give_way");
     struct gs_process *preloaded = give_way ? give_way(gilscope_built_in, &api) : NULL;
-    if (!gs_switch_on("record", true))
-        return;
     if (preloaded && preloaded->alive)
         gs_process_take_over(preloaded);
     else
@@ -254,8 +261,8 @@ __attribute__((constructor)) static void load(void) {
 }
 
 void gs_built_in_configure(void) {
-    if (gs_process.alive && !gs_switch_on("record", true))
-        *gs_process.alive = 0;
+    if (left_to_the_stock_feed())
+        return;
     unsigned on = GS_HOOKS_RECORDING | (gs_switch_on("locks", true) ? GS_HOOKS_LOCKS : 0);
     gs_hooks_on = gs_recording() ? on : 0;
 #if GILSCOPE_WITH_POLICIES

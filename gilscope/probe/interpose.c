@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -254,7 +255,7 @@ __attribute__((cold, noinline)) static bool look_at_caller(bool requested, const
 
 /* Twice a turn of the GIL. Aligned, as the data that it reads: the code between two calls evicts
  * most of it, and each line that need not be fetched again is worth some nanoseconds. */
-__attribute__((aligned(64))) INTERPOSE int pthread_cond_signal(pthread_cond_t *cond) {
+__attribute__((aligned(64), noinline)) static int signal_watched(pthread_cond_t *cond) {
     ensure_resolved();
     unsigned n = n_slots;
     for (struct watched *its = gils; its < gils + n; its++) {
@@ -279,6 +280,14 @@ __attribute__((aligned(64))) INTERPOSE int pthread_cond_signal(pthread_cond_t *c
         }
     }
     return real.signal(cond);
+}
+
+/* Nothing is watched where there is no Python, or one with a probe of its own: few instructions,
+ * and a jump, not a call, to the rest, so that its frame lies where this one would. */
+INTERPOSE int pthread_cond_signal(pthread_cond_t *cond) {
+    if (n_slots == 0 && real.timedwait)
+        return real.signal(cond);
+    return signal_watched(cond);
 }
 
 INTERPOSE int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex) {
@@ -332,11 +341,15 @@ INTERPOSE int pthread_setname_np(pthread_t thread, const char *name) {
     if (!real.set_name)
         return ENOSYS;
     int error = real.set_name(thread, name);
-    if (error || !gs_recording() || !pthread_equal(thread, pthread_self()))
+    const struct gs_api *other = gs_gave_way_to;
+    if (error || (!other && !gs_recording()) || !pthread_equal(thread, pthread_self()))
         return error;
     int saved_errno = errno;
-    gs_thread_names_itself(name, gs_python.base && holds_gil() &&
-                                     gs_python_owns(__builtin_return_address(0)));
+    if (other)
+        other->thread_names_itself(name, false);
+    else
+        gs_thread_names_itself(name, gs_python.base && holds_gil() &&
+                                         gs_python_owns(__builtin_return_address(0)));
     errno = saved_errno;
     return 0;
 }
@@ -394,7 +407,9 @@ struct gs_process *gilscope_give_way(int abi_version, const struct gs_api *to) {
 /* Python Plus, of a version that can write this recording. */
 static bool interpreter_has_a_probe(void) {
     const int *version = dlsym(RTLD_DEFAULT, "gilscope_built_in");
-    return gs_gave_way_to || (version && *version == GS_ABI_VERSION);
+    const char *feed = getenv("GILSCOPE_FEED"); /* as built_in.c reads it */
+    bool chosen = !feed || strcmp(feed, "interposed") != 0;
+    return gs_gave_way_to || (chosen && version && *version == GS_ABI_VERSION);
 }
 
 __attribute__((constructor)) static void load(void) {
