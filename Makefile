@@ -105,7 +105,7 @@ lint: setup ## ruff, mypy --strict, clang-format
 	find gilscope tests -name '*.[ch]' | xargs $(BIN)/clang-format --dry-run -Werror
 
 # Debian's names; each command is looked for first.
-TOOLS := chromium:chromium chromedriver:chromium-driver ab:apache2-utils node:nodejs g++:g++ musl-gcc:musl-tools
+TOOLS := chromium:chromium chromedriver:chromium-driver ab:apache2-utils node:nodejs g++:g++ musl-gcc:musl-tools valgrind:valgrind
 
 # What CPython's modules are built on.
 HEADERS := openssl/ssl.h:libssl-dev zlib.h:zlib1g-dev ffi.h:libffi-dev bzlib.h:libbz2-dev \

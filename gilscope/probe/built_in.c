@@ -211,8 +211,10 @@ int gs_built_in_thread_create(pthread_t *thread, const pthread_attr_t *attribute
         return pthread_create(thread, attributes, start, argument);
     int saved_errno = errno;
     char name[GS_NAME_BYTES] = "";
-    gs_python_thread_name(argument, name, sizeof name);
-    gs_refresh_names();
+    if (gs_writer.held_since) { /* an extension may start a thread with the GIL given up */
+        gs_python_thread_name(argument, name, sizeof name);
+        gs_refresh_names();
+    }
     errno = saved_errno;
     return gs_thread_create(thread, attributes, start, argument, name, pthread_create);
 }

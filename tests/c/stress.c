@@ -9,7 +9,8 @@
  *   limit     the file is too small: recording stops, nothing before the stop is missing
  *   forks     two children, each with threads and a GIL of its own
  *   killed    the same, but they are killed somewhere in the middle
- * Checked: written = read + lost; sequence numbers have gaps only where records were lost; one
+ * Compiled with -DBUILT_IN the fake GIL calls the hooks of Python Plus, and built_in.c is behind
+ * it. Checked: written = read + lost; sequence numbers have gaps only where records were lost; one
  * holder at a time; a killed process's events are there up to the one in flight. */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,6 +24,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../../gilscope/probe/hooks.h"
 #include "../../gilscope/probe/process.h"
 #include "../../gilscope/trace/event.h"
 
@@ -66,8 +68,28 @@ static struct {
     pthread_cond_t cond;
     bool locked, request;
     uint64_t switches;
-    struct gs_gil gil;
+    _Alignas(struct gs_gil) uint64_t storage[GS_GIL_WORDS]; /* a gs_gil stands at its beginning */
 } fake = {.mutex = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
+
+/* What the two feeds call at the same places. */
+#ifdef BUILT_IN
+#define ON(event, hook)  gs_hook_##hook(fake.storage)
+#define FORCED_IS_COMING gs_hook_yields()
+#define WAS_FORCED       (void)0
+#else
+#define ON(event, hook)  gs_on_##event((struct gs_gil *)(void *)fake.storage)
+#define FORCED_IS_COMING (void)0
+#define WAS_FORCED       gs_on_yield()
+#endif
+
+static void make_gil(void) {
+#ifdef BUILT_IN
+    gs_built_in_configure();
+    gs_hook_gil_created(fake.storage);
+#else
+    *(struct gs_gil *)(void *)fake.storage = (struct gs_gil){.index = gs_next_gil_index()};
+#endif
+}
 
 #define COUNTED(call)                                                                              \
     do {                                                                                           \
@@ -80,9 +102,9 @@ static void take(void) {
     pthread_mutex_lock(&fake.mutex);
     while (fake.locked) {
         if (gs_writer.waiting)
-            gs_on_wait(&fake.gil); /* the same wait, entered again: no event */
+            ON(wait, waits); /* the same wait, entered again: no event */
         else
-            COUNTED(gs_on_wait(&fake.gil));
+            COUNTED(ON(wait, waits));
         uint64_t switches = fake.switches;
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
@@ -92,13 +114,13 @@ static void take(void) {
         int result = pthread_cond_timedwait(&fake.cond, &fake.mutex, &until);
         if (result == ETIMEDOUT && fake.locked && fake.switches == switches) {
             fake.request = true;
-            COUNTED(gs_on_request(&fake.gil));
+            COUNTED(ON(request, requests));
         }
     }
     fake.locked = true;
     fake.switches++;
     fake.request = false;
-    COUNTED(gs_on_acquire(&fake.gil));
+    COUNTED(ON(acquire, acquired));
     pthread_mutex_unlock(&fake.mutex);
 }
 
@@ -106,12 +128,14 @@ static void drop(void) {
     pthread_mutex_lock(&fake.mutex);
     bool forced = fake.request;
     fake.locked = false;
-    COUNTED(gs_on_release(&fake.gil));
+    if (forced)
+        FORCED_IS_COMING;
+    COUNTED(ON(release, released));
     pthread_cond_signal(&fake.cond);
     pthread_mutex_unlock(&fake.mutex);
     if (forced) {
         shared->yields++;
-        gs_on_yield();
+        WAS_FORCED;
     }
 }
 
@@ -167,7 +191,7 @@ static void run_children(int fd, unsigned seed) {
         pids[i] = fork();
         if (pids[i] == 0) {
             gs_process_revive(); /* as when CPython makes its GIL anew */
-            fake.gil = (struct gs_gil){.index = gs_next_gil_index()};
+            make_gil();
             run_threads(seed + i);
             gs_process_end();
             _exit(0);
@@ -204,7 +228,7 @@ static uint64_t events_done(void) {
 static void run_here(int fd) {
     int finished = 0;
     pthread_t runner;
-    fake.gil.index = gs_next_gil_index();
+    make_gil();
     CHECK(pthread_create(&runner, NULL, run_in_background, &finished) == 0, "no thread");
     uint64_t fed = 0; /* events for which a starving recorder has made room */
     while (!__atomic_load_n(&finished, __ATOMIC_ACQUIRE)) {

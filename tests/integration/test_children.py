@@ -143,7 +143,7 @@ def holds_of_pid(trace: Trace, pid: int, at_ns: int) -> bool:
     return any(thread in threads for thread in holds["thread"][inside].tolist())
 
 
-@pytest.mark.parametrize("python", ["3.9", "3.13"])
+@pytest.mark.parametrize("python", ["3.9", "3.13", interpreters.PLUS])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_child_and_its_messages(tmp_path: Path, way: str, python: str) -> None:
     stamps = tmp_path / "stamps"

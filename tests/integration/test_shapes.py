@@ -66,6 +66,7 @@ SUBINTERPRETERS = {
     "3.12": "import _xxsubinterpreters as make\nnew = lambda: make.create(isolated=True)\n",
     "3.13": "import _interpreters as make\nnew = lambda: make.create('isolated')\n",
 }
+SUBINTERPRETERS[interpreters.PLUS] = SUBINTERPRETERS["3.13"]
 
 
 @pytest.mark.parametrize("python", SUBINTERPRETERS)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.plus_sources import plus_sources
 
 READER = tuple(f"gilscope/trace/{part}.c" for part in ("order", "ring_index", "ring_stacks"))
 PROBE_PARTS = ("ring", "clock", "process", "python", "frames", "stacks")
@@ -16,6 +17,7 @@ PROBE = tuple(f"gilscope/probe/{part}.c" for part in PROBE_PARTS)
 STRESS = ("tests/c/stress.c", *PROBE, *READER)
 GIL_STRESS = ("tests/c/gil_stress.c", "gilscope/probe/gil_condvar.c", "gilscope/probe/park.c")
 STEPS = ("tests/c/kill_steps.c", *PROBE, *READER)
+BUILT_IN = ("tests/c/stress.c", *plus_sources(Path(__file__).parents[2]), *READER)
 FUZZ = ("tests/c/fuzz_order.c", *READER)
 ROUNDS = 1_000
 
@@ -31,11 +33,13 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     assert compiler is not None
 
     def build(sources: tuple[str, ...], sanitizers: str) -> Path:
-        program = folder / f"{Path(sources[0]).stem}-{sanitizers}"
+        program = folder / f"{Path(sources[0]).stem}-{len(sources)}-{sanitizers}"
         if not program.exists():
             flags = ["-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"]
             if sanitizers:
                 flags += [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
+            if sources == BUILT_IN:
+                flags += ["-DBUILT_IN"]
             files = [root / source for source in sources]
             subprocess.run([compiler, *flags, *files, "-o", program, "-ldl"], check=True)
         return program
@@ -52,10 +56,11 @@ def run(*command: str | Path) -> str:
 
 @pytest.mark.parametrize("sanitizers", ["thread", "address,undefined"])
 @pytest.mark.parametrize("mode", ["threads", "starved", "limit", "forks", "killed"])
+@pytest.mark.parametrize("feed", [STRESS, BUILT_IN], ids=["interposed", "built-in"])
 def test_written_is_read_plus_lost(
-    build: Build, tmp_path: Path, sanitizers: str, mode: str
+    build: Build, tmp_path: Path, sanitizers: str, mode: str, feed: tuple[str, ...]
 ) -> None:
-    program = build(STRESS, sanitizers)
+    program = build(feed, sanitizers)
     for seed in (1, 2):
         print(run(program, tmp_path / "rings", mode, str(seed)), end="")
 

@@ -1,0 +1,27 @@
+/* What a libpython with the probe inside has of it: a GIL that calls the hooks, and the names by
+ * which the probe knows an interpreter. */
+#include "../../gilscope/probe/hooks.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+EXPORT char _PyRuntime[512];
+EXPORT const char *Py_GetVersion(void) {
+    return "3.13.fake (made up)";
+}
+
+static uint64_t storage[GS_GIL_WORDS];
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
+
+EXPORT void fake_use(int times) {
+    gs_hook_gil_created(storage);
+    for (int i = 0; i < times; i++) {
+        pthread_mutex_lock(&mutex);
+        gs_hook_acquired(storage);
+        pthread_mutex_unlock(&mutex);
+        pthread_mutex_lock(&mutex);
+        gs_hook_released(storage);
+        pthread_cond_signal(&cond);
+        pthread_mutex_unlock(&mutex);
+    }
+}
