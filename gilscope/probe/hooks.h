@@ -15,7 +15,7 @@
 
 #include "switches.h"
 
-#define GS_GIL_WORDS 32 /* as in patches/3.13/0002-gil.patch */
+#define GS_GIL_WORDS 64 /* as in patches/3.13/0002-gil.patch */
 
 /* Why hooks have work, a bit each. */
 enum { GS_HOOKS_RECORDING = 1, GS_HOOKS_LOCKS = 2, GS_HOOKS_CONDVAR = 4 };

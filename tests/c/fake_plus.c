@@ -10,11 +10,12 @@ EXPORT const char *Py_GetVersion(void) {
 }
 
 static uint64_t storage[GS_GIL_WORDS];
+static void *holder; /* stands for last_holder */
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
 
 EXPORT void fake_use(int times) {
-    gs_hook_gil_created(storage);
+    gs_hook_gil_created(storage, &holder);
     for (int i = 0; i < times; i++) {
         pthread_mutex_lock(&mutex);
         gs_hook_acquired(storage);
