@@ -1,6 +1,4 @@
-"""What Python Plus's hooks cost, in instructions: they are counted by callgrind, so they are exact and
-the same on every run.
-"""
+"""What Python Plus's hooks cost, in instructions: counted by callgrind, the same on every run."""
 
 from __future__ import annotations
 
