@@ -140,11 +140,14 @@ def _tracks(metadata: Metadata) -> list[Any]:
         owner = _track(metadata, _FIRST_OWNER + gil.id)
         waiters = _track(metadata, _WAITERS | gil.id)
         waiters.track_descriptor.counter.unit_name = "threads"
-        tracks = [(owner, f"{which} owner"), (waiters, f"{which} waiters")]
+        above = _PROCESS | gil.process
+        tracks = [(owner, f"{which} owner", above), (waiters, f"{which} waiters", above)]
         if metadata.stacks:
-            tracks.append((_track(metadata, _FLAME | gil.id), f"{which} flame"))
-        for packet, name in tracks:
-            packet.track_descriptor.parent_uuid = _PROCESS | gil.process
+            # Beneath the owner's, where the UI folds it: one deep stack makes the track high.
+            flame = _track(metadata, _FLAME | gil.id)
+            tracks.append((flame, f"{which} flame", _FIRST_OWNER + gil.id))
+        for packet, name, parent in tracks:
+            packet.track_descriptor.parent_uuid = parent
             packet.track_descriptor.name = name
             packets.append(packet)
     return packets

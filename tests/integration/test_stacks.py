@@ -303,8 +303,14 @@ def test_perfetto_shows_whom_a_wait_was_for(tmp_path: Path) -> None:
             "SELECT s.name AS name FROM slice s JOIN track t ON s.track_id = t.id"
             " WHERE t.name = 'GIL flame'",
         )
+        beneath = query(
+            tp,
+            "SELECT p.name AS name FROM track t JOIN track p ON t.parent_id = p.id"
+            " WHERE t.name = 'GIL flame'",
+        )
     below = {(s["above"], s["name"]) for s in slices}
     assert ("holds GIL", "program.py:11 <module>") in below
     assert ("waiting for GIL", "for MainThread program.py:11 <module>") in below
     assert {s["differ"] for s in slices if s["above"] in ("holds GIL", "waiting for GIL")} == {0}
     assert {"name": "program.py:11 <module>"} in flame
+    assert beneath == [{"name": "GIL owner"}]
