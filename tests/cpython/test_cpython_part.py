@@ -10,6 +10,8 @@ import pytest
 from cpython import compare, regrtest, suite
 from support import interpreters
 
+import gilscope
+
 PART = [
     ("3.13", "test_thread"),
     ("3.13", "test_threading"),
@@ -33,6 +35,10 @@ PART_SCHEDULED = [
     ("3.11", "test_threading"),
     ("3.11", "test_threadsignals"),
 ]
+# Frames of every kind, frames that die or change under their thread, and threads that come and go.
+PART_STACKS = ("test_generators", "test_coroutines", "test_sys_settrace", "test_thread")
+WITH_TESTS = [name for name in interpreters.names() if name in ("3.9", "3.10", "3.11", "3.12")]
+WITH_TESTS += ["3.13", interpreters.PLUS]
 
 # Half of its cases end otherwise when recorded, each in a way of its own.
 NOTICES = """
@@ -94,6 +100,22 @@ def test_scheduled_tests_end_as_they_do_alone(
     result = compare.compare(version, module, tmp_path)
     assert compare.unexplained(version, result) == []
     assert result.events > 0
+
+
+@pytest.mark.parametrize("module", PART_STACKS)
+@pytest.mark.parametrize("version", WITH_TESTS)
+def test_with_a_stack_of_every_hold_they_end_as_they_do_alone(
+    version: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GILSCOPE_STACKS_US", "0")
+    python, resources = compare.python_of(version), "cpu,network"  # 3.9 and 3.10 know no walltime
+    alone = compare.Side("alone", python, resources=resources)
+    recorded = compare.Side("recorded", python, recorded=True, resources=resources)
+    result = compare.compare_sides((alone, recorded), module, tmp_path, ())
+    assert compare.unexplained(version, result) == []
+    assert result.cases > 0
+    trace = gilscope.read(tmp_path / "recorded-1.pftrace")
+    assert len(trace.stacks) > len(trace.holds) // 2
 
 
 @pytest.fixture
