@@ -107,13 +107,25 @@ bool gs_built_in_timed_wait(uint64_t *storage, pthread_mutex_t *mutex, unsigned 
 }
 
 /* Under io-priority nobody waits on switch_cond. */
-void gs_built_in_signal(uint64_t *storage, pthread_mutex_t *mutex, enum gs_gil_cond cond) {
+bool gs_built_in_acquired_signals(uint64_t *storage) {
+    gs_built_in_acquired(storage);
+    if (!gs_hook_has_condvar())
+        return false;
     if (!gs_scheduling())
-        gs_condvar_signal(cond == GS_GIL_COND ? &built_in(storage)->cond
-                                              : &built_in(storage)->switch_cond);
-    else if (cond == GS_GIL_COND)
+        gs_condvar_signal(&built_in(storage)->switch_cond);
+    return true;
+}
+
+bool gs_built_in_released_signals(uint64_t *storage, pthread_mutex_t *mutex) {
+    gs_built_in_released(storage);
+    if (!gs_hook_has_condvar())
+        return false;
+    if (gs_scheduling())
         gs_gil_released(&built_in(storage)->queue, mutex,
                         gs_writer.last_forced ? GS_FORCED : GS_VOLUNTARY);
+    else
+        gs_condvar_signal(&built_in(storage)->cond);
+    return true;
 }
 
 /* Whoever is about to block need not wait for another to have the GIL: the queue knows whose turn

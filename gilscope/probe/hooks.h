@@ -20,9 +20,6 @@
 /* Why hooks have work, a bit each. */
 enum { GS_HOOKS_RECORDING = 1, GS_HOOKS_LOCKS = 2, GS_HOOKS_CONDVAR = 4 };
 
-/* The GIL's two condition variables. */
-enum gs_gil_cond { GS_GIL_COND, GS_GIL_SWITCH_COND };
-
 /* What a thread blocks on beside the GIL. */
 enum gs_blocker {
     GS_ON_PYMUTEX,
@@ -43,7 +40,8 @@ void gs_built_in_released(uint64_t *storage);
 void gs_built_in_yields(void);
 bool gs_built_in_holds_back(void);
 bool gs_built_in_timed_wait(uint64_t *storage, pthread_mutex_t *mutex, unsigned long us);
-void gs_built_in_signal(uint64_t *storage, pthread_mutex_t *mutex, enum gs_gil_cond cond);
+bool gs_built_in_acquired_signals(uint64_t *storage);
+bool gs_built_in_released_signals(uint64_t *storage, pthread_mutex_t *mutex);
 void gs_built_in_switch_wait(uint64_t *storage, pthread_mutex_t *mutex,
                              pthread_mutex_t *switch_mutex);
 void gs_built_in_gil_destroyed(uint64_t *storage, pthread_mutex_t *mutex);
@@ -108,7 +106,7 @@ static inline void gs_hook_released(uint64_t *storage) {
     GS_HOOK(gs_built_in_released(storage));
 }
 
-/* Whether the four below stand in for the GIL's condition variables: a policy, or another kind of
+/* Whether the three below stand in for the GIL's condition variables: a policy, or another kind of
  * condition variable, was chosen. */
 static inline bool gs_hook_has_condvar(void) {
 #if GILSCOPE_WITH_POLICIES
@@ -125,12 +123,6 @@ static inline bool gs_hook_timed_wait(uint64_t *storage, pthread_mutex_t *mutex,
     return gs_built_in_timed_wait(storage, mutex, us);
 }
 
-/* drop_gil, the signal on `cond`, and take_gil, on `switch_cond`. */
-static inline void gs_hook_signal(uint64_t *storage, pthread_mutex_t *mutex,
-                                  enum gs_gil_cond cond) {
-    gs_built_in_signal(storage, mutex, cond);
-}
-
 /* drop_gil: the wait on `switch_cond`, with switch_mutex held. */
 static inline void gs_hook_switch_wait(uint64_t *storage, pthread_mutex_t *mutex,
                                        pthread_mutex_t *switch_mutex) {
@@ -145,11 +137,31 @@ static inline void gs_hook_gil_destroyed(uint64_t *storage, pthread_mutex_t *mut
 #else
 
 #define gs_hook_timed_wait(storage, mutex, us)            ((void)(us), false)
-#define gs_hook_signal(storage, mutex, cond)              ((void)0)
 #define gs_hook_switch_wait(storage, mutex, switch_mutex) ((void)0)
 #define gs_hook_gil_destroyed(storage, mutex)             ((void)0)
 
 #endif
+
+/* gs_hook_acquired where take_gil signals `switch_cond`, and gs_hook_released where drop_gil
+ * signals `cond`. One branch for both, off; returns whether the signal is done. */
+static inline bool gs_hook_acquired_signals(uint64_t *storage) {
+#if GILSCOPE_WITH_POLICIES
+    return __builtin_expect(gs_hooks_on != 0, 0) && gs_built_in_acquired_signals(storage);
+#else
+    gs_hook_acquired(storage);
+    return false;
+#endif
+}
+
+static inline bool gs_hook_released_signals(uint64_t *storage, pthread_mutex_t *mutex) {
+#if GILSCOPE_WITH_POLICIES
+    return __builtin_expect(gs_hooks_on != 0, 0) && gs_built_in_released_signals(storage, mutex);
+#else
+    (void)mutex;
+    gs_hook_released(storage);
+    return false;
+#endif
+}
 
 /* The evaluation loop's handler: the release that comes next in this thread is forced. */
 static inline void gs_hook_yields(void) {

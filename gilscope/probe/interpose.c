@@ -159,7 +159,9 @@ static void watch(pthread_cond_t *cond, pthread_cond_t *switch_cond) {
 static void cond_initialised(pthread_cond_t *cond, const void *caller) {
     gs_process_revive();
     forget(cond);
-    if (!gs_python_owns(caller)) /* recorded or not: atomic sections need its GIL */
+    /* Recorded or not: atomic sections need its GIL. Not where the interpreter has its own probe.
+     */
+    if (gs_gave_way_to || !gs_python_owns(caller))
         return;
     uintptr_t at = (uintptr_t)cond;
     bool in_runtime = at >= gs_python.runtime && at < gs_python.runtime_end;

@@ -48,6 +48,7 @@ static inline void gs_note(enum gs_event_kind kind, const void *object, uint64_t
         gs_feed_note(kind, GS_SYNC_NATIVE, object, detail);
 }
 
+#include "../probe/switches.h"
 #include "core.h"
 
 /* What the types need of each other, one per interpreter. */
@@ -59,7 +60,14 @@ struct gs_sync {
 };
 
 /* The state that belongs to a type or to a subclass of it; its home is the module's. */
+#if GILSCOPE_WITH_CONDITION
 struct gs_sync *gs_sync_of(PyTypeObject *type);
+#else /* of Python Plus: what is compiled all the same belongs to no module */
+static inline struct gs_sync *gs_sync_of(PyTypeObject *type) {
+    (void)type;
+    return NULL;
+}
+#endif
 
 typedef struct {
     PyObject_HEAD PyObject *weakrefs;
