@@ -13,6 +13,7 @@ enum {
     RECHECK_NS = 100000,       /* the first in line looks for itself, at first … */
     RECHECK_MAX_NS = 800000,   /* … and at the least */
     LONGEST_WAIT_NS = 5000000, /* inside one call: CPython looks after the interpreter's end */
+    LOOKOUT = 1024,            /* grants, from the last forced release of a cpu thread on */
 };
 static const uint32_t turns[GS_CLASSES] = {[GS_IO] = GS_IO_TURNS, [GS_CPU] = GS_CPU_TURNS};
 #define OWED_MAX_NS UINT64_C(5000000)
@@ -110,6 +111,21 @@ static void remove_waiter(struct gs_gil_condvar *condvar, struct gs_waiter *wait
         __atomic_store_n(&condvar->io_waiting, condvar->io_waiting - 1, __ATOMIC_RELAXED);
 }
 
+static void set_asleep(struct gs_gil_condvar *condvar, struct gs_waiter *waiter,
+                       uint64_t wakes_at) {
+    if (waiter->class == GS_IO && !waiter->wakes_at != !wakes_at)
+        condvar->io_asleep += wakes_at ? 1 : -1u;
+    waiter->wakes_at = wakes_at;
+}
+
+/* The first io waiter that is not awake already, or NULL. */
+static struct gs_waiter *first_asleep(const struct gs_gil_condvar *condvar) {
+    struct gs_waiter *waiter = condvar->io_asleep ? condvar->first[GS_IO] : NULL;
+    while (waiter && !waiter->wakes_at)
+        waiter = waiter->next;
+    return waiter;
+}
+
 /* The waiter that a release must be for (rule 7), or NULL. */
 static struct gs_waiter *passed_over(const struct gs_gil_condvar *condvar) {
     for (int class = GS_CPU; class >= GS_IO; class--)
@@ -140,7 +156,7 @@ static bool may_take(const struct gs_gil_condvar *condvar, const struct gs_waite
  */
 
 static uint64_t held_for(const struct gs_gil_condvar *condvar, uint64_t now) {
-    return now > condvar->since ? now - condvar->since : 0;
+    return condvar->since && now > condvar->since ? now - condvar->since : 0;
 }
 
 static bool holder_is_cpu(const struct gs_gil_condvar *condvar, uint64_t now) {
@@ -167,11 +183,20 @@ static uint64_t asks_at(const struct gs_gil_condvar *condvar, const struct gs_wa
     return condvar->since + (condvar->used < quantum ? quantum - condvar->used : 0);
 }
 
+/* Whether there are io threads only (rule 8). A waiter that sits out a whole LONGEST_WAIT_NS finds
+ * a cpu thread all the same. */
+static bool is_calm(const struct gs_gil_condvar *condvar, const struct gs_gil_thread *me) {
+    return !condvar->lookout && !me->burst && !condvar->first[GS_CPU];
+}
+
 void gs_gil_acquired(struct gs_gil_condvar *condvar) {
     struct gs_gil_thread *me = &self;
-    uint64_t now = gs_clock_monotonic();
-    learn(me, now);
+    uint64_t now = is_calm(condvar, me) ? 0 : gs_clock_monotonic();
+    if (now)
+        learn(me, now);
     bool cpu = me->burst >= GS_CPU_NS;
+    if (condvar->lookout)
+        condvar->lookout--;
     enum gs_class served = me->waiting ? (enum gs_class)me->wait_class : GS_CLASSES;
     for (unsigned class = 0; class < GS_CLASSES; class++) {
         if (class == served || !condvar->first[class])
@@ -264,8 +289,13 @@ static void begin_wait(struct gs_gil_condvar *condvar, struct gs_gil_thread *me,
 static uint64_t looks_at(const struct gs_gil_condvar *condvar, const struct gs_waiter *waiter,
                          uint64_t now, uint64_t recheck) {
     uint64_t at = asks_at(condvar, waiter);
-    if (waiter->class == GS_IO || waiter->previous)
-        return at; /* whoever releases it wakes it */
+    /* Whoever releases it wakes it. A timer that ends before the kernel's next tick has the
+     * hardware's set twice, which takes a pair of threads as long as half of all else that it does:
+     * not in vain. */
+    if (waiter->class == GS_IO)
+        return condvar->lookout || holder_is_cpu(condvar, now) ? at : NEVER;
+    if (waiter->previous)
+        return at;
     if (!condvar->held || !holder_is_cpu(condvar, now) || condvar->requested) {
         uint64_t again = now + recheck;
         if (!condvar->held && condvar->lazy_until > now && condvar->lazy_until < again)
@@ -286,6 +316,8 @@ static int wait_until(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex, bo
     bool parker = false;
     insert(condvar, &waiter);
     for (; now < end;) {
+        if (!condvar->since) /* nobody looked at the clock: as if the hold began now */
+            condvar->since = now;
         if (!condvar->held) {
             if (may_take(condvar, &waiter, now))
                 break;
@@ -310,9 +342,9 @@ static int wait_until(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex, bo
             gs_parker_init(&waiter.parker, gs_gil_parameters.backend);
             parker = true;
         }
-        waiter.wakes_at = look;
+        set_asleep(condvar, &waiter, look);
         gs_park(&waiter.parker, mutex, look);
-        waiter.wakes_at = 0;
+        set_asleep(condvar, &waiter, 0);
         if (recheck < RECHECK_MAX_NS)
             recheck *= 2;
         now = gs_clock_monotonic();
@@ -372,6 +404,12 @@ static void stay_until_taken(struct gs_gil_condvar *condvar, pthread_mutex_t *mu
     pthread_setcancelstate(cancel_state, &cancel_state);
 }
 
+/* By itself: what it held before no longer counts. */
+static void let_go(struct gs_gil_thread *me) {
+    me->burst = me->used = me->ticket = me->released_at = 0;
+    me->returns = 0;
+}
+
 /* What the hold that ends here was, for its thread and for the threads that it kept waiting. */
 static void account(struct gs_gil_condvar *condvar, struct gs_gil_thread *me, uint64_t now,
                     enum gs_release_kind kind) {
@@ -380,9 +418,10 @@ static void account(struct gs_gil_condvar *condvar, struct gs_gil_thread *me, ui
     if (cpu)
         condvar->owed = condvar->owed > held ? condvar->owed - held : 0;
     if (kind == GS_VOLUNTARY) {
-        me->burst = me->used = me->ticket = 0;
-        me->returns = 0;
+        let_go(me);
     } else {
+        if (cpu)
+            condvar->lookout = LOOKOUT;
         me->burst += held;
         me->used += held;
         me->returns++;
@@ -403,10 +442,10 @@ static void hand_over(struct gs_gil_condvar *condvar, struct gs_waiter *next, bo
     bool lazy = may_be_lazy && next->class == GS_CPU && next->wakes_at <= now + 2 * RECHECK_NS;
     __atomic_store_n(&condvar->lazy_until, lazy ? now + SHORT_NS : 0, __ATOMIC_RELAXED);
     /* The first io waiter may be awake and still on its way; another can be there before it. */
-    while (next->class == GS_IO && !next->wakes_at && next->next && !passed_over(condvar))
-        next = next->next;
-    if (!lazy && next->wakes_at) {
-        next->wakes_at = 0;
+    if (next->class == GS_IO && !passed_over(condvar))
+        next = first_asleep(condvar);
+    if (!lazy && next && next->wakes_at) {
+        set_asleep(condvar, next, 0);
         gs_unpark(&next->parker);
     }
 }
@@ -420,18 +459,22 @@ void gs_gil_released(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
     struct gs_waiter *next = next_in_line(condvar);
     /* One that gave the GIL away and is on its way back counts as waiting for who gives it next. */
     if (!next && voluntary && !(gives && condvar->stalled)) { /* the common case needs no clock */
-        me->burst = me->used = me->ticket = 0;
-        me->returns = 0;
-        me->released_at = 0;
+        let_go(me);
         condvar->kept_since = condvar->owed = 0;
         return;
     }
     int saved_errno = errno;
+    bool passed = passed_over(condvar) != NULL;
+    if (next && voluntary && !passed && !gives && is_calm(condvar, me)) {
+        let_go(me);
+        hand_over(condvar, next, false, 0);
+        errno = saved_errno;
+        return;
+    }
     uint64_t now = gs_clock_monotonic();
     account(condvar, me, now, kind);
     if (voluntary)
         me->released_at = now;
-    bool passed = passed_over(condvar) != NULL;
     if (next)
         hand_over(condvar, next, voluntary && !passed && !gives && release_is_short(me), now);
     if (voluntary && (passed || gives))

@@ -22,6 +22,9 @@
  *  7. Whoever comes takes a GIL that is free, so a waiter can be passed over. When that many others
  * (GS_CPU_TURNS, GS_IO_TURNS) have had the GIL since its class was last served, the next release is
  * for that waiter alone: the releaser stays until it has been taken.
+ *  8. Where no thread was made to yield for long, all this costs what CPython's own costs: a holder
+ *     reads no clock, and a waiter sleeps for the switch interval. So the first cpu thread is found
+ *     as late as CPython would ask it, the next at once.
  *
  * The bound: a waiter that is the first of its class has the GIL after at most GS_…_TURNS + T
  * grants to others, T being the threads of the process (each can pass once more while the waiter
@@ -62,11 +65,12 @@ struct gs_gil_condvar {
     struct gs_waiter *stalled;   /* releasers that stay until the GIL is taken */
     uint32_t passed[GS_CLASSES]; /* grants to others while such a thread waits */
     uint32_t spinning;
+    uint32_t io_asleep;
     uint64_t tickets; /* given to waiters, in order of arrival */
     uint64_t grants;
 
     /* Of the present hold. */
-    uint64_t since;  /* ns */
+    uint64_t since;  /* ns; 0: there are io threads only, and nobody has waited for its end yet */
     uint64_t burst;  /* what its thread had held before, since it last let go by itself */
     uint64_t used;   /* of its quantum, before */
     bool requested;  /* a waiter asked for the GIL … */
@@ -74,6 +78,7 @@ struct gs_gil_condvar {
 
     uint64_t owed;       /* ns that cpu threads are owed */
     uint64_t kept_since; /* since when a cpu thread is kept waiting by io threads; 0: none is */
+    uint32_t lookout;    /* grants for which io waiters look out for a cpu thread: one was seen */
 };
 
 /* The parameters, the process's own; set before the first wait. */

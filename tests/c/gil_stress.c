@@ -7,6 +7,7 @@
  *   mixed    threads of both classes: mutual exclusion, and everybody gets through
  *   starve   io threads that never rest beside one cpu thread: the bound of gil_condvar.h
  *   hurry    one io thread beside cpu threads that never let go by themselves
+ *   calm     io threads only: no holder reads a clock, no waiter looks out for a cpu thread
  * Backends: pthread, emulated, futex.
  *
  * Says what it counted. Dies with a line on stderr when something is wrong. */
@@ -165,7 +166,7 @@ int main(int argc, char **argv) {
     if (seed % 2)
         gs_gil_parameters.spin = 0;
     n_io = strcmp(mode, "hurry") == 0 ? 1 : 5;
-    n_cpu = strcmp(mode, "starve") == 0 ? 1 : 3;
+    n_cpu = strcmp(mode, "calm") == 0 ? 0 : strcmp(mode, "starve") == 0 ? 1 : 3;
     for (unsigned i = 0; i < n_io + n_cpu; i++) {
         threads[i] = (struct thread){.cpu = i >= n_io, .counts = i < n_io, .seed = seed * 100 + i};
         CHECK(pthread_create(&threads[i].id, NULL, run, &threads[i]) == 0, "no thread");
@@ -181,7 +182,11 @@ int main(int argc, char **argv) {
     CHECK(got == gil.grants, "%lu of %lu grants", (unsigned long)got, (unsigned long)gil.grants);
     CHECK(!gil.condvar.first[GS_IO] && !gil.condvar.first[GS_CPU] && !gil.condvar.stalled,
           "somebody still waits");
-    CHECK(!gil.condvar.held && !gil.condvar.spinning && !gil.condvar.io_waiting, "not at rest");
+    CHECK(!gil.condvar.held && !gil.condvar.spinning && !gil.condvar.io_waiting &&
+              !gil.condvar.io_asleep,
+          "not at rest");
+    if (strcmp(mode, "calm") == 0)
+        CHECK(!gil.condvar.lookout && !gil.condvar.since, "a cpu thread was seen where none is");
     unsigned others = n_io + n_cpu;
     if (strcmp(mode, "starve") == 0)
         CHECK(passed[GS_CPU] <= GS_CPU_TURNS + others, "a cpu thread was passed over %lu times",

@@ -81,7 +81,7 @@ def test_damaged_rings_end_in_an_error_or_in_events(
 
 @pytest.mark.parametrize("sanitizers", ["thread", "address,undefined"])
 @pytest.mark.parametrize("backend", ["pthread", "emulated", "futex"])
-@pytest.mark.parametrize("mode", ["mixed", "starve", "hurry"])
+@pytest.mark.parametrize("mode", ["mixed", "starve", "hurry", "calm"])
 def test_one_holder_no_lost_wakeup_nobody_starves(
     build: Build, mode: str, backend: str, sanitizers: str
 ) -> None:
