@@ -19,8 +19,10 @@ import pytest
 from support import interpreters
 from support.perfetto_engine import bad_stats, engine, query
 from support.recorded import GILSCOPE, TIMEOUT_S, Recording, record, record_rings
+from support.sql_blame import expect_sql_agrees
 
 import gilscope
+from gilscope.analysis.summary import summarise
 from gilscope.perfetto.reader import open_trace
 from gilscope.perfetto.writer import write_trace
 from gilscope.trace.rings import open_rings
@@ -130,6 +132,14 @@ def test_the_longest_wait_is_the_hogs_doing(
     )
 
 
+def test_blame_of_the_hog_is_what_sql_says(
+    stamped: tuple[Recording, list[list[int]], list[list[int]]],
+) -> None:
+    trace = stamped[0].trace
+    assert len(trace.waits)
+    expect_sql_agrees(trace, summarise(trace))
+
+
 # ---- the convoy ---------------------------------------------------------------------------------
 
 
@@ -155,6 +165,7 @@ def test_the_convoy(rings: Path, tmp_path: Path) -> None:
 
     command = [*GILSCOPE, "summary", str(path), "--json"]
     summary = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    expect_sql_agrees(trace, summary)
     kinds = {t["name"]: t["class"] for p in summary["processes"] for t in p["threads"]}
     assert (kinds["echo"], kinds["spin"]) == ("io", "cpu")
 
