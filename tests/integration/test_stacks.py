@@ -106,6 +106,27 @@ def test_short_holds_have_no_stack(tmp_path: Path) -> None:
     assert lengths.min() >= 0.98 * 2_000_000  # the clock's rate is known to within so much
 
 
+def test_frames_that_lie_otherwise_are_left_alone(tmp_path: Path) -> None:
+    """A copy of an interpreter that says it is of the version before."""
+    python = interpreters.path(interpreters.DEBIAN)
+    major, minor = interpreters.version(interpreters.DEBIAN)
+    true, told = f"{major}.{minor}.".encode(), f"{major}.{minor - 1}.".encode()
+    assert len(true) == len(told)
+    copy = tmp_path / "python"
+    copy.write_bytes(python.read_bytes().replace(b"\0" + true, b"\0" + told))
+    copy.chmod(0o755)
+    program = tmp_path / "program.py"
+    program.write_text(SHAPES)
+    recording = record(tmp_path, copy, program, variables=EVERY)
+    assert recording.code == 0, recording.err
+    trace = recording.trace
+    assert [p.stacks for p in trace.metadata.processes] == ["unknown"]
+    assert len(trace.holds)
+    assert not len(trace.stacks)
+    notes = [f["text"] for f in summarise(trace)["findings"] if f["severity"] == "note"]
+    assert any("could not be read" in note and told.decode() in note for note in notes)
+
+
 # A thread that C made, that calls Python again and again and forgets its state in between.
 FOREIGN = """
 import ctypes, threading, time
@@ -217,6 +238,19 @@ for n in range(8):
 done = True
 thread.join()
 """
+CROWD = """
+import threading, time
+def compute():
+    deadline = time.thread_time() + 0.2
+    while time.thread_time() < deadline:
+        for i in range(1000):
+            i * i
+threads = [threading.Thread(target=compute, name=f"compute-{n}") for n in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
 
 
 def problems(folder: Path, source: str) -> dict[str, str]:
@@ -240,6 +274,13 @@ def test_c_code_that_keeps_the_gil_is_found_and_its_twin_is_not(tmp_path: Path) 
     assert "kept the GIL 8 times" in found["c-call"]
     assert "in program.py:11 <module>" in found["c-call"]
     assert "c-call" not in problems(tmp_path, KEEPS.replace("PyDLL", "CDLL"))
+
+
+def test_a_crowd_is_found_and_its_twin_is_not(tmp_path: Path) -> None:
+    found = problems(tmp_path, CROWD)
+    assert "and 2 more compute on one GIL" in found["crowd"]
+    one_by_one = CROWD.replace("thread.start()", "thread.start(), thread.join()")
+    assert "crowd" not in problems(tmp_path, one_by_one)
 
 
 @pytest.mark.parametrize("name", interpreters.names())
