@@ -54,11 +54,9 @@ void gs_built_in_gil_created(uint64_t *storage, const void *holder) {
     gs_process_revive();
     *(struct gs_built_in_gil *)(void *)storage =
         (struct gs_built_in_gil){.gil = {.index = gs_next_gil_index(), .state = holder}};
-    if (!gs_recording())
-        return;
-    if (!watched(gil_of(storage)))
+    if (gs_recording() && !watched(gil_of(storage)))
         __atomic_fetch_add(&gs_process.ring.header->unwatched, 1, __ATOMIC_RELAXED);
-    if (gs_python_owns(__builtin_return_address(0)))
+    if (gs_python_owns(__builtin_return_address(0))) /* recorded or not: `gilscope run` asks */
         gs_process_describe("built-in", GS_GIL_FOUND | GS_YIELDS_TOLD);
 }
 
