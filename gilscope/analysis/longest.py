@@ -24,20 +24,22 @@ def longest_waits(trace: Trace, sites: Sites, most: int = MOST) -> list[dict[str
     `holder_site`), or None: the GIL was free, or nobody saw who held it. `others` counts the
     other holds that the wait overlapped.
     """
-    waits = trace.waits
-    lengths = waits["end_ns"] - waits["start_ns"]
-    count = min(most, len(waits))
-    picked = np.argpartition(-lengths, count - 1)[:count] if count else np.zeros(0, np.intp)
-    order = sorted(picked.tolist(), key=lambda i: (-int(lengths[i]), i))
     holds_of: dict[int, NDArray[np.intp]] = {}
     rows = []
-    for index in order:
-        wait = waits[index]
-        gil = int(wait["gil"])
+    for index in _longest(trace.waits, min(most, len(trace.waits))):
+        gil = int(trace.waits["gil"][index])
         if gil not in holds_of:
             holds_of[gil] = np.flatnonzero(trace.holds["gil"] == gil)
         rows.append(_story(trace, sites, index, holds_of[gil]))
     return rows
+
+
+def _longest(waits: NDArray[np.void], count: int) -> list[int]:
+    if not count:
+        return []
+    negated = waits["start_ns"] - waits["end_ns"]  # the one array of lengths, as it is partitioned
+    picked: list[int] = np.argpartition(negated, count - 1)[:count].tolist()
+    return sorted(picked, key=lambda index: (int(negated[index]), index))
 
 
 def _story(trace: Trace, sites: Sites, index: int, holds: NDArray[np.intp]) -> dict[str, Any]:

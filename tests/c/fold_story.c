@@ -91,17 +91,17 @@ static void damage(struct gs_event *events, uint32_t n, uint64_t *dice) {
 }
 
 static void fold(const struct gs_story *s, int print) {
-    const void *rows[8];
-    uint64_t n[8];
+    const void *rows[9];
+    uint64_t n[9];
     uint32_t size;
-    for (uint32_t i = 0; i < 8; i++)
+    for (uint32_t i = 0; i < 9; i++)
         n[i] = gs_story_rows(s, i, &rows[i], &size);
     const struct gs_hold *holds = rows[0];
     const struct gs_wait *waits = rows[1];
     const void *rows_of_gils;
-    const struct gs_thread_stats *threads = rows[7];
-    uint32_t n_threads = (uint32_t)n[7];
-    uint32_t n_gils = (uint32_t)gs_story_rows(s, 8, &rows_of_gils, &size);
+    const struct gs_thread_stats *threads = rows[8];
+    uint32_t n_threads = (uint32_t)n[8];
+    uint32_t n_gils = (uint32_t)gs_story_rows(s, 9, &rows_of_gils, &size);
     struct gs_distribution *out = need(5 * ((size_t)n_threads + 1), sizeof *out);
     uint32_t *first = need(n_threads, sizeof *first), *order = need(n[1], sizeof *order);
     uint32_t *hold_first = need(n_gils, sizeof *first), *hold_order = need(n[0], sizeof *order);
