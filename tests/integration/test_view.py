@@ -13,7 +13,10 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from support import interpreters
 from support.browser import PerfettoPage, perfetto_page
+from support.recorded import GILSCOPE, record
+from support.stack_programs import CULPRITS, lines_of
 from support.stories import told
 
 from gilscope.cli import main, view
@@ -27,7 +30,6 @@ from gilscope.viewers import perfetto_ui
 HOLDS, WAITS = "holds GIL", "waiting for GIL"
 GREEN, RED, WHITE = "73c34d", "e33760", "ffffff"  # of HOLDS and WAITS, and no slice
 CYAN, TEAL = "52b9c6", "3d8a9f"  # of waits for a condition and for a lock
-GILSCOPE = (sys.executable, "-m", "gilscope")
 
 # The page's stand-in: finds the trace's address in the page's and loads it as the page would.
 BROWSER = """
@@ -328,3 +330,30 @@ def test_recorded_example(page: PerfettoPage, root: Path, tmp_path: Path) -> Non
     assert_opened_at_the_longest_wait(page, model)
     page.screenshot(tmp_path / "screenshot.png")
     assert [title for title in page.tracks() if title.startswith("echo ")], "not unfolded"
+
+
+def test_a_click_tells_for_whom_and_where_a_thread_waited(
+    page: PerfettoPage, tmp_path: Path
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(CULPRITS)
+    recording = record(tmp_path, interpreters.path(interpreters.DEBIAN), program)
+    assert recording.code == 0, recording.err
+    shown(page, recording.path)
+    line = f"program.py:{lines_of(CULPRITS)['c_call']} c_call"
+
+    def longest(above: str, name: str) -> list[str]:
+        [[found]] = page.query(
+            "select s.id from slice s join slice p on s.parent_id = p.id"
+            f" where p.name = '{above}' and s.name = '{name}' order by s.dur desc limit 1"
+        )
+        return page.details(found)
+
+    wait = longest(WAITS, f"for MainThread {line}")
+    assert wait[wait.index("waited_for") + 1] == "MainThread"
+    assert wait[wait.index("waited_for_line") + 1] == line
+    assert wait[wait.index("line") + 1] == f"program.py:{lines_of(CULPRITS)['io']} io"
+    hold = longest(HOLDS, line)
+    assert hold[hold.index("kept_waiting") + 1] == "1"
+    assert int(hold[hold.index("kept_waiting_ns") + 1]) > 0
+    page.screenshot(tmp_path / "screenshot.png")

@@ -91,6 +91,21 @@ class PerfettoPage:
         )
         return found
 
+    def details(self, slice_id: int) -> list[str]:
+        """The lines that the panel shows of a slice that is clicked on."""
+        text: str = self.run(
+            """
+            window.app.trace.selection.selectSqlEvent("slice", args[0], {
+                switchToCurrentSelectionTab: true,
+            });
+            await waitForPerfettoIdle(500);
+            return document.querySelector(".pf-details-shell").innerText;
+            """,
+            slice_id,
+        )
+        menu = "arrow_drop_down"  # an icon's name
+        return [line.removesuffix(menu) for line in text.splitlines()]
+
     def visible_ns(self) -> tuple[int, int]:
         """Begin and end of the stretch that the timeline shows."""
         begin, end = self.run(
