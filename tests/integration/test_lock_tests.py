@@ -127,20 +127,30 @@ def test_on_atomic(python: str, root: Path) -> None:
     assert int(ran[1]) >= 75
 
 
-@pytest.mark.parametrize("python", PYTHONS)
-@pytest.mark.parametrize("module", ["test.test_queue", "test.test_concurrent_futures"])
-def test_with_threadings_locks_replaced(python: str, module: str, root: Path) -> None:
-    names = [module]
-    if module == "test.test_concurrent_futures":
-        library = interpreters.path(python).parent.parent / "lib"
-        parts: tuple[str, ...] = THREAD_CASES  # one module up to 3.11, then a package
-        if [*library.glob("python3.*/test/test_concurrent_futures/__init__.py")]:
-            parts = ("test_thread_pool", "test_future", "test_wait")
-        names = [f"{module}.{part}" for part in parts]
-    told = in_atomic_process(python, root, "-c", REPLACED, *names)
+def cases_of_thread_pools(python: str) -> list[str]:
+    """Names for unittest; none where the interpreter came without these tests."""
+    library = interpreters.path(python).parent.parent / "lib"
+    if [*library.glob("python3.*/test/test_concurrent_futures.py")]:  # up to 3.11
+        parts = ["ThreadPoolExecutorTest", "ThreadPoolWaitTests", "ThreadPoolAsCompletedTest"]
+    elif [*library.glob("python3.*/test/test_concurrent_futures/__init__.py")]:
+        parts = ["test_thread_pool", "test_future", "test_wait"]
+    else:
+        parts = []
+    return [f"test.test_concurrent_futures.{part}" for part in parts]
+
+
+REPLACED_CASES = [(python, ["test.test_queue"]) for python in PYTHONS] + [
+    (python, cases) for python in PYTHONS if (cases := cases_of_thread_pools(python))
+]
+
+
+def test_thread_pools_are_among_what_is_replaced() -> None:
+    assert ("plus", cases_of_thread_pools("plus")) in REPLACED_CASES
+
+
+@pytest.mark.parametrize(("python", "cases"), REPLACED_CASES, ids=str)
+def test_with_threadings_locks_replaced(python: str, cases: list[str], root: Path) -> None:
+    told = in_atomic_process(python, root, "-c", REPLACED, *cases)
     ran = re.search(r"Ran (\d+) tests", told)
     assert ran is not None
     assert int(ran[1]) >= 25
-
-
-THREAD_CASES = ("ThreadPoolExecutorTest", "ThreadPoolWaitTests", "ThreadPoolAsCompletedTest")
