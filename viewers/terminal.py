@@ -269,7 +269,8 @@ def _stories(summary: Row, names: dict[int, str], top: int) -> list[RenderableTy
             if wait["holder_site"]:
                 text += f" {place(wait['holder_site'])}"
             if wait["others"]:
-                text += f" ({duration(wait['held_ns'])}) and {wait['others']:,} more holds"
+                more = "hold" if wait["others"] == 1 else "holds"
+                text += f" ({duration(wait['held_ns'])}) and {wait['others']:,} more {more}"
         lines.append(Text(text))
     return lines
 
