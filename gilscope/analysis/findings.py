@@ -21,6 +21,7 @@ Row = dict[str, Any]
 VICTIM_SHARE = 0.05  # of its life that a thread waits, from which it is worth a sentence
 SLOW_WAIT_NS = 1_000_000  # p99 of IO waits from which it is, when it waits QUIET_SHARE of its life
 QUIET_SHARE = 0.01
+CONVOY_WAITS = 2  # IO waits from which it is a pattern, and not a thread that waited at its start
 CONVOY_SHARE = 0.5  # of its waiting, for threads that compute, from which IO priority may help
 KEPT_SHARE = 0.05  # of the longest waiting thread's, from which C code that kept the GIL is told
 CROWD_SHARE = 0.10  # of their lives that CPU threads wait, from which they crowd each other
@@ -79,7 +80,7 @@ def _victims(process: Row, kept: list[Kept], name: _Names) -> list[tuple[int, Fi
             f" from IO{_because(process, thread, name)}."
         )
         by_cpu = _held_by_cpu(process, kept, thread)
-        convoy = by_cpu >= CONVOY_SHARE * thread["waiting_ns"]
+        convoy = waits["count"] >= CONVOY_WAITS and by_cpu >= CONVOY_SHARE * thread["waiting_ns"]
         if convoy:
             gain = thread["life_ns"] / max(thread["life_ns"] - by_cpu, 1)
             text += (
