@@ -322,14 +322,17 @@ def test_no_memory_is_lost() -> None:
                 with pytest.raises(TypeError):
                     each.wait("")
 
-    for _ in range(20):
-        use()
-    gc.collect()
-    before = sys.getallocatedblocks()
-    for _ in range(200):
-        use()
-    gc.collect()
-    assert sys.getallocatedblocks() - before < 100
+    def growth(uses: int) -> int:
+        gc.collect()
+        before = sys.getallocatedblocks()
+        for _ in range(uses):
+            use()
+        gc.collect()
+        return sys.getallocatedblocks() - before
+
+    growth(20)
+    # A loss shows in every round; what else lives in this process allocates in some.
+    assert min(growth(200) for _ in range(5)) < 100
 
 
 class Signals:
