@@ -7,6 +7,7 @@ Each command is a module with `HELP`, `add_arguments(parser)` and `run(args) -> 
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -34,6 +35,9 @@ COMMANDS = (
 # What a shell reports for a process that died of the signal.
 EXIT_SIGINT = 130
 EXIT_SIGPIPE = 141
+
+# Of standard output, as a rule: what a command opens it looks after itself.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class Command(Protocol):
@@ -81,6 +85,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _abandon_stdout()
         return EXIT_SIGPIPE
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        print(f"gilscope: cannot write: {error.strerror}", file=sys.stderr)
+        _abandon_stdout()
+        return 1
     return code
 
 
@@ -104,6 +114,6 @@ def _overview() -> Parser:
 
 
 def _abandon_stdout() -> None:
-    """The reader has gone: let the interpreter's last flush go nowhere instead of complaining."""
+    """Let the interpreter's last flush go nowhere instead of complaining."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -6,8 +6,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from gilscope.errors import GilscopeError
-
 HELP = "write a trace in the form of another tool"
 
 
@@ -28,16 +26,15 @@ def run(args: argparse.Namespace) -> int:
     import gilscope  # noqa: PLC0415
     from gilscope.analysis.flame import collapsed, flame_of  # noqa: PLC0415
     from gilscope.analysis.units import duration, percent  # noqa: PLC0415
+    from gilscope.perfetto.writer import whole_file  # noqa: PLC0415
 
     flame = flame_of(gilscope.read(args.trace))
     text = collapsed(flame)
     if args.output is None:
         sys.stdout.write(text)
     else:
-        try:
-            args.output.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise GilscopeError(f"{args.output}: cannot be written: {error.strerror}") from error
+        with whole_file(args.output, "the export") as file:
+            file.write(text.encode())
     share = percent(flame.covered_ns, flame.total_ns)
     print(
         f"gilscope: stacks cover {share} of the held time"

@@ -37,7 +37,7 @@ def write_trace(
     Returns the totals. Raises GilscopeError when the file cannot be written, ImpossibleStory for
     events that no trace can hold, and whatever `source` raises.
     """
-    with _whole_file(path) as file:
+    with whole_file(path, "the trace") as file:
         sink = _Gzip(file) if path.name.endswith(".gz") else file
         totals = _write(source, sink, progress)
         if isinstance(sink, _Gzip):
@@ -115,8 +115,11 @@ _Sink = IO[bytes] | _Gzip
 
 
 @contextmanager
-def _whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that gets its name at the end, or not at all."""
+def whole_file(path: Path, what: str) -> Iterator[IO[bytes]]:
+    """Open a file that gets its name at the end, or not at all.
+
+    Raises GilscopeError that says what cannot be written.
+    """
     target = Path(os.path.realpath(path))  # a link stays a link
     temporary: Path | None = None
     try:
@@ -134,7 +137,7 @@ def _whole_file(path: Path) -> Iterator[IO[bytes]]:
         temporary = None
     except OSError as error:
         raise GilscopeError(
-            f"{path}: the trace cannot be written: {error.strerror or error}"
+            f"{path}: {what} cannot be written: {error.strerror or error}"
         ) from error
     finally:
         if temporary is not None:

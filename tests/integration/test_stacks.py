@@ -328,6 +328,17 @@ def test_collapsed_stacks_add_up_to_the_held_time(tmp_path: Path) -> None:
         [*GILSCOPE, "export", recording.path, "--format", "collapsed", "-o", folded], check=True
     )
     assert folded.read_text(encoding="utf-8") == done.stdout
+    full = subprocess.run(
+        [*GILSCOPE, "export", recording.path, "--format", "collapsed", "-o", "/dev/full"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert full.returncode == 1
+    assert (
+        full.stderr
+        == "gilscope: /dev/full: the export cannot be written: No space left on device\n"
+    )
 
 
 def test_perfetto_shows_whom_a_wait_was_for(tmp_path: Path) -> None:

@@ -106,6 +106,29 @@ def test_ctrl_c_ends_quietly(stand_in: Any, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("size", [1, 100_000])  # it fails at the end, or in the middle
+def test_standard_output_that_is_full_is_one_line(size: int) -> None:
+    program = (
+        "import sys\n"
+        "from types import SimpleNamespace\n"
+        "from gilscope import cli\n"
+        f"run = lambda args: print('x' * {size}) or 0\n"
+        "cli.load = lambda package, name: SimpleNamespace(\n"
+        "    HELP='', add_arguments=lambda parser: None, run=run)\n"
+        "sys.exit(cli.main(['dump']))\n"
+    )
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.stderr == "gilscope: cannot write: No space left on device\n"
+    assert done.returncode == 1
+
+
 def test_a_reader_that_left_is_no_error(tmp_path: Path) -> None:
     """As in `gilscope dump … | head -1`, with the pipe closed before the first byte."""
     program = (
