@@ -94,13 +94,20 @@ def tree_digest(tree: Path) -> str:
 
 def _copy(source: Path, release: Release, tree: Path) -> None:
     """The copy is what is checked, so nothing changes between the look and the use."""
-    shutil.copytree(source, tree, symlinks=True)
+    other = BuildError(
+        f"{source} is not the source of CPython {release.full} as it was released (a file was"
+        " changed, added or deleted; a build leaves some too); unpack the archive anew"
+    )
+    if not (source / "Makefile.pre.in").is_file():  # before somebody's whole disk is copied
+        raise other
+    try:
+        shutil.copytree(source, tree, symlinks=True)
+    except shutil.Error as error:  # a list of what was not copied, each with its reason
+        path, _, reason = error.args[0][0]
+        raise BuildError(f"{path} cannot be copied: {reason}") from error
     if tree_digest(tree) != release.tree_sha256:
         shutil.rmtree(tree)
-        raise BuildError(
-            f"{source} is not the source of CPython {release.full} as it was released (a file was"
-            " changed, added or deleted; a build leaves some too); unpack the archive anew"
-        )
+        raise other
 
 
 def _check_member(member: tarfile.TarInfo, top: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -149,6 +150,20 @@ def test_a_folder_that_is_not_as_released(fake: FakeCPython, tmp_path: Path, wha
     with pytest.raises(BuildError, match="not the source of CPython"):
         source.unpack(fake.tree, release, tmp_path / "tree")
     assert not (tmp_path / "tree").exists()
+
+
+def test_a_folder_of_something_else_is_not_copied(fake: FakeCPython, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # a copy would say that it has one
+    with pytest.raises(BuildError, match="not the source of CPython"):
+        source.unpack(tmp_path, fake.release(), tmp_path / "tree")
+    assert not (tmp_path / "tree").exists()
+
+
+def test_a_folder_that_cannot_be_copied(fake: FakeCPython, tmp_path: Path) -> None:
+    release = fake.release()
+    os.mkfifo(fake.tree / "pipe")
+    with pytest.raises(BuildError, match=r"/pipe cannot be copied: .*named pipe"):
+        source.unpack(fake.tree, release, tmp_path / "tree")
 
 
 def _link(name: str, kind: bytes, target: str) -> tarfile.TarInfo:
