@@ -92,7 +92,7 @@ def _undo_handlers() -> None:
 def _explain(program: str, number: int) -> str:
     reason = os.strerror(number)
     if program.endswith(".py") and os.path.exists(program):
-        return f"cannot run {program}: {reason}; did you mean `gilscope record python {program}`?"
+        return f"cannot run {program}: {reason}; did you mean `python {program}`?"
     return f"cannot run {program}: {reason}"
 
 

@@ -222,7 +222,7 @@ def test_what_cannot_be_started(tmp_path: Path) -> None:
     script.write_text("print('never')")
     for command, told in (
         ("no-such-program", "cannot run no-such-program: No such file or directory"),
-        (str(script), f"cannot run {script}: Permission denied; did you mean"),
+        (str(script), f"cannot run {script}: Permission denied; did you mean `python {script}`?"),
         (str(tmp_path), f"cannot run {tmp_path}: Permission denied"),
     ):
         done = record(tmp_path, command)
