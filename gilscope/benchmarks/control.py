@@ -80,9 +80,10 @@ def tell(args: argparse.Namespace, settings: Sequence[Setting], results: Results
                 figures = _figures(args, results, classic, load, setting)
                 report.rows.append(Row((classic.interpreter.name, label, _label(setting)), figures))
                 name = "switch interval" if setting[0].policy == CLASSIC else setting[0].name
-                latency, work = (figures[key].estimate.median for key in ("p99", "CPU work"))
                 line = lines.setdefault(name, [])
-                line.append(chart.Point(latency, work, _label(setting)))
+                if figures["p99"].values and figures["CPU work"].values:
+                    latency, work = (figures[key].estimate.median for key in ("p99", "CPU work"))
+                    line.append(chart.Point(latency, work, _label(setting)))
         for ours in (v for v, _ in own if v.policy != CLASSIC):
             better = beaten_by(results, classic, ours)
             intervals = "" if not better else f" ({', '.join(better)})"
@@ -120,7 +121,7 @@ def _figures(
     work = ratios(own, results[classic, f"{load[1]} CPU"], "computed")
     return {
         "answered": Figure([_value(x, "done") / max(1, _value(x, "offered")) for x in own]),
-        "p99": Figure([_value(x, "p99_ns") for x in own], "ns"),
+        "p99": Figure([x["p99_ns"] for x in own if x["p99_ns"] is not None], "ns"),
         "CPU work": Figure([value / longer for value in work]),
     }
 
@@ -132,7 +133,8 @@ def beaten_by(results: Results, classic: Variant, ours: Variant) -> list[str]:
         policy = results[ours, _name(*load, INTERVALS_S[0])]
         for interval_s in INTERVALS_S:
             other = results[classic, _name(*load, interval_s)]
-            latency = harness.estimate(ratios(other, policy, "p99_ns"))
+            # Where nothing was answered or computed, nothing was shown.
+            latency = harness.estimate(ratios(other, policy, "p99_ns") or [1])
             work = harness.estimate(ratios(other, policy, "computed") or [1])
             if latency.high < 1 and work.low > 1:
                 found.append(f"{_label((classic, interval_s))} at {load[0]}/s + {load[1]} CPU")

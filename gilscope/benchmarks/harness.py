@@ -15,6 +15,7 @@ import platform
 import random
 import re
 import select
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -33,6 +34,7 @@ IO_PRIORITY = "io-priority"
 PROGRAMS = Path(__file__).parent / "programs"
 _PATIENCE_S = 120  # for one answer
 _GOODBYE_S = 5
+_LONGEST_S = 60  # a window: well within _PATIENCE_S
 
 
 # ---- statistics -------------------------------------------------------------------
@@ -125,10 +127,18 @@ def interpreter(path: str) -> Interpreter:
         "import ctypes, platform; "
         "print(platform.python_version(), hasattr(ctypes.CDLL(None), 'gilscope_built_in'))"
     )
-    done = subprocess.run([found, "-c", code], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UsageError(f"{path} does not run as a Python")
-    version, plus = done.stdout.split()
+    try:
+        done = subprocess.run(
+            [found, "-c", code],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=True,
+        )
+        version, plus = done.stdout.split()
+    except (OSError, subprocess.CalledProcessError, ValueError) as error:
+        raise UsageError(f"{path} does not run as a Python") from error
     return Interpreter(found, version, plus == "True")
 
 
@@ -207,6 +217,11 @@ def variants(args: argparse.Namespace) -> list[Variant]:
     """
     if args.repeats < 1:
         raise UsageError("--repeats needs at least 1")
+    if not 0 < args.seconds <= _LONGEST_S:
+        raise UsageError(f"--seconds needs more than 0 and at most {_LONGEST_S}")
+    for page in (args.markdown, args.chart):  # before what takes half an hour
+        if page is not None and not page.parent.is_dir():
+            raise UsageError(f"{page.parent}: no such directory for {page.name}")
     policies = [policy(text) for text in args.policy or [IO_PRIORITY]]
     return [
         Variant(interpreter(path), *chosen)
@@ -226,6 +241,8 @@ def command_line(benchmark: str, args: argparse.Namespace) -> str:
         words += ["--policy", text]
     if "placement" in args:
         words += ["--placement", args.placement]
+    for text in args.only if "only" in args else ():
+        words += ["--only", shlex.quote(text)]
     words += ["--quick"] if args.quick else ["--repeats", str(args.repeats)]
     return " ".join(words)
 

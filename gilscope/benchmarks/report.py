@@ -7,10 +7,12 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from gilscope.analysis.units import duration
 from gilscope.benchmarks.harness import Estimate, estimate
+from gilscope.errors import RecordingError
 
 _WIDTH = 132  # of tables in a pipe
 
@@ -198,17 +200,27 @@ class Report:
 
 
 def publish(report: Report, args: argparse.Namespace) -> int:
-    """Print it as the options say, write page and chart; 1 when a bound was missed."""
-    if args.markdown is not None:
-        picture = args.chart and os.path.relpath(args.chart, args.markdown.parent)
-        args.markdown.write_text(report.as_markdown(picture), encoding="utf-8")
-    if args.chart is not None:
-        args.chart.write_text(report.chart, encoding="utf-8")
+    """Print it as the options say, write page and chart; 1 when a bound was missed.
+
+    Raises RecordingError where they cannot be written; what was measured is printed before.
+    """
     if args.json:
         print(json.dumps(report.as_json(), indent=1))
     else:
         report.show()
+    if args.markdown is not None:
+        picture = args.chart and os.path.relpath(args.chart, args.markdown.parent)
+        _write(args.markdown, report.as_markdown(picture))
+    if args.chart is not None:
+        _write(args.chart, report.chart)
     return int(report.missed > 0)
+
+
+def _write(page: Path, text: str) -> None:
+    try:
+        page.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RecordingError(f"{page}: cannot be written: {error.strerror}") from error
 
 
 class Progress:

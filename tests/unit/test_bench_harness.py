@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gilscope.benchmarks import harness
+from gilscope.benchmarks import harness, windows
 from gilscope.benchmarks.harness import Interpreter, Variant, Worker, estimate, median_interval
 from gilscope.benchmarks.report import Figure, Report, Row, number, publish
 from gilscope.errors import RecordingError, UsageError
@@ -97,8 +97,37 @@ def test_policies_and_their_mistakes() -> None:
             harness.policy(wrong)
     with pytest.raises(UsageError, match="no-such-python: not a program"):
         harness.interpreter("no-such-python")
-    with pytest.raises(UsageError, match="does not run as a Python"):
-        harness.interpreter("false")
+    for wrong in ("false", "true", "/etc/passwd"):
+        with pytest.raises(UsageError, match=rf"{wrong}:? (does not run as|not a pro)"):
+            harness.interpreter(wrong)
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("--repeats=0", "--repeats needs"),
+        ("--seconds=0", "--seconds needs"),
+        ("--seconds=nan", "--seconds needs"),
+        ("--seconds=1e9", "--seconds needs"),
+        ("--markdown=missing/page.md", "missing: no such directory for page.md"),
+        ("--chart=missing/page.svg", "missing: no such directory for page.svg"),
+    ],
+)
+def test_options_are_checked_before_anything_is_measured(option: str, told: str) -> None:
+    parser = argparse.ArgumentParser()
+    windows.add_arguments(parser, 3)
+    with pytest.raises(UsageError, match=told):
+        harness.variants(parser.parse_args([option]))
+
+
+def test_what_was_measured_is_told_where_its_page_cannot_be_written(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    report = Report("echo", "Title", "command", "A machine", 3, ("what",), ("speed",))
+    options = argparse.Namespace(json=True, markdown=Path("/dev/full"), chart=None)
+    with pytest.raises(RecordingError, match="/dev/full: cannot be written: No space"):
+        publish(report, options)
+    assert json.loads(capsys.readouterr().out)["benchmark"] == "echo"
 
 
 def test_a_worker_answers_or_is_reported() -> None:
