@@ -8,6 +8,8 @@
 #include "gil_condvar.h"
 #include "switches.h"
 
+enum { MOST_GRACE_US = 1000000 };
+
 enum gs_policy gs_policy;
 
 static const char *const condvars[] = {
@@ -18,8 +20,10 @@ void gs_policy_start(void) {
     const char *grace = gs_switch("grace_us");
     const char *condvar = gs_switch("condvar");
     gs_policy = policy && strcmp(policy, "io-priority") == 0 ? GS_IO_PRIORITY : GS_CLASSIC;
-    if (grace && *grace)
-        gs_gil_parameters.grace = strtoul(grace, NULL, 10) * 1000;
+    char *end;
+    unsigned long us = grace && *grace ? strtoul(grace, &end, 10) : MOST_GRACE_US + 1;
+    if (us <= MOST_GRACE_US && !*end)
+        gs_gil_parameters.grace = us * 1000;
     for (unsigned i = 0; condvar && i < sizeof condvars / sizeof *condvars; i++)
         if (strcmp(condvar, condvars[i]) == 0) {
             gs_gil_parameters.backend = (enum gs_backend)i;

@@ -16,6 +16,10 @@ PROBE_PARTS = ("ring", "clock", "process", "python", "frames", "stacks")
 PROBE = tuple(f"gilscope/probe/{part}.c" for part in PROBE_PARTS)
 STRESS = ("tests/c/stress.c", *PROBE, *READER)
 GIL_STRESS = ("tests/c/gil_stress.c", "gilscope/probe/gil_condvar.c", "gilscope/probe/park.c")
+POLICY = (
+    "tests/c/policy.c",
+    *(f"gilscope/probe/{part}.c" for part in ("policy", "switches", "gil_condvar", "park")),
+)
 STEPS = ("tests/c/kill_steps.c", *PROBE, *READER)
 BUILT_IN = ("tests/c/stress.c", *plus_sources(Path(__file__).parents[2]), *READER)
 FUZZ = ("tests/c/fuzz_order.c", *READER)
@@ -99,3 +103,20 @@ def test_a_kill_at_every_instruction_leaves_all_events_up_to_it(
     states = [int(n) for n in re.findall(r"(\d+) states", told)]
     assert len(states) == 2
     assert min(states) > 2 * 260  # each event is two stores
+
+
+@pytest.mark.parametrize(
+    ("policy", "grace", "condvar", "made"),
+    [
+        ("", "", "", "classic 5000 pthread"),
+        ("io-priority", "20", "emulated", "io-priority 20000 emulated"),
+        ("io-priority", "0", "", "io-priority 0 futex"),
+        *(("fast", grace, "x", "classic 5000 pthread") for grace in ("abc", "-5", "7x", "9" * 30)),
+    ],
+)
+def test_switches_that_are_not_understood_are_defaults(
+    build: Build, policy: str, grace: str, condvar: str, made: str
+) -> None:
+    variables = {"POLICY": policy, "GRACE_US": grace, "CONDVAR": condvar}
+    words = [f"GILSCOPE_{name}={value}" for name, value in variables.items()]
+    assert run("env", *words, build(POLICY, "address,undefined")) == f"{made}\n"
