@@ -3,6 +3,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
+_F = TypeVar("_F", bound=Callable[..., object])
 
 class RLock:
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
@@ -42,6 +43,7 @@ class Empty:
     def notify_all(self) -> None: ...
 
 class Atomic:
+    def __call__(self, function: _F, /) -> _F: ...
     def __enter__(self) -> None: ...
     def __exit__(
         self,

@@ -13,25 +13,38 @@
 
 enum { HAND_OVER_NS = 20000, HAND_OVER_TURNS = 250 };
 
+/* Out of line, so that a section that nothing records needs no frame on the stack. */
+__attribute__((noinline)) static int enter_noted(unsigned depth, int result) {
+    gs_on_atomic_enter(depth);
+    return result;
+}
+
+__attribute__((noinline)) static void exit_noted(unsigned depth, bool owed) {
+    if (owed)
+        gs_on_atomic_deferred(depth);
+    gs_on_atomic_exit(depth);
+}
+
+static int nest(void) {
+    struct gs_writer *writer = &gs_writer;
+    if (writer->atomic_depth == UINT16_MAX)
+        return -1;
+    return enter_noted(++writer->atomic_depth, 0);
+}
+
 int gilscope_atomic_enter(void) {
     if (gs_gave_way_to)
         return gs_gave_way_to->atomic_enter();
     struct gs_writer *writer = &gs_writer;
-    int result = 0;
-    if (!writer->atomic_depth) {
-        const bool *requested;
-        if (!gs_held_gil(&requested))
-            return -1;
-        writer->atomic_deferred = false;
-        __atomic_store_n(&writer->atomic_depth, 1, __ATOMIC_SEQ_CST);
-        result = __atomic_load_n(requested, __ATOMIC_SEQ_CST);
-    } else if (writer->atomic_depth < UINT16_MAX) {
-        writer->atomic_depth++;
-    } else {
+    if (writer->atomic_depth)
+        return nest();
+    const bool *requested = gs_request_to_yield();
+    if (!requested)
         return -1;
-    }
-    gs_on_atomic_enter(writer->atomic_depth);
-    return result;
+    writer->atomic_deferred = false;
+    __atomic_store_n(&writer->atomic_depth, 1, __ATOMIC_SEQ_CST);
+    int result = __atomic_load_n(requested, __ATOMIC_SEQ_CST);
+    return __builtin_expect(gs_process.alive != NULL, 0) ? enter_noted(1, result) : result;
 }
 
 int gilscope_atomic_exit(void) {
@@ -42,9 +55,8 @@ int gilscope_atomic_exit(void) {
     if (!depth)
         return 0;
     bool owed = depth == 1 && __atomic_load_n(&writer->atomic_deferred, __ATOMIC_RELAXED);
-    if (owed)
-        gs_on_atomic_deferred(depth);
-    gs_on_atomic_exit(depth);
+    if (__builtin_expect(gs_process.alive != NULL, 0))
+        exit_noted(depth, owed);
     /* The next request may come at once; one that was held back is owed whatever it does. */
     __atomic_store_n(&writer->atomic_depth, (uint16_t)(depth - 1), __ATOMIC_RELEASE);
     if (owed)
@@ -61,8 +73,7 @@ unsigned gilscope_atomic_depth(void) {
 const void *gilscope_atomic_gil(void) {
     if (gs_gave_way_to)
         return gs_gave_way_to->atomic_gil();
-    const bool *requested;
-    return gs_held_gil(&requested);
+    return gs_held_gil();
 }
 
 void gilscope_atomic_hand_over(const void *held) {

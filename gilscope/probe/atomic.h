@@ -16,9 +16,10 @@
 
 #include "emit.h"
 
-/* The GIL that the calling thread holds and whether its holder was asked to yield; NULL where none
+/* The GIL that the calling thread holds, and whether its holder was asked to yield; NULL where none
  * is watched. In the feed. */
-struct gs_gil *gs_held_gil(const bool **requested);
+const struct gs_gil *gs_held_gil(void);
+const bool *gs_request_to_yield(void);
 
 /* The wait for `gil` timed out; its mutex is held. Whether the holder must not be asked; where it
  * may, `*requested` is set. */

@@ -198,10 +198,13 @@ void gs_built_in_wakes(const void *object, enum gs_blocker on, unsigned woken) {
 
 /* Here a request stays pending while its holder is in a section (gs_hook_holds_back), so there is
  * none to look for when it begins, and no GIL to know: whoever calls has one. */
-struct gs_gil *gs_held_gil(const bool **requested) {
+const bool *gs_request_to_yield(void) {
     static const bool never;
-    static struct gs_gil some;
-    *requested = &never;
+    return &never;
+}
+
+const struct gs_gil *gs_held_gil(void) {
+    static const struct gs_gil some;
     return &some;
 }
 

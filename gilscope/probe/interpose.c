@@ -198,22 +198,28 @@ static inline unsigned slot_of(const struct watched *its) {
     return (unsigned)(its - gils);
 }
 
-struct gs_gil *gs_held_gil(const bool **requested) {
+static inline struct watched *held(void) {
     unsigned n = n_slots;
-    for (struct watched *its = gils; its < gils + n; its++) {
-        if (its->gil.holder == &gs_writer && its->cond) {
-            *requested = &its->requested;
-            return &its->gil;
-        }
-    }
+    for (struct watched *its = gils; its < gils + n; its++)
+        if (its->gil.holder == &gs_writer && its->cond)
+            return its;
     return NULL;
+}
+
+const struct gs_gil *gs_held_gil(void) {
+    const struct watched *its = held();
+    return its ? &its->gil : NULL;
+}
+
+const bool *gs_request_to_yield(void) {
+    const struct watched *its = held();
+    return its ? &its->requested : NULL;
 }
 
 /* Whether the calling thread holds a GIL, so that Python may be asked for names. PyGILState_Check
  * does not tell: once there was a sub-interpreter it says yes to everyone. */
 static bool holds_gil(void) {
-    const bool *requested;
-    return gs_held_gil(&requested) != NULL;
+    return held() != NULL;
 }
 
 /* ---- the wrapped calls ------------------------------------------------------------------------

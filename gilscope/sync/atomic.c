@@ -91,16 +91,25 @@ static PyMethodDef atomic_methods[] = {
 };
 
 static PyType_Slot atomic_slots[] = {
-    {Py_tp_doc, "Atomic()\n--\n\nSections in which this thread is not made to yield the GIL."},
+    {Py_tp_doc,
+     "Atomic()\n--\n\n"
+     "No other thread makes this one yield the GIL inside `with atomic:` or `@atomic`.\n\n"
+     "What blocks inside (a lock, IO, sleep) lets others run as ever. Sections nest; each thread\n"
+     "has its own; a yield that was held back happens at the end of the outermost. Signal\n"
+     "handlers and finalizers still run inside.\n\n"
+     "Raises GilscopeError where nothing watches the GIL: it works in programs that\n"
+     "`gilscope run` or `gilscope record` started, and in Python Plus."},
     {Py_tp_methods, atomic_methods},
     {Py_tp_dealloc, plain_dealloc},
     {0, NULL},
 };
 
+/* What calls and shows it is written in Python, and set on the type: sync/__init__.py, threading.
+ */
 PyType_Spec gs_atomic_spec = {
     .name = GS_MODULE_NAME ".Atomic",
     .basicsize = sizeof(PyObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .flags = Py_TPFLAGS_DEFAULT,
     .slots = atomic_slots,
 };
 
