@@ -61,9 +61,10 @@ def build(release: Release, variant: Variant, given: Path | None, progress: Prog
 def remove(release: Release, variant: Variant, progress: Progress) -> bool:
     """Delete it, with what is left of its build; returns whether it was there."""
     place = Place.of(release, variant)
-    if not place.lock.exists():  # nothing was ever built
+    if not place.lock.exists() and not place.prefix.exists():  # nothing was ever built
         return False
     try:
+        place.lock.parent.mkdir(parents=True, exist_ok=True)  # a cache may have been emptied
         with _lock(place, progress):
             return place.remove()
     except OSError as error:

@@ -89,8 +89,10 @@ def _run(*command: str | Path) -> str:
             timeout=PATIENCE_S,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise BuildError(f"{command[0]} does not run: {error}") from error
+    except OSError as error:
+        raise BuildError(f"{command[0]} does not run: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise BuildError(f"{command[0]} does not answer within {PATIENCE_S} s") from error
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
         what = " ".join(str(argument) for argument in command[1:4] if argument != _PROGRAM)

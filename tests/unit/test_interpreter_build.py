@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -383,6 +384,15 @@ def test_list_path_and_remove(
     assert [prefix.name for prefix, _ in installed()] == ["3.13-stock"]
     assert not place.work.exists()
     assert main(["interpreter", "remove"]) == 1
+    shutil.rmtree(stock.lock.parent)  # the cache
+    stock.python.unlink()
+    capsys.readouterr()
+    assert main(["interpreter", "list"]) == 0
+    assert capsys.readouterr().out.startswith(
+        f"3.13-stock   broken: {stock.python} does not run: No such file or directory  "
+    )
+    assert main(["interpreter", "remove", "--variant", "stock"]) == 0
+    assert list(installed()) == []
 
 
 def test_mistakes_in_use(capsys: pytest.CaptureFixture[str]) -> None:
