@@ -86,10 +86,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         _abandon_stdout()
         return EXIT_SIGPIPE
     except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
-        print(f"gilscope: cannot write: {error.strerror}", file=sys.stderr)
-        _abandon_stdout()
+        if error.filename is not None:
+            what = os.fsdecode(error.filename)
+        elif error.errno in _NO_ROOM:
+            what = "cannot write"
+            _abandon_stdout()
+        else:
+            raise  # a mistake of ours
+        print(f"gilscope: {what}: {error.strerror}", file=sys.stderr)
         return 1
     return code
 

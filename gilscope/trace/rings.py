@@ -300,7 +300,11 @@ class RingSource:
 def open_rings(directory: str | os.PathLike[str]) -> RingSource:
     """Open the rings of a recording. Raises TraceError where there are none or they are broken."""
     path = Path(directory)
-    if not (path / RINGS).is_file():
+    try:
+        found = (path / RINGS).is_file()
+    except OSError as error:  # up to Python 3.13: not to be looked into
+        raise TraceError(f"{path}: {error.strerror}") from error
+    if not found:
         raise TraceError(f"{path}: no rings of a recording in it")
     return RingSource(path)
 

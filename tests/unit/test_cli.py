@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import re
 import subprocess
 import sys
@@ -82,6 +83,17 @@ def test_an_error_is_one_line_with_its_exit_code(
     stand_in(run)
     assert cli.main(["dump"]) == code
     assert capsys.readouterr() == ("", "gilscope: what happened\n")
+
+
+def test_a_file_that_cannot_be_had_is_one_line(
+    stand_in: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(args: argparse.Namespace) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", "the/file")
+
+    stand_in(run)
+    assert cli.main(["dump"]) == 1
+    assert capsys.readouterr() == ("", "gilscope: the/file: Permission denied\n")
 
 
 def test_the_commands_exit_code_and_options_pass_through(stand_in: Any) -> None:

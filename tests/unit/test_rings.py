@@ -345,6 +345,8 @@ def test_two_holders_are_impossible(tmp_path: Path) -> None:
 
 
 def test_no_rings_and_broken_notes(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match=r"no rings of a recording|File name too long"):
+        open_rings(tmp_path / ("x" * 300))
     with pytest.raises(TraceError, match="no rings of a recording"):
         open_rings(tmp_path)
     RingFile().write(tmp_path)
