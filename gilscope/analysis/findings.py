@@ -40,7 +40,7 @@ def _verdicts(summary: Row, kept: list[Kept]) -> list[Finding]:
     problems: list[tuple[int, Finding]] = []
     for process in summary["processes"]:
         problems += _kept(process, kept, name)
-        problems += _victims(process, kept, name)
+        problems += _victims(process, kept, name, summary["policy"]["name"])
         problems += _crowds(process, name)
     problems.sort(key=lambda found: -found[0])
     if problems:
@@ -67,8 +67,10 @@ def _nothing(summary: Row) -> str:
     return f"the trace has {summary['events']:,} events, but none in which a thread took a GIL."
 
 
-def _victims(process: Row, kept: list[Kept], name: _Names) -> list[tuple[int, Finding]]:
-    """Threads that come back from IO and wait."""
+def _victims(
+    process: Row, kept: list[Kept], name: _Names, policy: str
+) -> list[tuple[int, Finding]]:
+    """Threads that come back from IO and wait, under this policy."""
     worst_first = sorted(process["threads"], key=lambda t: -t["waiting_ns"])
     for thread in worst_first:
         waits, share = thread["io_wait_ns"], thread["waiting_ns"] / max(thread["life_ns"], 1)
@@ -81,7 +83,7 @@ def _victims(process: Row, kept: list[Kept], name: _Names) -> list[tuple[int, Fi
         )
         by_cpu = _held_by_cpu(process, kept, thread)
         convoy = waits["count"] >= CONVOY_WAITS and by_cpu >= CONVOY_SHARE * thread["waiting_ns"]
-        if convoy:
+        if convoy and policy == "classic":
             gain = thread["life_ns"] / max(thread["life_ns"] - by_cpu, 1)
             text += (
                 f" Try `gilscope run --policy io-priority`: of the {duration(thread['life_ns'])} of"

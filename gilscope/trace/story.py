@@ -142,7 +142,6 @@ NEVER = -(1 << 63)
 ACQUIRED, TIMED_OUT = 3, 6  # of `ending`: enum gs_ending of story.h has them all
 OF_CONDITION = 1 << 63  # in `object`; else it is a lock
 NOBODY = 0xFFFFFFFF
-ACQUIRED = 3  # how a wait ends that got the GIL (enum gs_ending of story.h)
 HOLD_WAITED = 1
 HOLD_REQUESTED = 2
 

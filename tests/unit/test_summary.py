@@ -13,6 +13,7 @@ from gilscope.analysis.summary import summarise
 from gilscope.analysis.units import duration, escaped, percent
 from gilscope.trace.model import Trace
 from gilscope.trace.schema import EventKind as K
+from gilscope.trace.schema import Policy
 
 MS = 1_000_000
 DISTRIBUTION = {"count", "sum", "mean", "p50", "p90", "p99", "max"}
@@ -183,6 +184,12 @@ def test_verdict_names_victim_holder_and_number() -> None:
         " of its life 500 ms went to waiting for threads that compute; without that it could do up"
         " to 6.59 times as much."
     )
+
+
+def test_the_policy_that_it_had_is_not_suggested() -> None:
+    text = verdict(convoy().source(policy=Policy("io-priority", 5000)))
+    assert text.startswith("`echo` waited 5.01 ms")
+    assert "Try" not in text
 
 
 def test_verdict_of_computing_threads() -> None:
