@@ -52,9 +52,11 @@ static inline bool watched(const struct gs_gil *gil) {
 
 void gs_built_in_gil_created(uint64_t *storage, const void *holder) {
     gs_process_revive();
-    *(struct gs_built_in_gil *)(void *)storage =
-        (struct gs_built_in_gil){.gil = {.index = gs_next_gil_index(), .state = holder}};
-    if (gs_recording() && !watched(gil_of(storage)))
+    struct gs_built_in_gil *gil = built_in(storage);
+    *gil = (struct gs_built_in_gil){.gil = {.index = gs_next_gil_index(), .state = holder}};
+    if (watched(&gil->gil))
+        gil->queue.gil = &gil->gil;
+    else if (gs_recording())
         __atomic_fetch_add(&gs_process.ring.header->unwatched, 1, __ATOMIC_RELAXED);
     if (gs_python_owns(__builtin_return_address(0))) /* recorded or not: `gilscope run` asks */
         gs_process_describe("built-in", GS_GIL_FOUND | GS_YIELDS_TOLD);
@@ -101,7 +103,7 @@ bool gs_built_in_timed_wait(uint64_t *storage, pthread_mutex_t *mutex, unsigned 
     if (gs_scheduling())
         return gs_gil_wait(&built_in(storage)->queue, mutex) == ETIMEDOUT;
     return !gs_condvar_wait(&built_in(storage)->cond, mutex, gs_gil_parameters.backend,
-                            gs_clock_monotonic() + us * UINT64_C(1000));
+                            gs_clock_monotonic() + us * UINT64_C(1000), gs_thread_number());
 }
 
 /* Under io-priority nobody waits on switch_cond. */
@@ -118,11 +120,14 @@ bool gs_built_in_released_signals(uint64_t *storage, pthread_mutex_t *mutex) {
     gs_built_in_released(storage);
     if (!gs_hook_has_condvar())
         return false;
-    if (gs_scheduling())
+    if (gs_scheduling()) {
         gs_gil_released(&built_in(storage)->queue, mutex,
                         gs_writer.last_forced ? GS_FORCED : GS_VOLUNTARY);
-    else
-        gs_condvar_signal(&built_in(storage)->cond);
+        return true;
+    }
+    int woken = gs_condvar_signal(&built_in(storage)->cond);
+    if (woken != GS_NOBODY_WAITS && watched(gil_of(storage)))
+        gs_on_wakeup(gil_of(storage), (uint16_t)woken);
     return true;
 }
 
@@ -132,7 +137,7 @@ void gs_built_in_switch_wait(uint64_t *storage, pthread_mutex_t *mutex,
                              pthread_mutex_t *switch_mutex) {
     if (!gs_scheduling()) {
         gs_condvar_wait(&built_in(storage)->switch_cond, switch_mutex, gs_gil_parameters.backend,
-                        UINT64_MAX);
+                        UINT64_MAX, gs_thread_number());
         return;
     }
     if (!gs_writer.last_forced)

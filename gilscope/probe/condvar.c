@@ -4,6 +4,7 @@
 
 struct gs_condvar_waiter {
     struct gs_condvar_waiter *next;
+    uint16_t number;
     struct gs_parker parker;
 };
 
@@ -19,8 +20,8 @@ static void leave(struct gs_condvar *condvar, struct gs_condvar_waiter *leaves) 
 }
 
 bool gs_condvar_wait(struct gs_condvar *condvar, pthread_mutex_t *mutex, enum gs_backend backend,
-                     uint64_t until) {
-    struct gs_condvar_waiter here = {.next = NULL};
+                     uint64_t until, uint16_t number) {
+    struct gs_condvar_waiter here = {.next = NULL, .number = number};
     int cancel_state; /* a thread that is cancelled in here would stay linked */
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     gs_parker_init(&here.parker, backend);
@@ -34,12 +35,13 @@ bool gs_condvar_wait(struct gs_condvar *condvar, pthread_mutex_t *mutex, enum gs
     return signalled;
 }
 
-void gs_condvar_signal(struct gs_condvar *condvar) {
+int gs_condvar_signal(struct gs_condvar *condvar) {
     struct gs_condvar_waiter *first = condvar->first;
     if (!first)
-        return;
+        return GS_NOBODY_WAITS;
     condvar->first = first->next;
     if (!condvar->first)
         condvar->last = NULL;
     gs_unpark(&first->parker);
+    return first->number;
 }

@@ -16,17 +16,19 @@
 
 struct gs_condvar_waiter;
 
+enum { GS_NOBODY_WAITS = -1 };
+
 /* All zero is ready for use. */
 struct gs_condvar {
     struct gs_condvar_waiter *first, *last;
 };
 
 /* Waits until signalled or until `until` (CLOCK_MONOTONIC, ns). Returns whether it was signalled.
- */
+ * `number` is what gs_condvar_signal calls the thread. */
 bool gs_condvar_wait(struct gs_condvar *condvar, pthread_mutex_t *mutex, enum gs_backend backend,
-                     uint64_t until);
+                     uint64_t until, uint16_t number);
 
-/* Wakes the thread that has waited longest, if any waits. */
-void gs_condvar_signal(struct gs_condvar *condvar);
+/* Wakes the thread that has waited longest and returns its number, or GS_NOBODY_WAITS. */
+int gs_condvar_signal(struct gs_condvar *condvar);
 
 #endif

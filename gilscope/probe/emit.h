@@ -214,8 +214,15 @@ static inline void gs_on_request(struct gs_gil *gil) {
     gs_emit_gil(gil, GS_GIL_REQUEST, 0, gs_clock_now(gs_process.clock));
 }
 
-/* The calling thread has signalled a thread that waits for the GIL. `number` is that of its page,
- * 0 where it is not known who will wake. */
+/* What gil.wakeup calls the calling thread; 0 where it has no page, or is past those with numbers.
+ */
+static inline uint16_t gs_thread_number(void) {
+    return gs_writer.page ? gs_writer.page->number : 0;
+}
+
+/* The calling thread has signalled a thread that waits for the GIL: `number` is that one's, 0 where
+ * it is not known who will wake. Under the GIL's mutex as well, and before it is let go: the woken
+ * thread's own next record comes after. */
 static inline void gs_on_wakeup(struct gs_gil *gil, uint16_t number) {
     if (gs_recording())
         gs_emit_gil_with(gil, GS_GIL_WAKEUP, 0, number, gs_clock_now(gs_process.clock));

@@ -7,6 +7,7 @@
 #include <sys/prctl.h>
 
 #include "clock.h"
+#include "emit.h"
 
 enum {
     SHORT_NS = 5000,           /* a release that ends within this is a short one */
@@ -24,6 +25,7 @@ struct gs_waiter {
     uint64_t ticket;
     uint64_t wakes_at; /* asleep until then at the latest; 0: awake */
     enum gs_class class;
+    uint16_t number; /* of its thread, in what is recorded */
     struct gs_parker parker;
 };
 
@@ -308,7 +310,8 @@ static uint64_t looks_at(const struct gs_gil_condvar *condvar, const struct gs_w
 static int wait_until(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex, bool may_ask,
                       uint64_t now, uint64_t end) {
     struct gs_gil_thread *me = &self;
-    struct gs_waiter waiter = {.ticket = me->ticket, .class = (enum gs_class)me->wait_class};
+    struct gs_waiter waiter = {
+        .ticket = me->ticket, .class = (enum gs_class)me->wait_class, .number = gs_thread_number()};
     uint64_t spin_end = now + gs_gil_parameters.spin;
     uint64_t recheck = RECHECK_NS;
     uint64_t grants = condvar->grants;
@@ -446,6 +449,8 @@ static void hand_over(struct gs_gil_condvar *condvar, struct gs_waiter *next, bo
         next = first_asleep(condvar);
     if (!lazy && next && next->wakes_at) {
         set_asleep(condvar, next, 0);
+        if (condvar->gil)
+            gs_on_wakeup(condvar->gil, next->number);
         gs_unpark(&next->parker);
     }
 }
@@ -483,7 +488,7 @@ void gs_gil_released(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
 }
 
 void gs_gil_after_fork(struct gs_gil_condvar *condvar) {
-    *condvar = (struct gs_gil_condvar){.held = condvar->held};
+    *condvar = (struct gs_gil_condvar){.gil = condvar->gil, .held = condvar->held};
 }
 
 void gs_gil_close(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex) {

@@ -51,10 +51,13 @@
 
 enum gs_class { GS_IO, GS_CPU, GS_CLASSES };
 
+struct gs_gil;
 struct gs_waiter;
 
 /* All zero is ready for use. */
 struct gs_gil_condvar {
+    struct gs_gil *gil; /* is told whom a release wakes; NULL: nobody is */
+
     /* Atomic: spinners read them without the mutex. */
     uint32_t held;
     uint32_t io_waiting;

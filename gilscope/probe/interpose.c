@@ -143,7 +143,7 @@ static void watch(pthread_cond_t *cond, pthread_cond_t *switch_cond) {
         gils[i].gil = (struct gs_gil){.index = index, .state = holder_state(cond)};
         gils[i].requested = false;
         gils[i].scheduled = gs_scheduling();
-        gs_schedule_begin(i);
+        gs_schedule_begin(i, &gils[i].gil);
         gils[i].cond = cond;
         unsigned slots = n_slots;
         while (slots < i + 1 &&

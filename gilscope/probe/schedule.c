@@ -24,8 +24,8 @@ void gs_schedule_start(void) {
         __register_atfork(NULL, NULL, after_fork_in_child, NULL);
 }
 
-void gs_schedule_begin(unsigned slot) {
-    queues[slot].condvar = (struct gs_gil_condvar){0};
+void gs_schedule_begin(unsigned slot, struct gs_gil *gil) {
+    queues[slot].condvar = (struct gs_gil_condvar){.gil = gil};
     queues[slot].mutex = NULL;
 }
 

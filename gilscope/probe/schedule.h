@@ -16,7 +16,7 @@
 void gs_schedule_start(void);
 
 /* A GIL is made or destroyed; no mutex. */
-void gs_schedule_begin(unsigned slot);
+void gs_schedule_begin(unsigned slot, struct gs_gil *gil);
 void gs_schedule_end(unsigned slot);
 
 /* In place of the signals on `cond` and beside those on `switch_cond`; the GIL's mutex is held. */

@@ -15,11 +15,10 @@ READER = tuple(f"gilscope/trace/{part}.c" for part in ("order", "ring_index", "r
 PROBE_PARTS = ("ring", "clock", "process", "python", "frames", "stacks")
 PROBE = tuple(f"gilscope/probe/{part}.c" for part in PROBE_PARTS)
 STRESS = ("tests/c/stress.c", *PROBE, *READER)
-GIL_STRESS = ("tests/c/gil_stress.c", "gilscope/probe/gil_condvar.c", "gilscope/probe/park.c")
-POLICY = (
-    "tests/c/policy.c",
-    *(f"gilscope/probe/{part}.c" for part in ("policy", "switches", "gil_condvar", "park")),
-)
+QUEUE = ("gilscope/probe/gil_condvar.c", "gilscope/probe/park.c")
+GIL_STRESS = ("tests/c/gil_stress.c", *QUEUE, *PROBE)
+SWITCHES = tuple(f"gilscope/probe/{part}.c" for part in ("policy", "switches"))
+POLICY = ("tests/c/policy.c", *SWITCHES, *QUEUE, *PROBE)
 STEPS = ("tests/c/kill_steps.c", *PROBE, *READER)
 BUILT_IN = ("tests/c/stress.c", *plus_sources(Path(__file__).parents[2]), *READER)
 FUZZ = ("tests/c/fuzz_order.c", *READER)
