@@ -5,6 +5,8 @@
 #include <sched.h>
 #include <stddef.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "clock.h"
 #include "emit.h"
@@ -14,10 +16,13 @@ enum {
     RECHECK_NS = 100000,       /* the first in line looks for itself, at first … */
     RECHECK_MAX_NS = 800000,   /* … and at the least */
     LONGEST_WAIT_NS = 5000000, /* inside one call: CPython looks after the interpreter's end */
+    SLICE_NS = 100000,         /* of a cpu thread: Linux knows no shorter one */
+    KEPT_MAX_NS = 150000,      /* io threads keep a cpu thread from the GIL for no longer */
     LOOKOUT = 1024,            /* grants, from the last forced release of a cpu thread on */
 };
 static const uint32_t turns[GS_CLASSES] = {[GS_IO] = GS_IO_TURNS, [GS_CPU] = GS_CPU_TURNS};
 #define OWED_MAX_NS UINT64_C(5000000)
+#define OWED_MORE   8u /* an eighth more, for what the changes themselves take */
 #define NEVER       UINT64_MAX
 
 struct gs_waiter {
@@ -43,6 +48,7 @@ struct gs_gil_thread {
     uint8_t wait_class;   /* enum gs_class, of the present wait */
     bool yields;
     bool precise; /* its timer slack has been set */
+    bool brief;   /* its slice has */
 };
 
 static __thread struct gs_gil_thread self;
@@ -128,6 +134,13 @@ static struct gs_waiter *first_asleep(const struct gs_gil_condvar *condvar) {
     return waiter;
 }
 
+static void wake(struct gs_gil_condvar *condvar, struct gs_waiter *waiter) {
+    if (!waiter || !waiter->wakes_at)
+        return;
+    set_asleep(condvar, waiter, 0);
+    gs_unpark(&waiter->parker);
+}
+
 /* The waiter that a release must be for (rule 7), or NULL. */
 static struct gs_waiter *passed_over(const struct gs_gil_condvar *condvar) {
     for (int class = GS_CPU; class >= GS_IO; class--)
@@ -200,6 +213,8 @@ void gs_gil_acquired(struct gs_gil_condvar *condvar) {
     if (condvar->lookout)
         condvar->lookout--;
     enum gs_class served = me->waiting ? (enum gs_class)me->wait_class : GS_CLASSES;
+    if (cpu && me->ticket) /* it may have found the GIL free, but it is still its turn */
+        served = GS_CPU;
     for (unsigned class = 0; class < GS_CLASSES; class++) {
         if (class == served || !condvar->first[class])
             condvar->passed[class] = 0;
@@ -214,11 +229,14 @@ void gs_gil_acquired(struct gs_gil_condvar *condvar) {
     condvar->requested = condvar->turn_ended = false;
     if (cpu) {
         if (condvar->kept_since) {
-            condvar->owed += now - condvar->kept_since;
+            uint64_t kept = now - condvar->kept_since;
+            condvar->owed += kept + kept / OWED_MORE;
             if (condvar->owed > OWED_MAX_NS)
                 condvar->owed = OWED_MAX_NS;
         }
         condvar->kept_since = 0;
+        /* One that slept because the last holder had been asked already has this one to ask. */
+        wake(condvar, first_asleep(condvar));
     }
     __atomic_store_n(&condvar->processor, sched_getcpu(), __ATOMIC_RELAXED);
     __atomic_store_n(&condvar->held, 1, __ATOMIC_RELAXED);
@@ -247,6 +265,28 @@ static bool may_spin(const struct gs_gil_condvar *condvar, const struct gs_waite
         return condvar->spinning == 0 && holder_is_cpu(condvar, now);
     return condvar->spinning == 0 && !condvar->first[GS_IO] && !waiter->previous &&
            (!condvar->held || !holder_is_cpu(condvar, now));
+}
+
+/* What sched_setattr takes, in its first version. */
+struct scheduling {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period; /* ns; runtime: a normal thread's slice, since Linux 6.12 */
+};
+
+/* Linux lets a thread that computes end its slice, a millisecond or three, before one that comes
+ * from a read has its processor. Its share of the processor stays what it is. */
+static void be_brief(struct gs_gil_thread *me) {
+    if (me->brief)
+        return;
+    me->brief = true;
+    struct scheduling own = {.size = sizeof own};
+    if (syscall(SYS_sched_getattr, 0, &own, sizeof own, 0) == 0 && own.policy == SCHED_OTHER) {
+        own.runtime = SLICE_NS;
+        syscall(SYS_sched_setattr, 0, &own, 0);
+    }
 }
 
 /* Without the mutex, until something may have changed or until `until`. Returns the time. */
@@ -281,6 +321,8 @@ static void begin_wait(struct gs_gil_condvar *condvar, struct gs_gil_thread *me,
     me->waiting = condvar;
     me->since = now;
     me->wait_class = me->burst >= GS_CPU_NS ? GS_CPU : GS_IO;
+    if (me->wait_class == GS_CPU)
+        be_brief(me);
     if (me->wait_class == GS_IO || !me->ticket)
         me->ticket = ++condvar->tickets;
     if (me->wait_class == GS_CPU && !condvar->kept_since && !holder_is_cpu(condvar, now))
@@ -448,10 +490,9 @@ static void hand_over(struct gs_gil_condvar *condvar, struct gs_waiter *next, bo
     if (next->class == GS_IO && !passed_over(condvar))
         next = first_asleep(condvar);
     if (!lazy && next && next->wakes_at) {
-        set_asleep(condvar, next, 0);
         if (condvar->gil)
             gs_on_wakeup(condvar->gil, next->number);
-        gs_unpark(&next->parker);
+        wake(condvar, next);
     }
 }
 
@@ -478,6 +519,10 @@ void gs_gil_released(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
     }
     uint64_t now = gs_clock_monotonic();
     account(condvar, me, now, kind);
+    if (condvar->kept_since && now - condvar->kept_since >= KEPT_MAX_NS)
+        condvar->passed[GS_CPU] = GS_CPU_TURNS;
+    passed = passed_over(condvar) != NULL;
+    next = next_in_line(condvar);
     if (voluntary)
         me->released_at = now;
     if (next)
