@@ -99,11 +99,18 @@ void gs_built_in_yields(void) {
 /* ---- the GIL's condition variables -------------------------------------------------------------
  */
 
-bool gs_built_in_timed_wait(uint64_t *storage, pthread_mutex_t *mutex, unsigned long us) {
-    if (gs_scheduling())
-        return gs_gil_wait(&built_in(storage)->queue, mutex) == ETIMEDOUT;
-    return !gs_condvar_wait(&built_in(storage)->cond, mutex, gs_gil_parameters.backend,
-                            gs_clock_monotonic() + us * UINT64_C(1000), gs_thread_number());
+bool gs_built_in_timed_wait(uint64_t *storage, pthread_cond_t *cond, pthread_mutex_t *mutex,
+                            unsigned long us) {
+    uint64_t end = gs_clock_monotonic() + us * UINT64_C(1000);
+    if (gs_scheduling()) {
+        struct timespec until = {.tv_sec = (time_t)(end / 1000000000u),
+                                 .tv_nsec = (long)(end % 1000000000u)};
+        struct gs_own_wait own = {
+            .timed_wait = pthread_cond_timedwait, .cond = cond, .until = &until};
+        return gs_gil_wait(&built_in(storage)->queue, mutex, &own) == ETIMEDOUT;
+    }
+    return !gs_condvar_wait(&built_in(storage)->cond, mutex, gs_gil_parameters.backend, end,
+                            gs_thread_number());
 }
 
 /* Under io-priority nobody waits on switch_cond. */
@@ -120,11 +127,9 @@ bool gs_built_in_released_signals(uint64_t *storage, pthread_mutex_t *mutex) {
     gs_built_in_released(storage);
     if (!gs_hook_has_condvar())
         return false;
-    if (gs_scheduling()) {
-        gs_gil_released(&built_in(storage)->queue, mutex,
-                        gs_writer.last_forced ? GS_FORCED : GS_VOLUNTARY);
-        return true;
-    }
+    if (gs_scheduling())
+        return gs_gil_released(&built_in(storage)->queue, mutex,
+                               gs_writer.last_forced ? GS_FORCED : GS_VOLUNTARY);
     int woken = gs_condvar_signal(&built_in(storage)->cond);
     if (woken != GS_NOBODY_WAITS && watched(gil_of(storage)))
         gs_on_wakeup(gil_of(storage), (uint16_t)woken);

@@ -17,7 +17,6 @@ enum {
     RECHECK_MAX_NS = 800000,   /* … and at the least */
     LONGEST_WAIT_NS = 5000000, /* inside one call: CPython looks after the interpreter's end */
     SLICE_NS = 100000,         /* of a cpu thread: Linux knows no shorter one */
-    KEPT_MAX_NS = 150000,      /* io threads keep a cpu thread from the GIL for no longer */
     LOOKOUT = 1024,            /* grants, from the last forced release of a cpu thread on */
 };
 static const uint32_t turns[GS_CLASSES] = {[GS_IO] = GS_IO_TURNS, [GS_CPU] = GS_CPU_TURNS};
@@ -238,7 +237,8 @@ void gs_gil_acquired(struct gs_gil_condvar *condvar) {
         /* One that slept because the last holder had been asked already has this one to ask. */
         wake(condvar, first_asleep(condvar));
     }
-    __atomic_store_n(&condvar->processor, sched_getcpu(), __ATOMIC_RELAXED);
+    if (now)
+        __atomic_store_n(&condvar->processor, sched_getcpu(), __ATOMIC_RELAXED);
     __atomic_store_n(&condvar->held, 1, __ATOMIC_RELAXED);
     for (struct gs_waiter *stalled = condvar->stalled; stalled; stalled = stalled->next)
         gs_unpark(&stalled->parker);
@@ -412,7 +412,17 @@ static int wait_without_cancellation(struct gs_gil_condvar *condvar, pthread_mut
     return result;
 }
 
-int gs_gil_wait(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex) {
+int gs_gil_wait(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
+                const struct gs_own_wait *own) {
+    if (is_calm(condvar, &self)) {
+        if (!condvar->since)
+            condvar->since = gs_clock_monotonic();
+        condvar->cond = own->cond;
+        condvar->on_cond++;
+        int result = own->timed_wait(own->cond, mutex, own->until);
+        condvar->on_cond--;
+        return result;
+    }
     return wait_without_cancellation(condvar, mutex, true);
 }
 
@@ -496,7 +506,7 @@ static void hand_over(struct gs_gil_condvar *condvar, struct gs_waiter *next, bo
     }
 }
 
-void gs_gil_released(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
+bool gs_gil_released(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
                      enum gs_release_kind kind) {
     struct gs_gil_thread *me = &self;
     bool gives = me->yields, voluntary = kind == GS_VOLUNTARY;
@@ -507,7 +517,7 @@ void gs_gil_released(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
     if (!next && voluntary && !(gives && condvar->stalled)) { /* the common case needs no clock */
         let_go(me);
         condvar->kept_since = condvar->owed = 0;
-        return;
+        return false;
     }
     int saved_errno = errno;
     bool passed = passed_over(condvar) != NULL;
@@ -515,11 +525,11 @@ void gs_gil_released(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
         let_go(me);
         hand_over(condvar, next, false, 0);
         errno = saved_errno;
-        return;
+        return true;
     }
     uint64_t now = gs_clock_monotonic();
     account(condvar, me, now, kind);
-    if (condvar->kept_since && now - condvar->kept_since >= KEPT_MAX_NS)
+    if (condvar->kept_since && now - condvar->kept_since >= GS_KEPT_NS)
         condvar->passed[GS_CPU] = GS_CPU_TURNS;
     passed = passed_over(condvar) != NULL;
     next = next_in_line(condvar);
@@ -527,9 +537,12 @@ void gs_gil_released(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
         me->released_at = now;
     if (next)
         hand_over(condvar, next, voluntary && !passed && !gives && release_is_short(me), now);
+    if (condvar->on_cond) /* from now on they queue here */
+        pthread_cond_broadcast(condvar->cond);
     if (voluntary && (passed || gives))
         stay_until_taken(condvar, mutex, now, gives);
     errno = saved_errno;
+    return true;
 }
 
 void gs_gil_after_fork(struct gs_gil_condvar *condvar) {

@@ -22,9 +22,13 @@
  *  7. Whoever comes takes a GIL that is free, so a waiter can be passed over. When that many others
  * (GS_CPU_TURNS, GS_IO_TURNS) have had the GIL since its class was last served, the next release is
  * for that waiter alone: the releaser stays until it has been taken.
- *  8. Where no thread was made to yield for long, all this costs what CPython's own costs: a holder
- *     reads no clock, and a waiter sleeps for the switch interval. So the first cpu thread is found
- *     as late as CPython would ask it, the next at once.
+ *  8. Where no thread was made to yield for long, GIL and waiters are left to CPython: all sleep on
+ *     its own condition variable, and ask when it would. So threads that only do IO are served as
+ *     they always were, the first cpu thread is found as late as CPython would ask it, the next at
+ *     once.
+ *  9. A cpu thread is kept from the GIL by io threads for GS_KEPT_NS, then the next release is for
+ *     it. Its slice of the processor is short: Linux would let it end a long one while an io
+ *     thread, or the client that this one serves, waits for the same processor.
  *
  * The bound: a waiter that is the first of its class has the GIL after at most GS_…_TURNS + T
  * grants to others, T being the threads of the process (each can pass once more while the waiter
@@ -41,10 +45,12 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "park.h"
 
 #define GS_CPU_NS    2000000u /* held this long without a release of its own: a cpu thread */
+#define GS_KEPT_NS   150000u
 #define GS_CPU_TURNS 64u
 #define GS_IO_TURNS  256u
 #define GS_RETURNS   256u
@@ -71,6 +77,9 @@ struct gs_gil_condvar {
     uint32_t io_asleep;
     uint64_t tickets; /* given to waiters, in order of arrival */
     uint64_t grants;
+
+    pthread_cond_t *cond; /* CPython's own … */
+    uint32_t on_cond;     /* … and how many sleep on it (rule 8) */
 
     /* Of the present hold. */
     uint64_t since;  /* ns; 0: there are io threads only, and nobody has waited for its end yet */
@@ -100,13 +109,22 @@ enum gs_release_kind { GS_VOLUNTARY, GS_FORCED };
 /* The caller has the GIL now. */
 void gs_gil_acquired(struct gs_gil_condvar *condvar);
 
-/* The caller has just let it go. May let the mutex go and take it again. */
-void gs_gil_released(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
+/* The caller has just let it go. May let the mutex go and take it again. Returns whether all is
+ * done; otherwise the caller signals CPython's own condition variable. */
+bool gs_gil_released(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
                      enum gs_release_kind kind);
+
+/* How CPython itself would wait: until `until`, by this function. */
+struct gs_own_wait {
+    int (*timed_wait)(pthread_cond_t *cond, pthread_mutex_t *mutex, const struct timespec *until);
+    pthread_cond_t *cond;
+    const struct timespec *until;
+};
 
 /* Waits for a GIL that another thread holds. Returns 0 when the caller should look at it again, and
  * ETIMEDOUT when it should ask the holder to yield. To be called until the GIL is taken. */
-int gs_gil_wait(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex);
+int gs_gil_wait(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
+                const struct gs_own_wait *own);
 
 /* What a thread that was made to yield does instead of waiting until another has the GIL: it waits
  * until its own turn, as gs_gil_wait but for at most a switch interval. */

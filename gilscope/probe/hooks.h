@@ -39,7 +39,8 @@ void gs_built_in_acquired(uint64_t *storage);
 void gs_built_in_released(uint64_t *storage);
 void gs_built_in_yields(void);
 bool gs_built_in_holds_back(void);
-bool gs_built_in_timed_wait(uint64_t *storage, pthread_mutex_t *mutex, unsigned long us);
+bool gs_built_in_timed_wait(uint64_t *storage, pthread_cond_t *cond, pthread_mutex_t *mutex,
+                            unsigned long us);
 bool gs_built_in_acquired_signals(uint64_t *storage);
 bool gs_built_in_released_signals(uint64_t *storage, pthread_mutex_t *mutex);
 void gs_built_in_switch_wait(uint64_t *storage, pthread_mutex_t *mutex,
@@ -119,8 +120,9 @@ static inline bool gs_hook_has_condvar(void) {
 #if GILSCOPE_WITH_POLICIES
 
 /* take_gil: the timed wait on `cond`. Returns whether its time is up. */
-static inline bool gs_hook_timed_wait(uint64_t *storage, pthread_mutex_t *mutex, unsigned long us) {
-    return gs_built_in_timed_wait(storage, mutex, us);
+static inline bool gs_hook_timed_wait(uint64_t *storage, pthread_cond_t *cond,
+                                      pthread_mutex_t *mutex, unsigned long us) {
+    return gs_built_in_timed_wait(storage, cond, mutex, us);
 }
 
 /* drop_gil: the wait on `switch_cond`, with switch_mutex held. */
@@ -136,7 +138,7 @@ static inline void gs_hook_gil_destroyed(uint64_t *storage, pthread_mutex_t *mut
 
 #else
 
-#define gs_hook_timed_wait(storage, mutex, us)            ((void)(us), false)
+#define gs_hook_timed_wait(storage, cond, mutex, us)      ((void)(us), false)
 #define gs_hook_switch_wait(storage, mutex, switch_mutex) ((void)0)
 #define gs_hook_gil_destroyed(storage, mutex)             ((void)0)
 

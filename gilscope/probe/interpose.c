@@ -273,10 +273,8 @@ __attribute__((aligned(64), noinline)) static int signal_watched(pthread_cond_t 
             if (UNLIKELY(its->requested || gs_release.lessons < GS_RELEASE_LESSONS))
                 forced = look_at_caller(its->requested,
                                         (const uintptr_t *)__builtin_frame_address(0) + 1);
-            if (UNLIKELY(its->scheduled)) {
-                gs_schedule_released(slot_of(its), forced);
+            if (UNLIKELY(its->scheduled) && gs_schedule_released(slot_of(its), forced))
                 return 0;
-            }
             break;
         }
         if (its->switch_cond == cond && its->cond) {
@@ -317,8 +315,9 @@ INTERPOSE int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mute
     struct gs_gil *gil = &its->gil;
     gs_on_wait(gil);
     uint64_t switches = gil->switches;
-    int result =
-        its->scheduled ? gs_schedule_wait(slot_of(its), mutex) : real.timedwait(cond, mutex, until);
+    struct gs_own_wait own = {.timed_wait = real.timedwait, .cond = cond, .until = until};
+    int result = its->scheduled ? gs_schedule_wait(slot_of(its), mutex, &own)
+                                : real.timedwait(cond, mutex, until);
     if (result == ETIMEDOUT && gil->holder) {
         if (gs_atomic_holds_back(gil, &its->requested))
             return 0;

@@ -1,7 +1,6 @@
 #define _GNU_SOURCE
 #include "schedule.h"
 
-#include "gil_condvar.h"
 #include "policy.h"
 
 /* Weak: another C library (musl) has no such function, and must still load this library. */
@@ -34,17 +33,18 @@ void gs_schedule_end(unsigned slot) {
         gs_gil_close(&queues[slot].condvar, queues[slot].mutex);
 }
 
-void gs_schedule_released(unsigned slot, bool forced) {
-    gs_gil_released(&queues[slot].condvar, queues[slot].mutex, forced ? GS_FORCED : GS_VOLUNTARY);
+bool gs_schedule_released(unsigned slot, bool forced) {
+    return gs_gil_released(&queues[slot].condvar, queues[slot].mutex,
+                           forced ? GS_FORCED : GS_VOLUNTARY);
 }
 
 void gs_schedule_acquired(unsigned slot) {
     gs_gil_acquired(&queues[slot].condvar);
 }
 
-int gs_schedule_wait(unsigned slot, pthread_mutex_t *mutex) {
+int gs_schedule_wait(unsigned slot, pthread_mutex_t *mutex, const struct gs_own_wait *own) {
     queues[slot].mutex = mutex;
-    return gs_gil_wait(&queues[slot].condvar, mutex);
+    return gs_gil_wait(&queues[slot].condvar, mutex, own);
 }
 
 int gs_schedule_wait_after_yield(unsigned slot, struct gs_gil *gil, pthread_mutex_t *switch_mutex) {

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "emit.h"
+#include "gil_condvar.h"
 
 #define GS_WATCHED_GILS 256u
 
@@ -19,12 +20,13 @@ void gs_schedule_start(void);
 void gs_schedule_begin(unsigned slot, struct gs_gil *gil);
 void gs_schedule_end(unsigned slot);
 
-/* In place of the signals on `cond` and beside those on `switch_cond`; the GIL's mutex is held. */
-void gs_schedule_released(unsigned slot, bool forced);
+/* In place of the signals on `cond` (where it returns true) and beside those on `switch_cond`; the
+ * GIL's mutex is held. */
+bool gs_schedule_released(unsigned slot, bool forced);
 void gs_schedule_acquired(unsigned slot);
 
 /* In place of the timed wait on `cond`. Returns 0 or ETIMEDOUT. */
-int gs_schedule_wait(unsigned slot, pthread_mutex_t *mutex);
+int gs_schedule_wait(unsigned slot, pthread_mutex_t *mutex, const struct gs_own_wait *own);
 
 /* In place of the wait on `switch_cond` after a forced release; switch_mutex is held. */
 int gs_schedule_wait_after_yield(unsigned slot, struct gs_gil *gil, pthread_mutex_t *switch_mutex);

@@ -38,6 +38,7 @@ static unsigned turns = 300, n_io, n_cpu;
 
 static struct {
     pthread_mutex_t mutex, switch_mutex;
+    pthread_cond_t cond;
     struct gs_gil_condvar condvar;
     atomic_bool locked, drop_request;
     const void *last_holder; /* under switch_mutex */
@@ -64,7 +65,12 @@ static void take(struct thread *me) {
     me->grants_before = gil.grants;
     while (gil.locked) {
         unsigned long saved = gil.switch_number;
-        int result = gs_gil_wait(&gil.condvar, &gil.mutex);
+        uint64_t end = gs_clock_monotonic() + 5000000;
+        struct timespec until = {.tv_sec = (time_t)(end / 1000000000u),
+                                 .tv_nsec = (long)(end % 1000000000u)};
+        struct gs_own_wait own = {
+            .timed_wait = pthread_cond_timedwait, .cond = &gil.cond, .until = &until};
+        int result = gs_gil_wait(&gil.condvar, &gil.mutex, &own);
         if (result == ETIMEDOUT && gil.locked && gil.switch_number == saved)
             gil.drop_request = true;
     }
@@ -91,7 +97,8 @@ static void drop(struct thread *me, enum gs_release_kind kind) {
     bool requested = gil.drop_request;
     pthread_mutex_lock(&gil.mutex);
     gil.locked = false;
-    gs_gil_released(&gil.condvar, &gil.mutex, kind);
+    if (!gs_gil_released(&gil.condvar, &gil.mutex, kind))
+        pthread_cond_signal(&gil.cond);
     pthread_mutex_unlock(&gil.mutex);
     if (!requested || kind == GS_VOLUNTARY)
         return;
@@ -160,6 +167,10 @@ int main(int argc, char **argv) {
     for (unsigned i = 0; i < 3; i++)
         if (strcmp(argv[2], backends[i]) == 0)
             gs_gil_parameters.backend = (enum gs_backend)i;
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&gil.cond, &attributes);
     gs_gil_parameters.quantum = 1000000;
     /* However long a waiter takes to wake up here, who hands over to it waits. */
     gs_gil_parameters.stay = UINT64_C(60000000000);
@@ -183,7 +194,7 @@ int main(int argc, char **argv) {
     CHECK(!gil.condvar.first[GS_IO] && !gil.condvar.first[GS_CPU] && !gil.condvar.stalled,
           "somebody still waits");
     CHECK(!gil.condvar.held && !gil.condvar.spinning && !gil.condvar.io_waiting &&
-              !gil.condvar.io_asleep,
+              !gil.condvar.io_asleep && !gil.condvar.on_cond,
           "not at rest");
     if (strcmp(mode, "calm") == 0)
         CHECK(!gil.condvar.lookout && !gil.condvar.since, "a cpu thread was seen where none is");
