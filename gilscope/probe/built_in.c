@@ -28,6 +28,7 @@ struct gs_built_in_gil {
     struct gs_gil gil;
     struct gs_gil_condvar queue;         /* under io-priority */
     struct gs_condvar cond, switch_cond; /* under classic, with another condition variable */
+    pthread_cond_t *own_cond;            /* CPython's own `cond` */
 };
 static_assert(sizeof(struct gs_built_in_gil) <= GS_GIL_WORDS * sizeof(uint64_t),
               "the interpreter has room for it");
@@ -50,10 +51,11 @@ static inline bool watched(const struct gs_gil *gil) {
     return __builtin_expect(gil->index != GS_NO_INDEX, 1);
 }
 
-void gs_built_in_gil_created(uint64_t *storage, const void *holder) {
+void gs_built_in_gil_created(uint64_t *storage, const void *holder, pthread_cond_t *cond) {
     gs_process_revive();
     struct gs_built_in_gil *gil = built_in(storage);
-    *gil = (struct gs_built_in_gil){.gil = {.index = gs_next_gil_index(), .state = holder}};
+    *gil = (struct gs_built_in_gil){.gil = {.index = gs_next_gil_index(), .state = holder},
+                                    .own_cond = cond};
     if (watched(&gil->gil))
         gil->queue.gil = &gil->gil;
     else if (gs_recording())
@@ -99,14 +101,14 @@ void gs_built_in_yields(void) {
 /* ---- the GIL's condition variables -------------------------------------------------------------
  */
 
-bool gs_built_in_timed_wait(uint64_t *storage, pthread_cond_t *cond, pthread_mutex_t *mutex,
-                            unsigned long us) {
+bool gs_built_in_timed_wait(uint64_t *storage, pthread_mutex_t *mutex, unsigned long us) {
     uint64_t end = gs_clock_monotonic() + us * UINT64_C(1000);
     if (gs_scheduling()) {
         struct timespec until = {.tv_sec = (time_t)(end / 1000000000u),
                                  .tv_nsec = (long)(end % 1000000000u)};
-        struct gs_own_wait own = {
-            .timed_wait = pthread_cond_timedwait, .cond = cond, .until = &until};
+        struct gs_own_wait own = {.timed_wait = pthread_cond_timedwait,
+                                  .cond = built_in(storage)->own_cond,
+                                  .until = &until};
         return gs_gil_wait(&built_in(storage)->queue, mutex, &own) == ETIMEDOUT;
     }
     return !gs_condvar_wait(&built_in(storage)->cond, mutex, gs_gil_parameters.backend, end,

@@ -514,7 +514,8 @@ bool gs_gil_released(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
     __atomic_store_n(&condvar->held, 0, __ATOMIC_RELAXED);
     struct gs_waiter *next = next_in_line(condvar);
     /* One that gave the GIL away and is on its way back counts as waiting for who gives it next. */
-    if (!next && voluntary && !(gives && condvar->stalled)) { /* the common case needs no clock */
+    if (!next && voluntary &&
+        !(gives && (condvar->stalled || condvar->on_cond))) { /* the common case needs no clock */
         let_go(me);
         condvar->kept_since = condvar->owed = 0;
         return false;

@@ -31,7 +31,7 @@ enum gs_blocker {
 
 #pragma GCC visibility push(hidden)
 extern unsigned gs_hooks_on; /* written at the start of the process alone */
-void gs_built_in_gil_created(uint64_t *storage, const void *holder);
+void gs_built_in_gil_created(uint64_t *storage, const void *holder, pthread_cond_t *cond);
 void gs_built_in_waits(uint64_t *storage);
 void gs_built_in_leaves(uint64_t *storage);
 void gs_built_in_requests(uint64_t *storage);
@@ -39,8 +39,7 @@ void gs_built_in_acquired(uint64_t *storage);
 void gs_built_in_released(uint64_t *storage);
 void gs_built_in_yields(void);
 bool gs_built_in_holds_back(void);
-bool gs_built_in_timed_wait(uint64_t *storage, pthread_cond_t *cond, pthread_mutex_t *mutex,
-                            unsigned long us);
+bool gs_built_in_timed_wait(uint64_t *storage, pthread_mutex_t *mutex, unsigned long us);
 bool gs_built_in_acquired_signals(uint64_t *storage);
 bool gs_built_in_released_signals(uint64_t *storage, pthread_mutex_t *mutex);
 void gs_built_in_switch_wait(uint64_t *storage, pthread_mutex_t *mutex,
@@ -69,11 +68,12 @@ int gs_built_in_thread_create(pthread_t *thread, const pthread_attr_t *attribute
 #endif
 
 /* create_gil, in a fork's child too; before any thread can use the GIL. `holder` is the address of
- * the GIL's last_holder. */
-static inline void gs_hook_gil_created(uint64_t *storage, const void *holder) {
-    (void)storage, (void)holder;
+ * the GIL's last_holder, `cond` its condition variable. */
+static inline void gs_hook_gil_created(uint64_t *storage, const void *holder,
+                                       pthread_cond_t *cond) {
+    (void)storage, (void)holder, (void)cond;
 #if GILSCOPE_WITH_PROBE
-    gs_built_in_gil_created(storage, holder);
+    gs_built_in_gil_created(storage, holder, cond);
 #endif
 }
 
@@ -120,9 +120,8 @@ static inline bool gs_hook_has_condvar(void) {
 #if GILSCOPE_WITH_POLICIES
 
 /* take_gil: the timed wait on `cond`. Returns whether its time is up. */
-static inline bool gs_hook_timed_wait(uint64_t *storage, pthread_cond_t *cond,
-                                      pthread_mutex_t *mutex, unsigned long us) {
-    return gs_built_in_timed_wait(storage, cond, mutex, us);
+static inline bool gs_hook_timed_wait(uint64_t *storage, pthread_mutex_t *mutex, unsigned long us) {
+    return gs_built_in_timed_wait(storage, mutex, us);
 }
 
 /* drop_gil: the wait on `switch_cond`, with switch_mutex held. */
@@ -138,7 +137,7 @@ static inline void gs_hook_gil_destroyed(uint64_t *storage, pthread_mutex_t *mut
 
 #else
 
-#define gs_hook_timed_wait(storage, cond, mutex, us)      ((void)(us), false)
+#define gs_hook_timed_wait(storage, mutex, us)            ((void)(us), false)
 #define gs_hook_switch_wait(storage, mutex, switch_mutex) ((void)0)
 #define gs_hook_gil_destroyed(storage, mutex)             ((void)0)
 

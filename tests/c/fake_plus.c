@@ -15,7 +15,7 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
 
 EXPORT void fake_use(int times) {
-    gs_hook_gil_created(storage, &holder);
+    gs_hook_gil_created(storage, &holder, NULL);
     for (int i = 0; i < times; i++) {
         pthread_mutex_lock(&mutex);
         gs_hook_acquired(storage);
