@@ -85,8 +85,10 @@ static void plain_dealloc(PyObject *self) {
 #define METHOD(function) ((PyCFunction)(void (*)(void))(function))
 
 static PyMethodDef atomic_methods[] = {
-    {"__enter__", enter, METH_NOARGS, "Begin a section, or one inside another."},
-    {"__exit__", METHOD(leave), METH_FASTCALL, "End it."},
+    {"__enter__", enter, METH_NOARGS,
+     "__enter__($self, /)\n--\n\nBegin a section, or one inside another."},
+    {"__exit__", METHOD(leave), METH_FASTCALL,
+     "__exit__($self, type, value, traceback, /)\n--\n\nEnd it."},
     {NULL, NULL, 0, NULL},
 };
 

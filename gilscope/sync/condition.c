@@ -509,8 +509,9 @@ static void dealloc(condition_object *self) {
 #define METHOD(function) ((PyCFunction)(void (*)(void))(function))
 
 static PyMethodDef methods[] = {
-    {"__enter__", METHOD(enter), METH_NOARGS, "Take the lock."},
-    {"__exit__", METHOD(leave), METH_FASTCALL, "Give the lock back."},
+    {"__enter__", METHOD(enter), METH_NOARGS, "__enter__($self, /)\n--\n\nTake the lock."},
+    {"__exit__", METHOD(leave), METH_FASTCALL,
+     "__exit__($self, type, value, traceback, /)\n--\n\nGive the lock back."},
     {"wait", METHOD(wait), METH_FASTCALL | METH_KEYWORDS,
      "wait($self, /, timeout=None)\n--\n\n"
      "Let the lock go, sleep until notified or for `timeout` seconds, and take the lock back.\n\n"

@@ -5,6 +5,7 @@ forks, memory. Every test runs on the native class and, as its oracle, on thread
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import re
 import signal
@@ -530,3 +531,16 @@ def test_every_notification_is_accounted_for() -> None:
         time.sleep(0)
     assert given == sum(results)
     assert len(results) == 2000
+
+
+@pytest.mark.parametrize("kind", [gilscope.Condition, type(gilscope.atomic)])
+def test_every_method_tells_its_signature(kind: type) -> None:
+    methods = [
+        name
+        for name, value in vars(kind).items()
+        if inspect.ismethoddescriptor(value)
+        and (not name.startswith("_") or name in ("__enter__", "__exit__"))
+    ]
+    assert {"__enter__", "__exit__"} <= set(methods)
+    for name in methods:
+        assert inspect.signature(getattr(kind, name)).parameters["self"]
