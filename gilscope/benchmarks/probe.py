@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import socket
 import statistics
@@ -19,8 +18,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -225,35 +225,53 @@ def write_loop(interpreter: str, rounds: int, event_ns: float) -> list[Figure]:
 def echo(interpreter: str, rounds: int) -> Iterator[Figure]:
     """An echo server alone, its client in this process: requests a second lost.
 
-    Once with the client on the server's processor and, where there are two, once on another.
+    Once with the client on the server's processor and, where there are two, once on another; first
+    to recording, then to the stacks in it.
     """
     first, *others = cpus()
-    yield _echo(interpreter, rounds, first, first, "on one CPU")
-    if others:
-        yield _echo(interpreter, rounds, first, others[-1], "on two CPUs")
-
-
-def _echo(interpreter: str, rounds: int, client: int, server: int, where: str) -> Figure:
-    with (
-        starting_on(server),
-        _plain(interpreter, ECHO_WORKER) as plain,
-        _recorded(interpreter, ECHO_WORKER) as (recorded, tick),
-        socket.create_connection(("127.0.0.1", int(plain.first))) as to_plain,
-        socket.create_connection(("127.0.0.1", int(recorded.first))) as to_recorded,
+    places = [(first, "on one CPU"), *((cpu, "on two CPUs") for cpu in others[-1:])]
+    name = harness.interpreter(interpreter).name
+    plain, recorded, bare = (
+        partial(_echo_server, interpreter, way) for way in ("plain", "recorded", "no stacks")
+    )
+    for ways, what, target in (
+        ((plain, recorded), "requests/s lost by echo", 3),
+        ((bare, recorded), "… of it to stacks", 1),
     ):
-        os.sched_setaffinity(0, {client})
-        for connection in (to_plain, to_recorded):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            _requests(connection)
-        losses = []
-        for index in range(rounds):
-            tick()
-            seconds = {c: _requests(c) for c in _in_turn((to_plain, to_recorded), index)}
-            losses.append(100 * (1 - seconds[to_plain] / seconds[to_recorded]))
-    low, high = median_interval(losses)
-    note = f"95 % interval of the median {low:.1f} to {high:.1f} %; judged by its lower bound"
-    name = f"{harness.interpreter(interpreter).name}: requests/s lost by echo, {where}"
-    return _figure(name, "%", losses, 3, judged=low, note=note)
+        for server, where in places:
+            losses = _echo_losses(ways, rounds, first, server)
+            low, high = median_interval(losses)
+            note = (
+                f"95 % interval of the median {low:.1f} to {high:.1f} %; judged by its lower bound"
+            )
+            yield _figure(f"{name}: {what}, {where}", "%", losses, target, judged=low, note=note)
+
+
+Echo = tuple[socket.socket, Callable[[], None]]  # a connection, and what keeps rings ahead of it
+
+
+def _echo_losses(
+    ways: tuple[Callable[[], AbstractContextManager[Echo]], ...],
+    rounds: int,
+    client: int,
+    server: int,
+) -> list[float]:
+    """Per cent that the second way loses to the first: the median of each pair of servers."""
+    medians = []
+    for pair in range(PAIRS):
+        with ExitStack() as stack:
+            with starting_on(server):
+                echoes = [stack.enter_context(way()) for way in _in_turn(ways, pair)]
+            stack.enter_context(starting_on(client))
+            (first, _), (second, _) = _in_turn(echoes, pair)
+            losses = []
+            for index in range(max(2, rounds // PAIRS)):
+                for _, tick in echoes:
+                    tick()
+                seconds = {c: _requests(c) for c in _in_turn((first, second), index)}
+                losses.append(100 * (1 - seconds[first] / seconds[second]))
+        medians.append(statistics.median(losses))
+    return medians
 
 
 # Tells how long its parent, the recorder, stood in the run queue so far: ns.
@@ -311,25 +329,44 @@ def _plain(interpreter: str, code: str) -> Worker:
 
 @contextmanager
 def _recorded(
-    interpreter: str, code: str, *arguments: str
+    interpreter: str, code: str, *arguments: str, stacks: bool = True
 ) -> Iterator[tuple[Worker, Callable[[], None]]]:
     """A worker with the probe in it, and the call that keeps its rings ahead of it.
 
     Raises RecordingError when not everything was recorded: the figure would flatter.
     """
-    from gilscope.recorder.record import environment  # noqa: PLC0415 - ctypes
+    from gilscope.recorder.record import STACKS, environment  # noqa: PLC0415 - ctypes
     from gilscope.recorder.session import Session  # noqa: PLC0415
 
     session = Session()
     try:
         command = [interpreter, "-c", code, *arguments]
-        with Worker(command, environment(session)) as worker:
+        variables = environment(session)
+        variables.pop(STACKS, None)
+        if not stacks:
+            variables[STACKS] = "off"
+        with Worker(command, variables) as worker:
             session.tick()
             yield worker, session.tick
             if session.stopped:
                 raise RecordingError(f"{session.directory.parent} has no room for so many rounds")
     finally:
         session.discard()
+
+
+@contextmanager
+def _echo_server(interpreter: str, way: str) -> Iterator[Echo]:
+    """An echo server that has answered; `way`: plain, recorded, or recorded with no stacks."""
+    with ExitStack() as stack:
+        worker, tick = (
+            (stack.enter_context(_plain(interpreter, ECHO_WORKER)), lambda: None)
+            if way == "plain"
+            else stack.enter_context(_recorded(interpreter, ECHO_WORKER, stacks=way != "no stacks"))
+        )
+        connection = stack.enter_context(socket.create_connection(("127.0.0.1", int(worker.first))))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _requests(connection)
+        yield connection, tick
 
 
 def _requests(connection: socket.socket) -> float:
@@ -343,8 +380,8 @@ def _requests(connection: socket.socket) -> float:
 # ---- figures ----------------------------------------------------------------------
 
 
-def _in_turn(pair: tuple[T, T], index: int) -> tuple[T, T]:
-    return pair if index % 2 == 0 else (pair[1], pair[0])
+def _in_turn(pair: Sequence[T], index: int) -> Sequence[T]:
+    return pair if index % 2 == 0 else pair[::-1]
 
 
 def _figure(

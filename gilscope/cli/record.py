@@ -61,10 +61,10 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("record what? for example: gilscope record python app.py")
     policy = choice(args)
     check_output(args.output)
-    from gilscope.recorder.record import record, say  # noqa: PLC0415
+    from gilscope.recorder.record import STACKS, record, say  # noqa: PLC0415
 
     if args.no_stacks:
-        os.environ["GILSCOPE_STACKS_US"] = "off"
+        os.environ[STACKS] = "off"
     recorded = record(command, args.max_size, not args.no_follow, policy)
     trace = args.output or recorded.trace_name
     directory, exit_code = recorded.session.directory, recorded.notes.exit_code

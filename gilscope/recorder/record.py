@@ -18,6 +18,7 @@ from gilscope.recorder.session import Session
 
 PRELOAD = "LD_PRELOAD"
 RINGS = "GILSCOPE_RINGS"
+STACKS = "GILSCOPE_STACKS_US"
 
 
 class Recorded(NamedTuple):
