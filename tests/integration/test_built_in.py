@@ -218,6 +218,10 @@ def test_both_feeds_tell_the_same_distributions(tmp_path: Path) -> None:
         voluntary[feed] = [int(stats["releases"][i]) for i in callers]
         forced = sum(int(stats["yields"][i]) for i in spinners)
         told_by[feed] = forced / sum(int(stats["acquires"][i]) for i in spinners)
+    for feed, share in told_by.items():
+        hold_ms, calls = medians[feed] / 1e6, voluntary[feed]
+        print(f"{feed}: {share:.3f} of holds that compute end forced, median {hold_ms:.2f} ms")
+        print(f"  voluntary releases of the threads that call: {calls}")
     for calls in voluntary.values():
         assert all(3001 <= count < 3001 + 150 for count in calls)  # a lock's waits come on top
     low, high = sorted(medians.values())

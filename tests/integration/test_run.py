@@ -130,14 +130,22 @@ def io_waits(trace: Trace) -> list[int]:
 @pytest.mark.alone
 def test_io_does_not_wait_for_a_switch_interval(interpreter: Path, tmp_path: Path) -> None:
     code = textwrap.dedent(CONVOY)
-    for name in ("classic", "first"):
-        (tmp_path / name).mkdir()
-    classic = record(tmp_path / "classic", interpreter, "-c", code)
-    first = record(tmp_path / "first", interpreter, "-c", code, options=POLICY)
-    assert (classic.code, first.code) == (0, 0)
-    slow, fast = io_waits(classic.trace), io_waits(first.trace)
-    # The median: what the machine does meanwhile is in the tail.
-    assert fast[len(fast) // 2] < slow[len(slow) // 2] / 4
+    medians = []
+    for attempt in range(3):  # a busy machine may keep the holder from running for longer than this
+        told = {}
+        for name, options in (("classic", ()), ("first", POLICY)):
+            folder = tmp_path / f"{name}{attempt}"
+            folder.mkdir()
+            told[name] = record(folder, interpreter, "-c", code, options=options)
+            assert told[name].code == 0
+        classic, first = told["classic"], told["first"]
+        slow, fast = io_waits(classic.trace), io_waits(first.trace)
+        # The median: what the machine does meanwhile is in the tail.
+        medians.append((fast[len(fast) // 2], slow[len(slow) // 2]))
+        if medians[-1][0] < medians[-1][1] / 4:
+            break
+    else:
+        pytest.fail(f"io-priority and classic, ns: {medians}")
     assert classic.metadata.policy.name == "classic"
     policy = first.metadata.policy
     assert (policy.name, policy.grace_ns) == ("io-priority", 5000)
