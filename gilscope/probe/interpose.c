@@ -156,9 +156,14 @@ static void watch(pthread_cond_t *cond, pthread_cond_t *switch_cond) {
         __atomic_fetch_add(&gs_process.ring.header->unwatched, 1, __ATOMIC_RELAXED);
 }
 
-static void cond_initialised(pthread_cond_t *cond, const void *caller) {
+/* CPython's own have attributes, for the monotonic clock. Whose have none is not asked for: it may
+ * be an allocator on its way up (jemalloc), and to look at a module takes memory. */
+static void cond_initialised(pthread_cond_t *cond, const pthread_condattr_t *attributes,
+                             const void *caller) {
     gs_process_revive();
     forget(cond);
+    if (!attributes)
+        return;
     /* Recorded or not: atomic sections need its GIL. Not where the interpreter has its own probe.
      */
     if (gs_gave_way_to || !gs_python_owns(caller))
@@ -229,7 +234,7 @@ INTERPOSE int pthread_cond_init(pthread_cond_t *cond, const pthread_condattr_t *
     ensure_resolved();
     int result = real.init(cond, attributes);
     int saved_errno = errno;
-    cond_initialised(cond, __builtin_return_address(0));
+    cond_initialised(cond, attributes, __builtin_return_address(0));
     errno = saved_errno;
     return result;
 }

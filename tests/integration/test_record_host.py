@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.programs import compiled
 from support.recorded import GILSCOPE, record
 
 from gilscope.perfetto.reader import open_trace
@@ -384,3 +385,32 @@ def test_what_a_killed_recorder_leaves_can_be_recovered(interpreter: Path, tmp_p
     assert min(times) < begin
     # Its last signs of life are around its last words: the clock's rate is right.
     assert any(abs(t - end) < 1_000_000 for t in times)
+
+
+ALLOCATOR = """
+#include <pthread.h>
+#include <stddef.h>
+extern void *__libc_malloc(size_t size);
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t cond;
+static int ready;
+void *malloc(size_t size) {
+    pthread_mutex_lock(&mutex);
+    if (!ready && !pthread_cond_init(&cond, NULL))
+        ready = 1;
+    pthread_mutex_unlock(&mutex);
+    return __libc_malloc(size);
+}
+"""
+
+
+def test_an_allocator_that_begins_with_a_condition_variable(tmp_path: Path) -> None:
+    """As jemalloc does, with its lock held: whoever asks for memory then waits for ever."""
+    source = tmp_path / "allocator.c"
+    source.write_text(ALLOCATOR, encoding="utf-8")
+    library = compiled(source, tmp_path / "allocator.so", "gcc", "-shared", "-fPIC")
+    done = record(
+        tmp_path, sys.executable, "-c", "print(1)", variables={"LD_PRELOAD": str(library)}
+    )
+    assert (done.code, done.out) == (0, "1\n")
+    assert done.trace.metadata.lost_events == 0

@@ -46,8 +46,11 @@ struct gil { pthread_cond_t cond, switch_cond; };
 struct { char head[512]; struct gil gil; char tail[512]; } _PyRuntime;
 
 static void use(struct gil *gil) {
-    pthread_cond_init(&gil->cond, NULL);
-    pthread_cond_init(&gil->switch_cond, NULL);
+    pthread_condattr_t monotonic; // as CPython's, which have attributes
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&gil->cond, &monotonic);
+    pthread_cond_init(&gil->switch_cond, &monotonic);
     pthread_cond_signal(&gil->switch_cond);
     pthread_cond_signal(&gil->cond);
 }
