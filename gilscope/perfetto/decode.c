@@ -92,6 +92,7 @@ static const char *on_closing(struct gs_decoder *decoder, uint32_t index,
     return NULL;
 }
 
+#include "decode_detail.h"
 #include "decode_thread.h"
 
 /* Whether the flows that end at a packet are these, of which either may be 0: none. */
@@ -353,6 +354,10 @@ int gs_decode(struct gs_decoder *decoder, const uint8_t *input, uint64_t n_input
                 result->message = apart;
                 status = GS_DECODE_CORRUPT;
                 break;
+            }
+            if (is_detail(&decoder->all, body, length)) {
+                start = next;
+                continue;
             }
             result->packet_offset = (uint64_t)(body - input);
             result->packet_bytes = length;

@@ -3,7 +3,7 @@
 Below a hold of a millisecond or more stands a slice named by its line, below such a wait one named
 by whom it waited for; the annotations have the rest. "GIL flame" is a track per GIL with the stacks
 of such holds: selecting a stretch of it adds them up. All of it is derived from the events around
-it; readers pass it by (`is_detail`).
+it; readers pass it by (decode_detail.h, and `is_detail` for what that is not sure of).
 """
 
 from __future__ import annotations

@@ -118,9 +118,13 @@ enum gs_role {
 /* Sequence 1 carries the recording's own packets; hot sequences are numbered from 2 in the order
  * in which the file introduces them. */
 #define GS_FIRST_SEQUENCE 2u
+#define GS_MAIN_SEQUENCE  1u /* the recording's own packets */
+#define GS_MONOTONIC      3u /* their clock */
 
 /* The uuid of a GIL owner's track: small, because a third of all hot packets carry it. */
-#define GS_OWNER_TRACK(gil) (UINT64_C(2) + (gil))
+#define GS_OWNER_TRACK(gil)     (UINT64_C(2) + (gil))
+#define GS_THREAD_TRACK(thread) (UINT64_C(2) << 32 | (thread))
+#define GS_FLAME_TRACK(gil)     (UINT64_C(5) << 32 | (gil))
 
 enum gs_type { GS_BEGIN = 1, GS_END = 2, GS_INSTANT = 3 };
 
