@@ -106,15 +106,19 @@ def _encode(source: EventSource) -> tuple[int, float]:
     import numpy as np  # noqa: PLC0415
 
     from gilscope.perfetto.codec import Encoder, EncodeStatus  # noqa: PLC0415
+    from gilscope.perfetto.details import Details  # noqa: PLC0415
 
     out = np.empty(_MIB, dtype=np.uint8)
     packets, seconds = 0, 0.0
+    details = Details(source.metadata)
     with Encoder(source.metadata) as encoder:
         for batch in source.batches():
             rest, status = batch, EncodeStatus.FULL
             while status is not EncodeStatus.DONE:
                 begin = time.perf_counter()
                 status, result = encoder.encode(rest, out)
+                if status is EncodeStatus.DETAIL:
+                    encoder.detail(result.detail, *details.parts(result.detail))
                 seconds += time.perf_counter() - begin
                 packets += result.packets
                 rest = rest[result.consumed :]

@@ -14,7 +14,7 @@ enum gs_encode_status {
     GS_ENCODE_NEW_SEQUENCE = 2, /* write the packet that introduces `sequence`, then go on */
     GS_ENCODE_IMPOSSIBLE = 3,   /* the event at `consumed` cannot be encoded: `message` */
     GS_ENCODE_NO_MEMORY = 4,
-    GS_ENCODE_DETAIL = 5, /* write what `detail` tells of the slice that ends next, then go on */
+    GS_ENCODE_DETAIL = 5, /* gs_encoder_detail of `detail`, which was not told before, then go on */
 };
 
 #define GS_DETAIL_NS INT64_C(1000000) /* slices from this length on have one */
@@ -58,6 +58,22 @@ GS_EXPORT void gs_encoder_free(struct gs_encoder *encoder);
 GS_EXPORT int gs_encode(struct gs_encoder *encoder, const struct gs_event *events,
                         uint64_t n_events, uint8_t *out, uint64_t room,
                         struct gs_encode_result *result);
+
+/* What is the same in each detail that differs in times and counts alone. */
+struct gs_detail_parts {
+    const uint8_t *event; /* a TrackEvent, but for the annotations of counts */
+    uint64_t n_event;
+    const uint8_t *flame; /* TrackEvents, outermost frame first, each behind its uint32_t length */
+    uint64_t n_flame;
+    uint32_t n_frames;
+};
+
+/* Writes the detail that gs_encode has asked for to `out`, and keeps its parts for those like it,
+ * which gs_encode writes by itself. Returns the bytes written, or 0: `room` is too small (0 bytes
+ * is never an answer); `*needed` is what it takes. */
+GS_EXPORT uint64_t gs_encoder_detail(struct gs_encoder *encoder, const struct gs_detail *detail,
+                                     const struct gs_detail_parts *parts, uint8_t *out,
+                                     uint64_t room, uint64_t *needed);
 
 /* The thread of a slice that is still open, or -1: none is, as it must be at the end. */
 GS_EXPORT int64_t gs_encoder_open_thread(const struct gs_encoder *encoder);

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import sys
 from collections.abc import Sequence
 from functools import cache
 from types import TracebackType
@@ -63,6 +64,18 @@ class Detail(ctypes.Structure):
     )
 
 
+class _DetailParts(ctypes.Structure):
+    """`struct gs_detail_parts` of codec.h."""
+
+    _fields_ = (
+        ("event", ctypes.c_char_p),
+        ("n_event", ctypes.c_uint64),
+        ("flame", ctypes.c_char_p),
+        ("n_flame", ctypes.c_uint64),
+        ("n_frames", ctypes.c_uint32),
+    )
+
+
 class EncodeResult(ctypes.Structure):
     """`struct gs_encode_result` of codec.h."""
 
@@ -105,6 +118,11 @@ def _library() -> ctypes.CDLL:
         ("gs_encoder_new", ctypes.c_void_p, (ctypes.c_int64, *_TABLES)),
         ("gs_encoder_free", None, (ctypes.c_void_p,)),
         ("gs_encode", ctypes.c_int, (ctypes.c_void_p, *_BUFFERS, ctypes.c_void_p)),
+        (
+            "gs_encoder_detail",
+            ctypes.c_uint64,
+            (*(4 * (ctypes.c_void_p,)), ctypes.c_uint64, ctypes.c_void_p),
+        ),
         ("gs_encoder_open_thread", ctypes.c_int64, (ctypes.c_void_p,)),
         ("gs_decoder_new", ctypes.c_void_p, _TABLES),
         ("gs_decoder_free", None, (ctypes.c_void_p,)),
@@ -215,6 +233,27 @@ class Encoder(_Handle):
             ctypes.addressof(self._result),
         )
         return EncodeStatus(status), self._result
+
+    def detail(self, detail: Detail, event: bytes, flame: Sequence[bytes]) -> bytes:
+        """The packets of a detail that `encode` asked for; those alike it then writes itself.
+
+        `event` is a TrackEvent without the annotations of counts, `flame` has one for each frame.
+        """
+        frames = b"".join(len(frame).to_bytes(4, sys.byteorder) + frame for frame in flame)
+        parts = _DetailParts(event, len(event), frames, len(frames), len(flame))
+        needed = ctypes.c_uint64(1 << 12)
+        written = 0
+        while not written:
+            out = np.empty(needed.value, dtype=np.uint8)
+            written = _library().gs_encoder_detail(
+                self._pointer,
+                ctypes.addressof(detail),
+                ctypes.addressof(parts),
+                out.ctypes.data,
+                len(out),
+                ctypes.addressof(needed),
+            )
+        return out[:written].tobytes()
 
     def open_thread(self) -> int | None:
         """Return the id of a thread that has an open slice, None when there is none."""

@@ -356,6 +356,7 @@ int gs_decode(struct gs_decoder *decoder, const uint8_t *input, uint64_t n_input
                 break;
             }
             if (is_detail(&decoder->all, body, length)) {
+                packets++;
                 start = next;
                 continue;
             }

@@ -8,10 +8,9 @@ it; readers pass it by (decode_detail.h, and `is_detail` for what that is not su
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
-from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TracePacket, TrackEvent
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TrackEvent
 
 from gilscope.perfetto import layout
 from gilscope.perfetto.annotations import entries
@@ -23,44 +22,22 @@ _NONE = 0xFFFFFFFF
 
 
 class Details:
-    """Builds the packets of one recording's details."""
+    """Builds what one recording's details say, but for times and counts (put_detail.h)."""
 
     def __init__(self, metadata: Metadata) -> None:
         self._metadata = metadata
-        self._flame_events = lru_cache(maxsize=4096)(self._flame)
 
-    def of(self, detail: Detail) -> bytes:
-        """The packets that stand before the end of the slice that `detail` is about."""
+    def parts(self, detail: Detail) -> tuple[bytes, list[bytes]]:
+        """The slice's event, but for its counts, and the flame's: what `Encoder.detail` takes."""
         name, values = self._wait(detail) if detail.of_wait else self._hold(detail)
-        begin = TrackEvent(
-            type=TrackEvent.TYPE_SLICE_BEGIN,
-            track_uuid=layout.thread_track(detail.thread),
-            name=name,
-        )
-        begin.debug_annotations.extend(entries(values))
-        end = TrackEvent(
-            type=TrackEvent.TYPE_SLICE_END, track_uuid=layout.thread_track(detail.thread)
-        )
-        packets = [_packet(detail.start_ns, begin), _packet(detail.end_ns, end)]
+        event = _begin(layout.thread_track(detail.thread), name)
+        event.debug_annotations.extend(entries(values))
+        frames = []
         if not detail.of_wait and detail.leaf != _NONE:
-            frames = self._flame_events(detail.gil, detail.leaf)
-            packets += [_packet(detail.start_ns, frame) for frame in frames]
-            end = TrackEvent(
-                type=TrackEvent.TYPE_SLICE_END, track_uuid=layout.flame_track(detail.gil)
-            )
-            packets += [_packet(detail.end_ns, end) for _ in frames]
-        data: bytes = Trace(packet=packets).SerializeToString()
-        return data
-
-    def _flame(self, gil: int, leaf: int) -> list[Any]:
-        return [
-            TrackEvent(
-                type=TrackEvent.TYPE_SLICE_BEGIN,
-                track_uuid=layout.flame_track(gil),
-                name=stacks.where(row, 1),
-            )
-            for row in reversed(stacks.path(self._metadata.stacks, leaf))
-        ]
+            track = layout.flame_track(detail.gil)
+            path = stacks.path(self._metadata.stacks, detail.leaf)
+            frames = [_begin(track, stacks.where(row, 1)) for row in reversed(path)]
+        return event.SerializeToString(), [frame.SerializeToString() for frame in frames]
 
     def _line(self, leaf: int, exact: bool) -> str | None:
         if leaf == _NONE:
@@ -75,8 +52,6 @@ class Details:
             "line": line,
             "stack": self._stack(detail.leaf),
             "ended_by_yield": bool(detail.yielded),
-            "kept_waiting": detail.others,
-            "kept_waiting_ns": detail.other_ns,
         }
 
     def _wait(self, detail: Detail) -> tuple[str, dict[str, Any]]:
@@ -90,7 +65,6 @@ class Details:
             "waited_for": holder,
             "waited_for_line": where,
             "waited_for_stack": self._stack(detail.other_leaf),
-            "waited_for_ns": detail.other_ns,
         }
         return f"for {layout.printable(holder)}" + (f" {where}" if where else ""), values
 
@@ -100,13 +74,8 @@ class Details:
         return [stacks.where(row) for row in stacks.path(self._metadata.stacks, leaf)]
 
 
-def _packet(time_ns: int, event: Any) -> Any:
-    return TracePacket(
-        timestamp=time_ns,
-        timestamp_clock_id=layout.MONOTONIC,
-        trusted_packet_sequence_id=layout.MAIN_SEQUENCE,
-        track_event=event,
-    )
+def _begin(track: int, name: str) -> Any:
+    return TrackEvent(type=TrackEvent.TYPE_SLICE_BEGIN, track_uuid=track, name=name)
 
 
 _FIELDS = {"timestamp", "timestamp_clock_id", "trusted_packet_sequence_id", "track_event"}

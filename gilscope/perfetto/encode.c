@@ -11,6 +11,10 @@
 #include "packet_put.h"
 #include "sequences.h"
 
+#define GS_KEPT_PARTS 1024
+
+struct gs_kept_parts;
+
 struct gs_encoder {
     struct gs_sequences all;
     int64_t start_ns;
@@ -18,7 +22,11 @@ struct gs_encoder {
     uint32_t closing; /* list of sequences with END to be written before the next event */
     int64_t closing_ns;
     bool detailed; /* the caller was told the detail of the next event's slice */
+    uint8_t *last; /* the room ends there, of the call under way */
+    struct gs_kept_parts *parts[GS_KEPT_PARTS];
 };
+
+#include "put_detail.h"
 
 struct gs_encoder *gs_encoder_new(int64_t start_ns, uint32_t n_threads,
                                   const uint32_t *thread_process, uint32_t n_gils,
@@ -37,9 +45,22 @@ struct gs_encoder *gs_encoder_new(int64_t start_ns, uint32_t n_threads,
 }
 
 void gs_encoder_free(struct gs_encoder *encoder) {
-    if (encoder)
-        gs_sequences_free(&encoder->all);
+    if (!encoder)
+        return;
+    gs_sequences_free(&encoder->all);
+    for (size_t i = 0; i < GS_KEPT_PARTS; i++)
+        free(encoder->parts[i]);
     free(encoder);
+}
+
+uint64_t gs_encoder_detail(struct gs_encoder *encoder, const struct gs_detail *detail,
+                           const struct gs_detail_parts *parts, uint8_t *out, uint64_t room,
+                           uint64_t *needed) {
+    *needed = detail_room(parts->n_event, parts->n_flame, parts->n_frames);
+    if (room < *needed)
+        return 0;
+    keep_parts(encoder, detail, parts);
+    return (uint64_t)(put_detail(out, detail, parts) - out);
 }
 
 static enum gs_encode_status introduce(struct gs_encoder *encoder, enum gs_role role,
@@ -147,9 +168,20 @@ static uint8_t *put_gil_event(struct gs_encoder *encoder, uint8_t *p, const stru
     if (result->message)
         return NULL;
     if (!encoder->detailed && detail_of(encoder, event, pair, &result->detail)) {
-        encoder->detailed = true;
-        *status = GS_ENCODE_DETAIL;
-        return NULL;
+        const struct gs_kept_parts *kept = kept_parts(encoder, &result->detail);
+        if (!kept ||
+            p + detail_room(kept->n_event, kept->n_flame, kept->n_frames) > encoder->last) {
+            encoder->detailed = true;
+            *status = GS_ENCODE_DETAIL;
+            return NULL;
+        }
+        result->packets += 2 + 2 * (uint64_t)kept->n_frames;
+        p = put_detail(p, &result->detail,
+                       &(struct gs_detail_parts){.event = kept->bytes,
+                                                 .n_event = kept->n_event,
+                                                 .flame = kept->bytes + kept->n_event,
+                                                 .n_flame = kept->n_flame,
+                                                 .n_frames = kept->n_frames});
     }
     encoder->detailed = false;
     account(encoder, event, pair);
@@ -251,6 +283,7 @@ int gs_encode(struct gs_encoder *encoder, const struct gs_event *events, uint64_
     uint64_t i = 0;
     enum gs_encode_status status = GS_ENCODE_DONE;
     memset(result, 0, sizeof *result);
+    encoder->last = last;
     for (;;) {
         if (!last || p > last) {
             status = i == n_events && encoder->closing == GS_NONE ? GS_ENCODE_DONE : GS_ENCODE_FULL;

@@ -140,6 +140,10 @@ enum {
     GS_TAG_ANNOTATION_NAME = 0x08,
     GS_TAG_ANNOTATION_UINT = 0x18,
     GS_TAG_ANNOTATION_POINTER = 0x38,
+    GS_TAG_ANNOTATION_INT = 0x20,
+    GS_TAG_ANNOTATION_TEXT = 0x52, /* its name, not interned */
+    GS_TAG_CLOCK_0 = 0xd0,
+    GS_TAG_CLOCK_1 = 0x03,
     GS_TAG_TYPE = 0x48,
     GS_TAG_NAME = 0x50,
     GS_TAG_TRACK = 0x58,
@@ -156,6 +160,9 @@ enum {
 /* No hot packet is longer; a notify of four is the longest:
  * 2 + 11 + 6 + 2 + (2 + 15 + 15 + 2 + 2 + 4 * 10) + 2 bytes. */
 #define GS_PACKET_ROOM 104
+
+/* No annotation of a count in a detail is longer. */
+#define GS_COUNT_ROOM 32
 
 /* Longer packets are refused: the largest that gilscope writes is its metadata, some 200 bytes a
  * thread. It bounds what a hostile file can make a reader allocate. */
