@@ -13,7 +13,11 @@ struct field {
 };
 
 /* One varint at *p; false: it does not end before `end`. */
-static bool scan_varint(const uint8_t **p, const uint8_t *end, uint64_t *value) {
+static inline bool scan_varint(const uint8_t **p, const uint8_t *end, uint64_t *value) {
+    if (end - *p >= 10) { /* the longest that get_varint reads */
+        *p = get_varint(*p, value);
+        return true;
+    }
     *value = 0;
     for (unsigned shift = 0; shift < 64 && *p < end; shift += 7) {
         uint8_t byte = *(*p)++;
@@ -25,7 +29,7 @@ static bool scan_varint(const uint8_t **p, const uint8_t *end, uint64_t *value) 
 }
 
 /* The next field of a message that ends at `end`; false: it is broken, or of a fixed size. */
-static bool scan_field(const uint8_t **p, const uint8_t *end, struct field *field) {
+static inline bool scan_field(const uint8_t **p, const uint8_t *end, struct field *field) {
     uint64_t key;
     if (!scan_varint(p, end, &key) || !scan_varint(p, end, &field->value) || key >> 3 > 4096)
         return false;
