@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import zlib
@@ -126,8 +127,11 @@ def whole_file(path: Path, what: str) -> Iterator[IO[bytes]]:
         if target.is_dir():
             raise IsADirectoryError("is a directory")
         if target.exists() and not stat.S_ISREG(target.stat().st_mode):
-            with target.open("wb") as file:
-                yield file
+            # Left by an exception, it is closed without the rest: a pipe would wait for its reader.
+            with target.open("wb", buffering=0) as raw:
+                stream = io.BufferedWriter(raw)
+                yield stream
+                stream.flush()
             return
         partial = target.with_name(f".{target.name[:200]}.{os.getpid()}.part")
         with partial.open("xb") as file:

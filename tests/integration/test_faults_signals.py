@@ -13,12 +13,14 @@ from support.faults import (
     DEADLINE_S,
     WORK,
     await_line,
+    await_state,
     end_session,
     memory_folder,
     recording,
     run,
     same,
     script,
+    state_of,
     thread_names,
 )
 
@@ -153,6 +155,8 @@ def test_while_the_trace_is_written(tmp_path: Path, number: int) -> None:
         try:
             reader = os.open(pipe, os.O_RDONLY)
             begin = os.read(reader, 1)  # so it is being written, and much is still to come
+            # A signal between Python's last look for one and the write would end neither.
+            assert await_state(lambda: state_of(recorder.pid) == "S", recorder)
             recorder.send_signal(number)
             if number == signal.SIGUSR1:
                 with os.fdopen(reader, "rb") as file:

@@ -28,6 +28,7 @@ from support.faults import (
     recording,
     run,
     script,
+    state_of,
     thread_names,
 )
 
@@ -147,25 +148,19 @@ def test_stopped_and_continued(tmp_path: Path, who: str) -> None:
     with memory_folder() as rings, started(tmp_path, rings) as (recorder, pid):
         target = pid if who == "program" else recorder.pid
         os.kill(target, signal.SIGSTOP)
-        assert await_state(lambda: state(target) == "T", recorder)
+        assert await_state(lambda: state_of(target) == "T", recorder)
         assert recorder.stdin
         recorder.stdin.write("go on\n")
         recorder.stdin.flush()
         if who == "recorder":
             # The program goes to its end meanwhile: a zombie, since nobody asks for its code.
-            assert await_state(lambda: state(pid) == "Z", recorder)
+            assert await_state(lambda: state_of(pid) == "Z", recorder)
         os.kill(target, signal.SIGCONT)
         out, errors = recorder.communicate(timeout=DEADLINE_S)
     assert (recorder.returncode, out, errors.count("\n")) == (0, "the end\n", 1)
     trace = gilscope.read(tmp_path / "trace.pftrace")
     assert trace.metadata.lost_events == 0
     assert "after" in thread_names(trace)
-
-
-def state(pid: int) -> str:
-    """The kernel's letter for what a process does."""
-    text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    return text.rpartition(")")[2].split()[0]
 
 
 # ---- at random moments --------------------------------------------------------------------------

@@ -217,6 +217,12 @@ def children_of(pid: int) -> list[int]:
     return [int(word) for word in text.split()]
 
 
+def state_of(pid: int) -> str:
+    """The kernel's letter for what a process does."""
+    text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    return text.rpartition(")")[2].split()[0]
+
+
 def await_state(condition: Callable[[], bool], process: subprocess.Popen[str]) -> bool:
     """Look again and again until `condition` holds; False when the process ended before."""
     end = time.monotonic() + DEADLINE_S
