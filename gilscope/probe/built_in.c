@@ -51,7 +51,8 @@ static inline bool watched(const struct gs_gil *gil) {
     return __builtin_expect(gil->index != GS_NO_INDEX, 1);
 }
 
-void gs_built_in_gil_created(uint64_t *storage, const void *holder, pthread_cond_t *cond) {
+void gs_built_in_gil_created(uint64_t *storage, const unsigned long *interval, const void *holder,
+                             pthread_cond_t *cond) {
     gs_process_revive();
     struct gs_built_in_gil *gil = built_in(storage);
     *gil = (struct gs_built_in_gil){.gil = {.index = gs_next_gil_index(), .state = holder},
@@ -60,8 +61,10 @@ void gs_built_in_gil_created(uint64_t *storage, const void *holder, pthread_cond
         gil->queue.gil = &gil->gil;
     else if (gs_recording())
         __atomic_fetch_add(&gs_process.ring.header->unwatched, 1, __ATOMIC_RELAXED);
-    if (gs_python_owns(__builtin_return_address(0))) /* recorded or not: `gilscope run` asks */
+    if (gs_python_owns(__builtin_return_address(0))) { /* recorded or not: `gilscope run` asks */
         gs_process_describe("built-in", GS_GIL_FOUND | GS_YIELDS_TOLD);
+        gs_process_watch_interval(interval);
+    }
 }
 
 void gs_built_in_waits(uint64_t *storage) {

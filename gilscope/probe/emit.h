@@ -61,6 +61,7 @@ struct gs_process {
     uint32_t n_threads;     /* that got a page */
     uint32_t pid;
     uint64_t stack_ticks; /* holds and waits from this length on have their stack taken */
+    const unsigned long *switch_interval_us; /* where CPython has it; NULL: not known */
 };
 
 extern __thread struct gs_writer gs_writer;
@@ -205,12 +206,21 @@ static inline void gs_on_yield(void) {
     __atomic_store_n(&record->stamp_kind, stamp | GS_GIL_YIELD, __ATOMIC_RELAXED);
 }
 
+/* A program may set its switch interval at any time; who is recorded has a page. */
+static inline void gs_note_switch_interval(void) {
+    if (gs_process.switch_interval_us)
+        __atomic_store_n(&gs_process.page->switch_interval_us,
+                         __atomic_load_n(gs_process.switch_interval_us, __ATOMIC_RELAXED),
+                         __ATOMIC_RELAXED);
+}
+
 /* The calling thread, which waits, has asked the holder to yield. */
 static inline void gs_on_request(struct gs_gil *gil) {
     if (!gs_recording())
         return;
     if (gs_process.stack_ticks != GS_STACKS_OFF)
         gs_stacks_look(gil);
+    gs_note_switch_interval(); /* a killed program tells it at no other time */
     gs_emit_gil(gil, GS_GIL_REQUEST, 0, gs_clock_now(gs_process.clock));
 }
 

@@ -239,11 +239,12 @@ struct gs_process_page {
     uint32_t interpreter; /* enum gs_interpreter_state */
     uint32_t n_gils;
     struct gs_clock_snapshot start;
-    uint64_t end_ticks;     /* 0: did not say */
-    char python[64];        /* "3.13.0" */
-    char feed[16];          /* "interposed" or "built-in" */
-    uint32_t lost_stacks;   /* that could not be kept for lack of room */
-    uint32_t command_bytes; /* arguments, each ended by a NUL, cut at the page's end */
+    uint64_t end_ticks;          /* 0: did not say */
+    char python[56];             /* "3.13.0" */
+    uint64_t switch_interval_us; /* of its first interpreter, as last seen; 0: not known */
+    char feed[16];               /* "interposed" or "built-in" */
+    uint32_t lost_stacks;        /* that could not be kept for lack of room */
+    uint32_t command_bytes;      /* arguments, each ended by a NUL, cut at the page's end */
     char command[GS_UNIT_BYTES - 160];
 };
 static_assert(sizeof(struct gs_process_page) == GS_UNIT_BYTES, "one unit");

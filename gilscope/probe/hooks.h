@@ -31,7 +31,8 @@ enum gs_blocker {
 
 #pragma GCC visibility push(hidden)
 extern unsigned gs_hooks_on; /* written at the start of the process alone */
-void gs_built_in_gil_created(uint64_t *storage, const void *holder, pthread_cond_t *cond);
+void gs_built_in_gil_created(uint64_t *storage, const unsigned long *interval, const void *holder,
+                             pthread_cond_t *cond);
 void gs_built_in_waits(uint64_t *storage);
 void gs_built_in_leaves(uint64_t *storage);
 void gs_built_in_requests(uint64_t *storage);
@@ -67,13 +68,13 @@ int gs_built_in_thread_create(pthread_t *thread, const pthread_attr_t *attribute
 
 #endif
 
-/* create_gil, in a fork's child too; before any thread can use the GIL. `holder` is the address of
- * the GIL's last_holder, `cond` its condition variable. */
-static inline void gs_hook_gil_created(uint64_t *storage, const void *holder,
-                                       pthread_cond_t *cond) {
-    (void)storage, (void)holder, (void)cond;
+/* create_gil, in a fork's child too; before any thread can use the GIL. The addresses of the GIL's
+ * switch interval in µs, of its last_holder, of its condition variable. */
+static inline void gs_hook_gil_created(uint64_t *storage, const unsigned long *interval,
+                                       const void *holder, pthread_cond_t *cond) {
+    (void)storage, (void)interval, (void)holder, (void)cond;
 #if GILSCOPE_WITH_PROBE
-    gs_built_in_gil_created(storage, holder, cond);
+    gs_built_in_gil_created(storage, interval, holder, cond);
 #endif
 }
 

@@ -119,8 +119,9 @@ static void forget(pthread_cond_t *cond) {
     }
 }
 
-/* `last_holder` stands before `locked` and `switch_number`, and they before `cond`, from 3.9 to
- * 3.15. Nothing that is read through it is believed before gs_frames_check. */
+/* `interval`, an unsigned long, stands before `last_holder`, which stands before `locked` and
+ * `switch_number`, and they before `cond`, from 3.9 to 3.15. Nothing that is read through it is
+ * believed before gs_frames_check or gs_process_watch_interval. */
 static const char *const *holder_state(pthread_cond_t *cond) {
     return (const char *const *)((char *)cond - 24);
 }
@@ -178,6 +179,7 @@ static void cond_initialised(pthread_cond_t *cond, const pthread_condattr_t *att
         pair_distance = distance;
         gs_process_describe("interposed", GS_GIL_FOUND);
         watch(first, cond);
+        gs_process_watch_interval((const unsigned long *)holder_state(first) - 1);
     } else if (in_runtime || pair_distance) {
         first_of_pair = cond;
     }

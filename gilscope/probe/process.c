@@ -415,10 +415,27 @@ void gs_process_describe(const char *feed, uint32_t state) {
     page->interpreter = gs_python.free_threaded ? GS_FREE_THREADED : state;
 }
 
+#define DEFAULT_INTERVAL_US 5000 /* CPython's, from 3.2 on */
+
+void gs_process_watch_interval(const unsigned long *interval_us) {
+    uintptr_t at = (uintptr_t)interval_us;
+    bool in_runtime = at >= gs_python.runtime && at + sizeof *interval_us <= gs_python.runtime_end;
+    if (in_runtime && *interval_us == DEFAULT_INTERVAL_US)
+        gs_process.switch_interval_us = interval_us;
+    if (gs_recording())
+        gs_note_switch_interval();
+}
+
 void gs_process_end(void) {
     /* The pid: a vfork's child that ends runs in its parent's memory. */
-    if (gs_process.alive && *gs_process.alive && gs_process.pid == (uint32_t)getpid())
-        gs_process.page->end_ticks = gs_clock_now(gs_process.clock);
+    if (!gs_process.alive || !*gs_process.alive || gs_process.pid != (uint32_t)getpid())
+        return;
+    struct gs_process_page *page = gs_process.page;
+    unsigned long interval_us; /* a libpython that was opened may be closed by now */
+    if (gs_process.switch_interval_us &&
+        gs_copy_safely(gs_process.switch_interval_us, &interval_us, sizeof interval_us))
+        page->switch_interval_us = interval_us;
+    page->end_ticks = gs_clock_now(gs_process.clock);
 }
 
 uint16_t gs_next_gil_index(void) {

@@ -22,6 +22,11 @@ void gs_process_take_over(struct gs_process *other);
  * watches it, and how (enum gs_interpreter_state). */
 void gs_process_describe(const char *feed, uint32_t state);
 
+/* A GIL was made: CPython would keep its switch interval (µs) there. It is read from now on if the
+ * place lies in _PyRuntime, where the GIL of the process's first interpreter stays, and had
+ * CPython's default in it when that interpreter began. */
+void gs_process_watch_interval(const unsigned long *interval_us);
+
 /* Stamps the end. Events may still follow (daemon threads); readers take the later of the two. */
 void gs_process_end(void);
 

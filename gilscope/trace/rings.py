@@ -31,9 +31,10 @@ _INTERPRETERS = {0: "none", 1: "gil", 2: "free-threaded"}
 _FILE_HEADER = struct.Struct("<QIIIIIIQQ")
 _SNAPSHOT = struct.Struct("<QQQQ")
 _LOST_OFFSET, _CLOCKS_OFFSET = 136, 256
-_PROCESS_PAGE = struct.Struct("<16xIIII32sQ64s16sII")
+_PROCESS_PAGE = struct.Struct("<16xIIII32sQ56sQ16sII")
 _THREAD_PAGE = struct.Struct("<16xIH2xQQQ200s")
 _UNIT = 4096
+_LONGEST_NS = 1 << 62
 _YIELDS_TOLD = 0x100
 _STACKS = ((0x400, "unknown"), (0x200, "told"))
 
@@ -182,7 +183,9 @@ class RingSource:
             stopped=stopped,
             exit_code=self.notes.exit_code,
             gilscope=self.notes.gilscope,
-            policy=Policy(**(self.notes.policy or {})),
+            policy=replace(
+                Policy(**(self.notes.policy or {})), switch_interval_ns=self._switch_interval_ns
+            ),
             processes=tuple(processes),
             threads=tuple(threads),
             gils=tuple(gils),
@@ -231,6 +234,8 @@ class RingSource:
             lost[thread.process] += thread.lost_events
         pages = [self._process_page(index) for index in range(n)]
         id_of_page = {page["page"]: index for index, page in enumerate(pages)}
+        intervals = (page["switch_interval_ns"] for page in pages)
+        self._switch_interval_ns = next((ns for ns in intervals if 0 < ns < _LONGEST_NS), None)
         processes: list[Process] = []
         gils: list[Gil] = []
         self._unclean: list[bool] = []
@@ -261,7 +266,7 @@ class RingSource:
         page, n_gils = ctypes.c_uint64(), ctypes.c_uint64()
         _engine().gs_order_process(self._order, index, ctypes.byref(page), ctypes.byref(n_gils))
         at = page.value
-        (pid, parent, interpreter, _, start, end, python, feed, lost_stacks, size) = (
+        (pid, parent, interpreter, _, start, end, python, interval_us, feed, lost_stacks, size) = (
             _PROCESS_PAGE.unpack_from(self._map, at)
         )
         begin = at + _PROCESS_PAGE.size
@@ -273,6 +278,7 @@ class RingSource:
             "parent": parent,
             "interpreter": interpreter,
             "lost_stacks": lost_stacks,
+            "switch_interval_ns": interval_us * 1000,
             "start_ns": self._to_ns(_SNAPSHOT.unpack(start)[0]),
             "end_ticks": end,
             "python": python.split(b"\0", 1)[0].decode("ascii", "replace"),

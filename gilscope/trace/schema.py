@@ -150,7 +150,11 @@ class Stack:
 
 @dataclass(frozen=True)
 class Policy:
-    """How the GIL was scheduled while recording; None where the interpreter did not say."""
+    """How the GIL was scheduled while recording; None where the interpreter did not say.
+
+    `switch_interval_ns` is what `sys.getswitchinterval` said last in the first Python's main
+    interpreter.
+    """
 
     name: str = "classic"
     grace_ns: int | None = None

@@ -4,7 +4,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-EXPORT char _PyRuntime[512];
+EXPORT unsigned long _PyRuntime[64] = {5000}; /* opens with the switch interval */
 EXPORT const char *Py_GetVersion(void) {
     return "3.13.fake (made up)";
 }
@@ -15,7 +15,8 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
 
 EXPORT void fake_use(int times) {
-    gs_hook_gil_created(storage, &holder, NULL);
+    gs_hook_gil_created(storage, _PyRuntime, &holder, NULL);
+    _PyRuntime[0] = 700;
     for (int i = 0; i < times; i++) {
         pthread_mutex_lock(&mutex);
         gs_hook_acquired(storage);

@@ -85,7 +85,7 @@ static struct {
 static void make_gil(void) {
 #ifdef BUILT_IN
     gs_built_in_configure();
-    gs_hook_gil_created(fake.storage, &fake.switches, NULL);
+    gs_hook_gil_created(fake.storage, NULL, &fake.switches, NULL);
 #else
     *(struct gs_gil *)(void *)fake.storage = (struct gs_gil){.index = gs_next_gil_index()};
 #endif

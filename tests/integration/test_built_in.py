@@ -271,5 +271,6 @@ def test_the_preloaded_probe_gives_way(tmp_path: Path, when: str) -> None:
     assert len(done.metadata.threads) == 1
     process = done.metadata.processes[0]
     assert process.python == "3.13.fake"
+    assert done.metadata.policy.switch_interval_ns == 700_000
     assert os.path.basename(process.command[0]) == "host"
     assert int(done.trace.process_stats["unclean"].sum()) == 0

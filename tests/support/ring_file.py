@@ -53,14 +53,21 @@ class RingFile:
         return unit
 
     def process(
-        self, pid: int, n_gils: int = 1, parent: int = 0, start: int = 0, end: int = 0
+        self,
+        pid: int,
+        n_gils: int = 1,
+        parent: int = 0,
+        start: int = 0,
+        end: int = 0,
+        interval_us: int = 0,
     ) -> int:
-        """A process page; returns its unit. `end` 0: it did not say."""
+        """A process page; returns its unit. `end`, `interval_us` 0: it did not say."""
         unit = self.take(1)
         ticks = START + start
         page = struct.pack("<IIIIIIII", PROCESS_PAGE, 1, 0, 0, pid, parent, 1, n_gils)
         page += struct.pack("<QQQQQ", ticks, ticks, ticks, ticks, START + end if end else 0)
-        page += struct.pack("<64s16sII", b"3.13.0", b"interposed", 0, 9) + b"python\0a\0"
+        page += struct.pack("<56sQ16sII", b"3.13.0", interval_us, b"interposed", 0, 9)
+        page += b"python\0a\0"
         self._put(unit, page)
         return unit
 

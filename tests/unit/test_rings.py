@@ -55,6 +55,7 @@ int main(void) {
     SAY(file_header, clocks); SAY(process_page, pid); SAY(process_page, parent);
     SAY(process_page, interpreter); SAY(process_page, n_gils); SAY(process_page, start);
     SAY(process_page, end_ticks); SAY(process_page, python); SAY(process_page, feed);
+    SAY(process_page, switch_interval_us);
     SAY(process_page, lost_stacks);
     SAY(process_page, command_bytes); SAY(process_page, command); SAY(thread_page, tid);
     SAY(thread_page, is_main); SAY(thread_page, start_ticks); SAY(thread_page, end_ticks);
@@ -103,7 +104,7 @@ def number(field: int | bytes) -> int:
         (reader._SNAPSHOT, "clock_snapshot", "ticks monotonic_ns boottime_ns realtime_ns",
          [1, 2, 3, 4]),
         (reader._PROCESS_PAGE, "process_page", "pid parent interpreter n_gils start end_ticks "
-         "python feed lost_stacks command_bytes", [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
+         "python switch_interval_us feed lost_stacks command_bytes", list(range(1, 12))),
         (reader._THREAD_PAGE, "thread_page", "tid is_main start_ticks end_ticks lost name",
          [1, 2, 3, 4, 5, 6]),
     ],
@@ -163,6 +164,19 @@ def test_one_thread(tmp_path: Path) -> None:
         assert (process_row.start_ns, process_row.end_ns) == (START + 1, START + 90)
         assert (thread.name, thread.end_ns, thread.is_main) == ("Füße", START + 60, True)
         assert (source.metadata.boottime_offset_ns, source.metadata.realtime_offset_ns) == (7, 9)
+
+
+@pytest.mark.parametrize(
+    ("told_us", "interval_ns"), [((0, 700, 900), 700_000), ((0,), None), ((1 << 63,), None)]
+)
+def test_the_switch_interval_is_the_first_that_was_told(
+    tmp_path: Path, told_us: tuple[int, ...], interval_ns: int | None
+) -> None:
+    rings = RingFile()
+    for pid, interval_us in enumerate(told_us, 10):
+        rings.process(pid, start=pid, end=90, interval_us=interval_us)
+    with rings.open(tmp_path) as source:
+        assert source.metadata.policy.switch_interval_ns == interval_ns
 
 
 def test_the_sequence_orders_what_two_cores_stamped_the_wrong_way_round(tmp_path: Path) -> None:
