@@ -1,4 +1,4 @@
-"""The switch interval in a trace is the one that the program had: on every version, by both feeds."""
+"""The switch interval in a trace is the program's own: on every version, by both feeds."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class RingFile:
         self.next_unit += units
         return unit
 
-    def process(
+    def process(  # noqa: PLR0917
         self,
         pid: int,
         n_gils: int = 1,

@@ -17,6 +17,10 @@ PROBE = tuple(f"gilscope/probe/{part}.c" for part in PROBE_PARTS)
 STRESS = ("tests/c/stress.c", *PROBE, *READER)
 QUEUE = ("gilscope/probe/gil_condvar.c", "gilscope/probe/park.c")
 GIL_STRESS = ("tests/c/gil_stress.c", *QUEUE, *PROBE)
+CONDVAR = (
+    "tests/c/condvar.c",
+    *(f"gilscope/probe/{part}.c" for part in ("condvar", "park", "clock")),
+)
 SWITCHES = tuple(f"gilscope/probe/{part}.c" for part in ("policy", "switches"))
 POLICY = ("tests/c/policy.c", *SWITCHES, *QUEUE, *PROBE)
 STEPS = ("tests/c/kill_steps.c", *PROBE, *READER)
@@ -91,6 +95,21 @@ def test_one_holder_no_lost_wakeup_nobody_starves(
     program = build(GIL_STRESS, sanitizers)
     for seed in (1, 2):  # without and with spinning
         print(run(program, mode, backend, str(seed)), end="")
+
+
+@pytest.mark.parametrize("sanitizers", ["thread", "address,undefined"])
+@pytest.mark.parametrize("backend", ["pthread", "emulated", "futex"])
+@pytest.mark.parametrize("mode", ["mixed", "races", "cancel"])
+def test_no_signal_of_a_condition_variable_is_lost_or_stolen(
+    build: Build, mode: str, backend: str, sanitizers: str
+) -> None:
+    """Nor where a wait's time is up just then, or its thread is interrupted or cancelled."""
+    told = run(build(CONDVAR, sanitizers), mode, backend, "1")
+    print(told, end="")
+    signals, got, timed_out, _, _, cancelled = map(int, re.findall(r"\d+", told))
+    assert signals == got
+    assert min(got, timed_out) > 100
+    assert (cancelled > 10) == (mode == "cancel")
 
 
 def test_a_kill_at_every_instruction_leaves_all_events_up_to_it(
