@@ -21,7 +21,7 @@ enum {
 };
 static const uint32_t turns[GS_CLASSES] = {[GS_IO] = GS_IO_TURNS, [GS_CPU] = GS_CPU_TURNS};
 #define OWED_MAX_NS UINT64_C(5000000)
-#define OWED_MORE   8u /* an eighth more, for what the changes themselves take */
+#define OWED_MORE   2u /* half as much more, for what the changes themselves take */
 #define NEVER       UINT64_MAX
 
 struct gs_waiter {
@@ -400,34 +400,40 @@ static int wait_until(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex, bo
     return result;
 }
 
-static int wait_without_cancellation(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
-                                     bool may_ask) {
-    int cancel_state, saved_errno = errno;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+static int wait_in_queue(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex, bool may_ask) {
+    int saved_errno = errno;
     uint64_t now = gs_clock_monotonic();
     begin_wait(condvar, &self, now);
     int result = wait_until(condvar, mutex, may_ask, now, now + LONGEST_WAIT_NS);
-    pthread_setcancelstate(cancel_state, &cancel_state);
     errno = saved_errno;
     return result;
 }
 
+/* Whoever died of a cancellation in here would leave the mutex locked, and nothing would go on any
+ * more, as happens in CPython's own wait. It ends at its next blocking call instead. */
 int gs_gil_wait(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
                 const struct gs_own_wait *own) {
+    int cancel_state, result;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     if (is_calm(condvar, &self)) {
         if (!condvar->since)
             condvar->since = gs_clock_monotonic();
         condvar->cond = own->cond;
         condvar->on_cond++;
-        int result = own->timed_wait(own->cond, mutex, own->until);
+        result = own->timed_wait(own->cond, mutex, own->until);
         condvar->on_cond--;
-        return result;
+    } else {
+        result = wait_in_queue(condvar, mutex, true);
     }
-    return wait_without_cancellation(condvar, mutex, true);
+    pthread_setcancelstate(cancel_state, &cancel_state);
+    return result;
 }
 
 void gs_gil_wait_after_yield(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex) {
-    wait_without_cancellation(condvar, mutex, false);
+    int cancel_state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    wait_in_queue(condvar, mutex, false);
+    pthread_setcancelstate(cancel_state, &cancel_state);
 }
 
 /* ---- releasing --------------------------------------------------------------------------------
@@ -475,7 +481,8 @@ static void account(struct gs_gil_condvar *condvar, struct gs_gil_thread *me, ui
     if (kind == GS_VOLUNTARY) {
         let_go(me);
     } else {
-        if (cpu)
+        /* Not at its first: a thread that lost its processor for as long is none that computes. */
+        if (cpu && me->burst >= GS_CPU_NS)
             condvar->lookout = LOOKOUT;
         me->burst += held;
         me->used += held;

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support import interpreters
 from support.faults import WORK, same, script, thread_names
-from support.programs import compiled, embedding, make_believe
+from support.programs import compiled, embedded, make_believe
 
 PYTHON = interpreters.path("3.13")
 CREW = {"MainThread", "crew-0", "crew-1", "crew-2"}
@@ -62,19 +62,12 @@ def test_wrappers_in_shell(tmp_path: Path, wrapper: str) -> None:
     assert set(thread_names(trace, python[0])) >= CREW
 
 
-SUBINTERPRETERS = {
-    "3.12": "import _xxsubinterpreters as make\nnew = lambda: make.create(isolated=True)\n",
-    "3.13": "import _interpreters as make\nnew = lambda: make.create('isolated')\n",
-}
-SUBINTERPRETERS[interpreters.PLUS] = SUBINTERPRETERS["3.13"]
-
-
-@pytest.mark.parametrize("python", SUBINTERPRETERS)
+@pytest.mark.parametrize("python", interpreters.OWN_GIL)
 def test_interpreters_with_a_gil_each(tmp_path: Path, python: str) -> None:
     """Three at a time, driven by a thread each, twice: seven GILs in all, each with its tracks."""
     source = f"""
 import threading
-{SUBINTERPRETERS[python]}
+{interpreters.OWN_GIL[python]}
 def drive(number):
     mine = new()
     make.run_string(mine, "import os\\nfor _ in range(200): os.stat('/')")
@@ -114,19 +107,6 @@ def test_more_gils_than_can_be_watched(tmp_path: Path, kept: str, most: int) -> 
 @pytest.mark.parametrize("times", [1, 2])
 def test_embedded_with_local_symbols(tmp_path: Path, python: str, times: int) -> None:
     """A C program that opens libpython late, RTLD_LOCAL, and may start and end it twice."""
-    question = (
-        "import platform, sysconfig as s; "
-        "print(*map(s.get_config_var, ('LIBDIR', 'LDLIBRARY')), platform.python_version())"
-    )
-    answer = subprocess.run(
-        [interpreters.path(python), "-c", question],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    folder, name, version = answer.stdout.split()
-    program = compiled(embedding(tmp_path), tmp_path / "embed")
     # Extension modules need the symbols that a local libpython hides: only what is built in works.
     code = (
         "import _thread, posix\n"
@@ -136,7 +116,8 @@ def test_embedded_with_local_symbols(tmp_path: Path, python: str, times: int) ->
         "    done.release()\n"
         "_thread.start_new_thread(work, ()); done.acquire()\n"
     )
-    recorded = same(tmp_path, [program, Path(folder, name), str(times), code, Path(folder).parent])
+    command, version = embedded(tmp_path, interpreters.path(python), times, code)
+    recorded = same(tmp_path, command)
     assert recorded.outcome.stdout == "embedded\n"
     trace = recorded.trace()
     assert trace.metadata.processes[0].python == version

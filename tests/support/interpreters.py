@@ -23,6 +23,13 @@ PLUS = "plus"  # Python Plus: the probe is inside
 MINIMUM = ("3.9", "3.11", "3.13", DEBIAN, PLUS)
 _ALL = ("3.9", "3.10", "3.11", "3.12", "3.13", DEBIAN, "3.14", "3.15", PLUS)
 
+# What defines `new()` there, an interpreter with a GIL of its own, by the module `make`.
+OWN_GIL = {
+    "3.12": "import _xxsubinterpreters as make\nnew = lambda: make.create(isolated=True)\n",
+    "3.13": "import _interpreters as make\nnew = lambda: make.create('isolated')\n",
+}
+OWN_GIL[PLUS] = OWN_GIL["3.13"]
+
 _PROBE = "import sys; print('%d.%d' % sys.version_info[:2], sys.executable)"
 
 

@@ -10,8 +10,8 @@ HELLO = r"""
 int main(void) { return puts("hello from C") < 0; }
 """
 
-# Opens libpython as a plug-in would: late, and with symbols that nobody else can see. Starts it
-# as often as told, each time with a program that runs threads.
+# LIBPYTHON TIMES CODE HOME. Opens libpython as a plug-in would: late, and with symbols that nobody
+# else can see. Starts it as often as told, each time with a program that runs threads.
 EMBED = r"""
 #include <dlfcn.h>
 #include <stdio.h>
@@ -155,9 +155,20 @@ def hello(folder: Path) -> Path:
     return _source(folder, "hello.c", HELLO)
 
 
-def embedding(folder: Path) -> Path:
-    """The source of a program that embeds Python: LIBPYTHON TIMES CODE HOME."""
-    return _source(folder, "embed.c", EMBED)
+def embedded(folder: Path, python: Path, times: int, code: str) -> tuple[list[str | Path], str]:
+    """The command that runs the code in this Python's libpython, started so often by a C program;
+    and its version.
+    """
+    question = (
+        "import platform, sysconfig as s; "
+        "print(*map(s.get_config_var, ('LIBDIR', 'LDLIBRARY')), platform.python_version())"
+    )
+    answer = subprocess.run(
+        [python, "-c", question], check=True, capture_output=True, text=True, timeout=60
+    )
+    home, name, version = answer.stdout.split()
+    program = compiled(_source(folder, "embed.c", EMBED), folder / "embed")
+    return [program, Path(home, name), str(times), code, Path(home).parent], version
 
 
 def make_believe(folder: Path) -> Path:
