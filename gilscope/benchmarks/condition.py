@@ -11,24 +11,28 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gilscope
 from gilscope.benchmarks import chart, harness, windows
-from gilscope.benchmarks.harness import CLASSIC, Results, Variant, Worker, ratios
+from gilscope.benchmarks.harness import CLASSIC, Results, Variant, Worker
 from gilscope.benchmarks.report import Figure, Report, Row, publish
-from gilscope.benchmarks.windows import Window
+from gilscope.benchmarks.windows import Order, Window
+from gilscope.errors import UsageError
 
 HELP = "native, stock and atomic Condition, Event, Queue, Barrier and Semaphore, and their floors"
 
-REPEATS = 10
+REPEATS = 9
 KITS = ("stock", "native", "atomic")
 PRIMITIVES = ("condition", "event", "queue", "barrier", "semaphore")
 FLOORS = ("futex", "sem_t", "mutex + cond")
 EMPTY = "empty"
+COLUMNS = (
+    *(*KITS, "floor"),
+    *("native faster", "atomic faster", "native, of alone", "over floor"),
+)
 _PROGRAM = "primitives.py"
-_BLOCKS_S = 0.05  # of uses that never wait
 
 
 @dataclass(frozen=True)
@@ -53,19 +57,39 @@ class Load:
         }[self.use]
         return use + (f" + {self.cpu} CPU" if self.cpu else "")
 
-    def window(self, kit: str, seconds: float) -> Window:
-        """Its measurement for one make."""
-        order: dict[str, float | str] = {"use": self.use, "what": self.what}
-        order |= {"kit": kit, "cpu": self.cpu}
-        return Window(self.key(kit), _BLOCKS_S if self.use == "uncontended" else seconds, order)
+    @property
+    def is_shared(self) -> bool:
+        """Whether two threads hand over beside computing ones: told of their rate without."""
+        return bool(self.cpu) and self.use == "pair"
+
+    @property
+    def alone(self) -> Load:
+        """The same without computing threads."""
+        return replace(self, cpu=0, of_alone=None)
+
+    def windows(self, kits: Sequence[str], seconds: float) -> list[Window]:
+        """Its measurements of these makes."""
+        of: list[list[str]] = [[kit] for kit in kits] if self.is_rate else [list(kits)]
+        order: Order = {"use": self.use, "what": self.what, "cpu": self.cpu}
+        return [Window(self.key(some[0]), seconds, {**order, "kits": some}) for some in of]
+
+    @property
+    def is_rate(self) -> bool:
+        """How often it was done is counted, of each make in a window of its own."""
+        return self.use in ("pair", "floor")
 
     def key(self, kit: str) -> str:
-        """The name of that measurement."""
-        return f"{self.name}, {kit}"
+        """The name of the measurement that this make is in."""
+        return f"{self.name}, {kit}" if self.is_rate else self.name
+
+    def values(self, results: Results, variant: Variant, kit: str) -> list[float]:
+        """One a repeat: how often, or nanoseconds. None where the make was not measured."""
+        what = "done" if self.is_rate else kit
+        outcomes = results.get((variant, self.key(kit)), [])
+        return [value for x in outcomes if (value := x.get(what)) is not None]
 
 
 SECTION = Load("uncontended", "section")
-EMPTY_SECTION = Load("uncontended", "empty section")
 NOTIFY = Load("uncontended", "notify", faster=(2, 2), of_empty=1.3)
 WAIT_0 = Load("uncontended", "wait(0)", faster=(2, 2))
 UNCONTENDED = (NOTIFY, WAIT_0, *(Load("uncontended", name) for name in PRIMITIVES[1:]))
@@ -78,11 +102,16 @@ BESIDE = (
 )
 MADE = (*UNCONTENDED, *PAIRS, *CROWDS, *BESIDE)  # by each kit
 FLOOR_LOADS = tuple(Load("floor", name, cpu) for name in FLOORS for cpu in (0, 1))
+LOADS = (*MADE, SECTION, *FLOOR_LOADS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `gilscope bench condition`."""
     windows.add_arguments(parser, REPEATS, seconds=0.2, placement="one")
+    parser.add_argument(
+        "--only", metavar="TEXT", action="append", default=[],
+        help="only uses whose name has it (and those they are compared with); again for more",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -91,14 +120,27 @@ def run(args: argparse.Namespace) -> int:
     variants = [
         Variant(v.interpreter, v.policy, v.grace_us, watched=True) for v in harness.variants(args)
     ]
+    loads = chosen(args.only)
     folder = str(Path(gilscope.__file__).parents[1])
     turns = [
         (variant, window)
         for variant in variants
-        for window in measured(kits(variant, folder), args.seconds)
+        for window in measured(loads, kits(variant, folder), args.seconds)
     ]
     results = windows.measure(args, turns, _PROGRAM, [folder])
-    return publish(tell(args, variants, results), args)
+    return publish(tell(args, variants, loads, results), args)
+
+
+def chosen(texts: Sequence[str]) -> list[Load]:
+    """The uses whose names have one of the texts, and what those are compared with; all for none.
+
+    Raises UsageError when none has.
+    """
+    names = {x.name for x in LOADS if not texts or any(text in x.name for text in texts)}
+    if not names:
+        raise UsageError(f"no use has {texts[0]} in its name: {', '.join(x.name for x in LOADS)}")
+    names |= {x.alone.name for x in LOADS if x.name in names and x.is_shared}
+    return [load for load in LOADS if load.name in names]
 
 
 def kits(variant: Variant, folder: str) -> list[str]:
@@ -108,15 +150,22 @@ def kits(variant: Variant, folder: str) -> list[str]:
     return [kit for kit in KITS if kit in found]
 
 
-def measured(found: Sequence[str], seconds: float) -> list[Window]:
-    """All measurements in a variant that has these kits."""
-    made = [load.window(kit, seconds) for load in MADE for kit in found]
-    empty = [load.window(EMPTY, seconds) for load in (NOTIFY, WAIT_0, EMPTY_SECTION)]
-    section = [SECTION.window("atomic", seconds)] if "atomic" in found else []
-    return [*made, *empty, *section, *(load.window(EMPTY, seconds) for load in FLOOR_LOADS)]
+def measured(loads: Sequence[Load], found: Sequence[str], seconds: float) -> list[Window]:
+    """The measurements for these uses in a variant that has these kits."""
+    turns: list[Window] = []
+    for load in loads:
+        kits = [EMPTY] if load.use == "floor" else list(found)
+        if load == SECTION:
+            kits = ["atomic"] if "atomic" in found else []
+        if load in (NOTIFY, WAIT_0, SECTION):
+            kits.append(EMPTY)
+        turns += load.windows(kits, seconds)
+    return turns
 
 
-def tell(args: argparse.Namespace, variants: Sequence[Variant], results: Results) -> Report:
+def tell(
+    args: argparse.Namespace, variants: Sequence[Variant], loads: Sequence[Load], results: Results
+) -> Report:
     """A row for each use and policy."""
     report = Report(
         benchmark="condition",
@@ -125,29 +174,22 @@ def tell(args: argparse.Namespace, variants: Sequence[Variant], results: Results
         machine=harness.machine(),
         repeats=args.repeats,
         words=("interpreter", "use", "policy"),
-        columns=(
-            *KITS,
-            "floor",
-            "native faster",
-            "atomic faster",
-            "native, of alone",
-            "over floor",
-        ),
+        columns=COLUMNS,
     )
     for interpreter in dict.fromkeys(variant.interpreter for variant in variants):
-        for load in (*MADE, SECTION, *FLOOR_LOADS):
+        for load in loads:
             for variant in variants:
                 if variant.interpreter == interpreter:
                     told = figures(results, variant, load, args.seconds)
                     report.rows.append(Row((interpreter.name, load.name, variant.name), told))
     report.chart = chart.dots(report, ("native faster", "atomic faster"))
     report.notes = [
-        "Uses that never wait are timed by the thread's processor time, the best block of 1,000; "
+        "Uses that never wait are timed by the thread's processor time, the best block of 200; "
         "their floor is a class in C with the same methods that do nothing, the loop included "
         "everywhere. Two threads: round trips a second. 100 waiters: from waking them until the "
-        "last has run. Faster: than stock. Of alone: native's rate beside the computing thread, "
-        "of its rate without. Over floor: native's time of the empty class's, and an atomic "
-        "section's nanoseconds beyond those of a `with` on the empty class.",
+        "last has run, the median. Faster: than stock. Of alone: native's rate beside the "
+        "computing thread, of its rate without. Over floor: native's time of the empty class's, "
+        "and an atomic section's nanoseconds beyond those of a `with` on the empty class.",
         f"Windows of {args.seconds:g} s. {windows.placed(args)}",
     ]
     return report
@@ -155,50 +197,35 @@ def tell(args: argparse.Namespace, variants: Sequence[Variant], results: Results
 
 def figures(results: Results, variant: Variant, load: Load, seconds: float) -> dict[str, Figure]:
     """The row's figures: of each kit, and compared."""
-    if load == SECTION:
-        return _section(results, variant)
-    if load.use == "floor":
-        return {"floor": _measure(results, variant, load, EMPTY, seconds)}
-    told = {
-        kit: _measure(results, variant, load, kit, seconds)
-        for kit in KITS
-        if (variant, load.key(kit)) in results
-    }
+    values = {kit: load.values(results, variant, kit) for kit in (*KITS, EMPTY)}
+    told: dict[str, Figure] = {}
+    for kit, some in values.items():
+        if some:
+            column = "floor" if kit == EMPTY else kit
+            told[column] = (
+                Figure([value / seconds for value in some], "/s")
+                if load.is_rate
+                else Figure(some, "ns")
+            )
     for kit in ("native", "atomic"):
-        if kit in told and "stock" in told:
-            own, stock = results[variant, load.key(kit)], results[variant, load.key("stock")]
-            what = _WHAT[load.use]
-            faster = ratios(own, stock, what) if what == "done" else ratios(stock, own, what)
+        if values[kit] and values["stock"]:
+            ratios = _ratios(values[kit], values["stock"])
+            faster = ratios if load.is_rate else [1 / ratio for ratio in ratios]
             least = load.faster[variant.interpreter.plus] if load.faster else None
             told[f"{kit} faster"] = Figure(faster, "x", least if kit == "native" else None)
-    if load in (NOTIFY, WAIT_0):
-        empty = results[variant, load.key(EMPTY)]
-        told["floor"] = _measure(results, variant, load, EMPTY, seconds)
-        over = ratios(results[variant, load.key("native")], empty, "turn_ns")
+    if load in (NOTIFY, WAIT_0) and values[EMPTY]:
+        over = _ratios(values["native"], values[EMPTY])
         told["over floor"] = Figure(over, "x", at_most=load.of_empty)
-    if load.cpu and load.use == "pair":
-        alone = results[variant, Load(load.use, load.what).key("native")]
-        shares = ratios(results[variant, load.key("native")], alone, "done")
+    if load == SECTION and values["atomic"]:
+        more = [a - b for a, b in zip(values["atomic"], values[EMPTY], strict=True)]
+        told["over floor"] = Figure(more, " ns", at_most=10)
+    if load.is_shared:
+        shares = _ratios(values["native"], load.alone.values(results, variant, "native"))
         least = load.of_alone if variant.policy != CLASSIC else None
-        told["of alone"] = Figure(shares, at_least=least)
+        told["native, of alone"] = Figure(shares, at_least=least)
     return told
 
 
-_WHAT = {"uncontended": "turn_ns", "pair": "done", "crowd": "p50_ns", "floor": "done"}
-
-
-def _measure(results: Results, variant: Variant, load: Load, kit: str, seconds: float) -> Figure:
-    what = _WHAT[load.use]
-    values = [value for x in results[variant, load.key(kit)] if (value := x[what]) is not None]
-    if what == "done":
-        return Figure([value / seconds for value in values], "/s")
-    return Figure(values, "ns")
-
-
-def _section(results: Results, variant: Variant) -> dict[str, Figure]:
-    if (variant, SECTION.key("atomic")) not in results:
-        return {}
-    floor = _measure(results, variant, EMPTY_SECTION, EMPTY, 1)
-    atomic = _measure(results, variant, SECTION, "atomic", 1)
-    more = [a - b for a, b in zip(atomic.values, floor.values, strict=True)]
-    return {"atomic": atomic, "floor": floor, "over floor": Figure(more, " ns", at_most=10)}
+def _ratios(own: Sequence[float], other: Sequence[float]) -> list[float]:
+    """Repeat by repeat."""
+    return [a / b for a, b in zip(own, other, strict=True) if b]

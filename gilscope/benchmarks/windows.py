@@ -22,13 +22,16 @@ _PLACEMENTS = ("free", "one", "apart")
 _WARM_UP_S = (0.08, 0.3, 1.0, 3.0)  # the next where a thread began later than its window
 
 
+Order = Mapping[str, float | str | list[str]]
+
+
 @dataclass(frozen=True)
 class Window:
     """What the program is told, and what the client is, where there is one."""
 
     name: str
     seconds: float
-    order: Mapping[str, float | str]
+    order: Order
     client: Mapping[str, float] | None = None
 
 

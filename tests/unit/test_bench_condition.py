@@ -12,6 +12,7 @@ import pytest
 from gilscope import _native
 from gilscope.benchmarks import condition as bench
 from gilscope.benchmarks.harness import Interpreter, Outcome, Results, Variant
+from gilscope.errors import UsageError
 
 STOCK = Interpreter("python3", "3.13.5", False)
 PLUS = Interpreter("plus", "3.13.5", True)
@@ -23,11 +24,7 @@ def outcomes(**values: float) -> list[Outcome]:
 
 def test_uses_that_never_wait_are_judged_by_stock_and_by_the_empty_class() -> None:
     variant = Variant(STOCK, "classic", watched=True)
-    results: Results = {
-        (variant, bench.NOTIFY.key("stock")): outcomes(turn_ns=400),
-        (variant, bench.NOTIFY.key("native")): outcomes(turn_ns=140),
-        (variant, bench.NOTIFY.key(bench.EMPTY)): outcomes(turn_ns=100),
-    }
+    results: Results = {(variant, "notify"): outcomes(stock=400, native=140, empty=100)}
     told = bench.figures(results, variant, bench.NOTIFY, 0.2)
     assert "atomic faster" not in told
     assert told["native faster"].estimate.median == pytest.approx(400 / 140)
@@ -40,10 +37,7 @@ def test_uses_that_never_wait_are_judged_by_stock_and_by_the_empty_class() -> No
 def test_python_plus_has_to_win_more(python: Interpreter, met: bool) -> None:
     variant = Variant(python, "io-priority", watched=True)
     (load,) = (x for x in bench.CROWDS if x.what == "condition")
-    results: Results = {
-        (variant, load.key("stock")): outcomes(p50_ns=1.5e6),
-        (variant, load.key("native")): outcomes(p50_ns=1e6),
-    }
+    results: Results = {(variant, load.name): outcomes(stock=1.5e6, native=1e6)}
     told = bench.figures(results, variant, load, 0.2)
     assert told["native faster"].estimate.median == 1.5
     assert told["native faster"].met is met
@@ -58,20 +52,25 @@ def test_beside_a_computing_thread_io_priority_is_bound_and_classic_is_not() -> 
             (variant, bench.PAIRS[0].key("native")): outcomes(done=100),
         }
         told = bench.figures(results, variant, load, 0.2)
-        assert told["of alone"].estimate.median == 0.2
-        assert told["of alone"].met is met
+        assert told["native, of alone"].estimate.median == 0.2
+        assert told["native, of alone"].met is met
         assert told["native"].estimate.median == 100  # a second
 
 
 def test_a_section_is_judged_by_what_it_adds() -> None:
     variant = Variant(STOCK, "classic", watched=True)
-    results: Results = {
-        (variant, bench.SECTION.key("atomic")): outcomes(turn_ns=72),
-        (variant, bench.EMPTY_SECTION.key(bench.EMPTY)): outcomes(turn_ns=60),
-    }
+    results: Results = {(variant, "section"): outcomes(atomic=72, empty=60)}
     told = bench.figures(results, variant, bench.SECTION, 0.2)
     assert told["over floor"].estimate.median == 12
     assert told["over floor"].met is False
+
+
+def test_what_was_asked_for_comes_with_what_it_is_compared_with() -> None:
+    names = [load.name for load in bench.chosen(["condition, two threads + 1", "section"])]
+    assert names == ["condition, two threads", "condition, two threads + 1 CPU", "section"]
+    assert bench.chosen([]) == list(bench.LOADS)
+    with pytest.raises(UsageError, match="no use has tea in its name: notify, "):
+        bench.chosen(["tea"])
 
 
 @pytest.mark.parametrize("kind", range(len(bench.FLOORS)))
@@ -94,4 +93,6 @@ def test_a_quick_run_measures_every_use_of_every_kit(capsys: pytest.CaptureFixtu
         for kit in bench.KITS:
             assert rows[load.name][kit]["median"] > 0, (load.name, kit)
     assert rows["section"]["over floor"]["at_most"] == 10
+    assert rows["notify"]["over floor"]["at_most"] == 1.3
+    assert {column for figures in rows.values() for column in figures} == set(bench.COLUMNS)
     assert rows["futex, two C threads"]["floor"]["median"] > 0

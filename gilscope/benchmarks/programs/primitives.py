@@ -4,8 +4,9 @@ A *kit* makes Conditions, Events, Queues, Barriers and Semaphores: `stock` as th
 Python; `native` the same classes on the native Condition; `atomic` those of gilscope.locks. The
 first argument is the folder that has gilscope, for interpreters in which it is not installed.
 
-A use without waiting is timed by the thread's processor time, in blocks; the others count in a
-window, like programs/threads.py.
+A use without waiting is timed by the thread's processor time, in blocks. Those and crowds go from
+one make to the next and back again in one window, so that all have the same of what else happens
+on the machine. Pairs have a window each, like programs/threads.py.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ sys.path.append(sys.argv[1])
 from gilscope.benchmarks.programs.threads import Window
 
 WAITERS = 100
-_BLOCK = 1_000  # turns between two looks at the clock
+_BLOCK = 200  # turns between two looks at the clock
 _FLOORS = ("futex", "sem_t", "mutex + cond")
 
 
@@ -101,28 +102,28 @@ def kits() -> dict[str, Kit]:
 
 
 def uncontended(kit: Kit | None, what: str) -> Callable[[], None]:
-    """A block of turns of one use that never waits; without a kit the empty class, or atomic."""
+    """A block of turns of one use that never waits; without a kit the empty class's."""
     if what == "section":
         from gilscope.sync import atomic  # noqa: PLC0415
 
-        return _sections(atomic)
+        return _sections(_empty() if kit is None else atomic)
     if kit is None:
-        from gilscope._sync import Empty  # noqa: PLC0415
+        return _BLOCKS[what](_empty())
+    make: dict[str, Callable[[], Any]] = {
+        "notify": kit.condition,
+        "wait(0)": kit.condition,
+        "event": kit.event,
+        "queue": kit.queue,
+        "barrier": lambda: kit.barrier(1),
+        "semaphore": lambda: kit.semaphore(1),
+    }
+    return _BLOCKS[what](make[what]())
 
-        target: Any = Empty()
-    if what == "empty section":
-        return _sections(target)
-    if kit is not None:
-        make: dict[str, Callable[[], Any]] = {
-            "notify": kit.condition,
-            "wait(0)": kit.condition,
-            "event": kit.event,
-            "queue": kit.queue,
-            "barrier": lambda: kit.barrier(1),
-            "semaphore": lambda: kit.semaphore(1),
-        }
-        target = make[what]()
-    return _BLOCKS[what](target)
+
+def _empty() -> Any:
+    from gilscope._sync import Empty  # noqa: PLC0415
+
+    return Empty()
 
 
 def _sections(target: Any) -> Callable[[], None]:
@@ -198,14 +199,19 @@ _BLOCKS = {
 }
 
 
-def time_blocks(window: Window, block: Callable[[], None]) -> float:
-    """Nanoseconds of processor time a turn, until the window's end: the least disturbed block."""
-    best = float("inf")
-    while best == float("inf") or time.monotonic_ns() < window.end:
-        start = time.thread_time_ns()
-        block()
-        best = min(best, (time.thread_time_ns() - start) / _BLOCK)
-    return best
+def time_blocks(window: Window, blocks: dict[str, Callable[[], None]]) -> dict[str, float]:
+    """Nanoseconds of processor time a turn, each of its least disturbed block.
+
+    By turns until the window's end, and once at least.
+    """
+    best = dict.fromkeys(blocks, float("inf"))
+    while True:
+        for name, block in blocks.items():
+            start = time.thread_time_ns()
+            block()
+            best[name] = min(best[name], (time.thread_time_ns() - start) / _BLOCK)
+        if time.monotonic_ns() >= window.end:
+            return best
 
 
 # ---- two threads ------------------------------------------------------------------
@@ -317,14 +323,19 @@ _PAIRS = {
 # ---- many waiters -----------------------------------------------------------------
 
 
-def crowd(kit: Kit, what: str, window: Window) -> list[threading.Thread]:
+Crowd = tuple[list[threading.Thread], dict[str, list[int]]]
+
+
+def crowd(kits: dict[str, Kit], what: str, window: Window) -> Crowd:
     """`WAITERS` threads that wait, and one that wakes them all and waits until the last has run.
 
-    Plain locks tell when all have come and when all have gone, and let each thread come once a
-    round, else the first that is awake would take what was meant for the others.
+    A round of each make in turn. Plain locks tell when all have come and when all have gone, and
+    let each thread come once a round, else the first that is awake would take what was meant for
+    the others. Returns the threads, and where they leave what the rounds of each make took.
     """
     make, wait, wake_all = _CROWDS[what]
-    target = make(kit)
+    taken_ns: dict[str, list[int]] = {name: [] for name in kits}
+    targets = [make(kit) for kit in kits.values()]
     come, gone = count(1), count(1)
     all_come, all_gone = threading.Lock(), threading.Lock()
     gates = [threading.Lock() for _ in range(WAITERS)]
@@ -337,12 +348,14 @@ def crowd(kit: Kit, what: str, window: Window) -> list[threading.Thread]:
             all_come.release()
 
     def attend(gate: threading.Lock) -> None:
-        turn = 0
-        while gate.acquire() and not ended:
-            wait(target, turn, arrive)
-            turn += 1
-            if next(gone) % WAITERS == 0:
-                all_gone.release()
+        for turn in count():
+            for target in targets:
+                gate.acquire()
+                if ended:
+                    return
+                wait(target, turn, arrive)
+                if next(gone) % WAITERS == 0:
+                    all_gone.release()
 
     def open_gates() -> None:
         for gate in gates:
@@ -351,23 +364,24 @@ def crowd(kit: Kit, what: str, window: Window) -> list[threading.Thread]:
     def lead() -> None:
         nonlocal ended
         window.enter()
-        stop = turn = 0
-        while stop < window.end:
-            open_gates()
-            all_come.acquire()
-            start = time.monotonic_ns()
-            wake_all(target, turn)
-            all_gone.acquire()
-            stop = time.monotonic_ns()
-            if window.begin <= stop:
-                window.done += 1
-                window.latency_ns.append(stop - start)
-            turn += 1
+        stop = 0
+        for turn in count():
+            for target, taken in zip(targets, taken_ns.values(), strict=True):
+                open_gates()
+                all_come.acquire()
+                start = time.monotonic_ns()
+                wake_all(target, turn)
+                all_gone.acquire()
+                stop = time.monotonic_ns()
+                if window.begin <= stop:
+                    taken.append(stop - start)
+            if stop >= window.end and all(taken_ns.values()):
+                break
         ended = True
         open_gates()
 
     attendants = [threading.Thread(target=attend, args=(gate,)) for gate in gates]
-    return [threading.Thread(target=lead), *attendants]
+    return [threading.Thread(target=lead), *attendants], taken_ns
 
 
 def _wait_condition(target: Any, turn: int, arrive: Callable[[], None]) -> None:
@@ -446,21 +460,32 @@ def floor(kind: str, window: Window) -> threading.Thread:
 
 
 def run(order: dict[str, Any], found: dict[str, Kit]) -> dict[str, object]:
-    """Play one window. `order` has use, what, kit, cpu, begin and end."""
+    """Play one window. `order` has use, what, kits, cpu, begin and end.
+
+    Returns nanoseconds by kit, or what a pair did.
+    """
     window = Window(order["begin"], order["end"], order.get("computing_on"))
-    use, what, kit = order["use"], order["what"], found.get(order["kit"])
+    use, what, kits = order["use"], order["what"], {name: found.get(name) for name in order["kits"]}
     if use == "uncontended":
-        return {"turn_ns": time_blocks(window, uncontended(kit, what)), "late": False}
+        blocks = {name: uncontended(kit, what) for name, kit in kits.items()}
+        return {**time_blocks(window, blocks), "late": False}
     threads = [threading.Thread(target=window.compute) for _ in range(order["cpu"])]
+    taken_ns: dict[str, list[int]] = {}
+    made = {name: kit for name, kit in kits.items() if kit is not None}
     if use == "floor":
         threads.append(floor(what, window))
-    elif kit is not None:
-        threads += {"pair": pair, "crowd": crowd}[use](kit, what, window)
+    elif use == "pair":
+        (kit,) = made.values()
+        threads += pair(kit, what, window)
+    else:
+        members, taken_ns = crowd(made, what, window)
+        threads += members
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return window.answer()
+    medians = {name: sorted(taken)[len(taken) // 2] for name, taken in taken_ns.items()}
+    return {**window.answer(), **medians}
 
 
 def main() -> None:
