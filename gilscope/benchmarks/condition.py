@@ -184,8 +184,9 @@ def tell(
                     report.rows.append(Row((interpreter.name, load.name, variant.name), told))
     report.chart = chart.dots(report, ("native faster", "atomic faster"))
     report.notes = [
-        "Uses that never wait are timed by the thread's processor time, the best block of 200; "
-        "their floor is a class in C with the same methods that do nothing, the loop included "
+        "Uses that never wait are timed by the thread's processor time, in blocks of 200, makes "
+        "in turn; given is the tenth percentile. "
+        "Their floor is a class in C with the same methods that do nothing, the loop included "
         "everywhere. Two threads: round trips a second. 100 waiters: from waking them until the "
         "last has run, the median. Faster: than stock. Of alone: native's rate beside the "
         "computing thread, of its rate without. Over floor: native's time of the empty class's, "
