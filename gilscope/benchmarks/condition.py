@@ -71,7 +71,8 @@ class Load:
         """Its measurements of these makes."""
         of: list[list[str]] = [[kit] for kit in kits] if self.is_rate else [list(kits)]
         order: Order = {"use": self.use, "what": self.what, "cpu": self.cpu}
-        return [Window(self.key(some[0]), seconds, {**order, "kits": some}) for some in of]
+        each = len(kits) if self.use == "crowd" else 1  # rounds of milliseconds, and of all makes
+        return [Window(self.key(some[0]), seconds * each, {**order, "kits": some}) for some in of]
 
     @property
     def is_rate(self) -> bool:
@@ -191,7 +192,7 @@ def tell(
         "last has run, the median. Faster: than stock. Of alone: native's rate beside the "
         "computing thread, of its rate without. Over floor: native's time of the empty class's, "
         "and an atomic section's nanoseconds beyond those of a `with` on the empty class.",
-        f"Windows of {args.seconds:g} s. {windows.placed(args)}",
+        f"Windows of {args.seconds:g} s, of crowds for each make. {windows.placed(args)}",
     ]
     return report
 

@@ -13,16 +13,10 @@
 
 enum { HAND_OVER_NS = 20000, HAND_OVER_TURNS = 250 };
 
-/* Out of line, so that a section that nothing records needs no frame on the stack. */
+/* What is noted is out of line, so that a section that nothing records needs no frame. */
 __attribute__((noinline)) static int enter_noted(unsigned depth, int result) {
     gs_on_atomic_enter(depth);
     return result;
-}
-
-__attribute__((noinline)) static void exit_noted(unsigned depth, bool owed) {
-    if (owed)
-        gs_on_atomic_deferred(depth);
-    gs_on_atomic_exit(depth);
 }
 
 static int nest(void) {
@@ -44,24 +38,39 @@ int gilscope_atomic_enter(void) {
     writer->atomic_deferred = false;
     __atomic_store_n(&writer->atomic_depth, 1, __ATOMIC_SEQ_CST);
     int result = __atomic_load_n(requested, __ATOMIC_SEQ_CST);
-    return __builtin_expect(gs_process.alive != NULL, 0) ? enter_noted(1, result) : result;
+    return __builtin_expect(gs_recording(), 0) ? enter_noted(1, result) : result;
+}
+
+static bool owed_at_exit(const struct gs_writer *writer) {
+    return writer->atomic_depth == 1 && __atomic_load_n(&writer->atomic_deferred, __ATOMIC_RELAXED);
+}
+
+/* The next request may come at once; one that was held back is owed whatever it does. */
+static inline int end_section(struct gs_writer *writer, bool owed) {
+    __atomic_store_n(&writer->atomic_depth, (uint16_t)(writer->atomic_depth - 1), __ATOMIC_RELEASE);
+    if (owed)
+        writer->atomic_deferred = false;
+    return owed;
+}
+
+__attribute__((noinline)) static int exit_noted(void) {
+    struct gs_writer *writer = &gs_writer;
+    bool owed = owed_at_exit(writer);
+    if (owed)
+        gs_on_atomic_deferred(writer->atomic_depth);
+    gs_on_atomic_exit(writer->atomic_depth);
+    return end_section(writer, owed);
 }
 
 int gilscope_atomic_exit(void) {
     if (gs_gave_way_to)
         return gs_gave_way_to->atomic_exit();
     struct gs_writer *writer = &gs_writer;
-    unsigned depth = writer->atomic_depth;
-    if (!depth)
+    if (!writer->atomic_depth)
         return 0;
-    bool owed = depth == 1 && __atomic_load_n(&writer->atomic_deferred, __ATOMIC_RELAXED);
-    if (__builtin_expect(gs_process.alive != NULL, 0))
-        exit_noted(depth, owed);
-    /* The next request may come at once; one that was held back is owed whatever it does. */
-    __atomic_store_n(&writer->atomic_depth, (uint16_t)(depth - 1), __ATOMIC_RELEASE);
-    if (owed)
-        writer->atomic_deferred = false;
-    return owed;
+    if (__builtin_expect(gs_recording(), 0))
+        return exit_noted();
+    return end_section(writer, owed_at_exit(writer));
 }
 
 unsigned gilscope_atomic_depth(void) {

@@ -329,7 +329,7 @@ Crowd = tuple[list[threading.Thread], dict[str, list[int]]]
 
 
 def crowd(kits: dict[str, Kit], what: str, window: Window) -> Crowd:
-    """`WAITERS` threads that wait, and one that wakes them all and waits until the last has run.
+    """`WAITERS` threads that wait, and one that wakes them all; how long until the last has run?
 
     A round of each make in turn. Plain locks tell when all have come and when all have gone, and
     let each thread come once a round, else the first that is awake would take what was meant for
@@ -343,6 +343,7 @@ def crowd(kits: dict[str, Kit], what: str, window: Window) -> Crowd:
     gates = [threading.Lock() for _ in range(WAITERS)]
     for lock in (all_come, all_gone, *gates):
         lock.acquire()
+    stop = 0
     ended = False
 
     def arrive() -> None:
@@ -350,6 +351,7 @@ def crowd(kits: dict[str, Kit], what: str, window: Window) -> Crowd:
             all_come.release()
 
     def attend(gate: threading.Lock) -> None:
+        nonlocal stop
         for turn in count():
             for target in targets:
                 gate.acquire()
@@ -357,6 +359,7 @@ def crowd(kits: dict[str, Kit], what: str, window: Window) -> Crowd:
                     return
                 wait(target, turn, arrive)
                 if next(gone) % WAITERS == 0:
+                    stop = time.monotonic_ns()
                     all_gone.release()
 
     def open_gates() -> None:
@@ -366,7 +369,6 @@ def crowd(kits: dict[str, Kit], what: str, window: Window) -> Crowd:
     def lead() -> None:
         nonlocal ended
         window.enter()
-        stop = 0
         for turn in count():
             for target, taken in zip(targets, taken_ns.values(), strict=True):
                 open_gates()
@@ -374,7 +376,6 @@ def crowd(kits: dict[str, Kit], what: str, window: Window) -> Crowd:
                 start = time.monotonic_ns()
                 wake_all(target, turn)
                 all_gone.acquire()
-                stop = time.monotonic_ns()
                 if window.begin <= stop:
                     taken.append(stop - start)
             if stop >= window.end and all(taken_ns.values()):
