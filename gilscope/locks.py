@@ -19,7 +19,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar
 
-from gilscope.sync import Sleeper, atomic, tell
+from gilscope.sync import Sleeper, atomic, set_atomic, tell
 
 __all__ = [
     "Barrier",
@@ -284,7 +284,11 @@ class Condition:
             saved = self._release_save()
             woken = False
             try:
-                woken = sleeper.sleep(self, timeout, False)
+                if timeout is None or timeout > 0:
+                    woken = sleeper.sleep(self, timeout, False)
+                else:
+                    set_atomic(set_atomic(0))  # a yield that was held back happens now
+                    woken = sleeper not in self._waiters
             finally:
                 self._acquire_restore(saved)
                 if not woken and sleeper in self._waiters:

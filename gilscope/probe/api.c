@@ -38,5 +38,8 @@ void gilscope_emit(uint32_t kind, uint64_t argument) {
     if (!gs_recording() || !is_possible(kind, argument) ||
         (is_sync(kind) && (argument & GS_SYNC_KIND_MASK) >= GS_SYNC_KINDS))
         return;
-    gs_emit((enum gs_event_kind)kind, argument);
+    if (kind == GS_LOCK_WAIT || kind == GS_COND_WAIT)
+        gs_emit_sync_wait((enum gs_event_kind)kind, argument);
+    else
+        gs_emit((enum gs_event_kind)kind, argument);
 }

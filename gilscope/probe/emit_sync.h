@@ -15,15 +15,40 @@
 
 #include "emit.h"
 
+static inline uint64_t gs_sync_argument(const void *object, enum gs_sync_kind kind,
+                                        uint64_t detail) {
+    return detail << GS_SYNC_DETAIL_SHIFT | ((uint64_t)(uintptr_t)object & GS_SYNC_OBJECT_MASK) |
+           (uint64_t)kind;
+}
+
 static inline void gs_emit_sync(enum gs_event_kind event, const void *object,
                                 enum gs_sync_kind kind, uint64_t detail) {
     if (gs_recording())
-        gs_emit(event, detail << GS_SYNC_DETAIL_SHIFT |
-                           ((uint64_t)(uintptr_t)object & GS_SYNC_OBJECT_MASK) | (uint64_t)kind);
+        gs_emit(event, gs_sync_argument(object, kind, detail));
+}
+
+/* When the wait began that the calling thread tells now: as it let the GIL go, if it told nothing
+ * since. Whoever gets the GIL then may wake it before it comes to tell, and would seem to have been
+ * too early. */
+static inline uint64_t gs_wait_begin(void) {
+    const struct gs_record *release = gs_writer.last_release, *last = gs_writer.cursor;
+    if (release && (--last == release ||
+                    (last - 1 == release && (last->stamp_kind & GS_KIND_MASK) == GS_GIL_WAKEUP)))
+        return last->stamp_kind >> GS_KIND_BITS;
+    return gs_clock_now(gs_process.clock);
+}
+
+/* `argument` as event_abi.h has it. Of a kind that is not known the caller may be a library that
+ * does other things after it let the GIL go: its wait begins now. */
+static inline void gs_emit_sync_wait(enum gs_event_kind event, uint64_t argument) {
+    if (!gs_recording())
+        return;
+    bool known = (argument & GS_SYNC_KIND_MASK) != GS_SYNC_UNKNOWN;
+    gs_emit_at(event, argument, known ? gs_wait_begin() : gs_clock_now(gs_process.clock));
 }
 
 static inline void gs_on_lock_wait(const void *object, enum gs_sync_kind kind) {
-    gs_emit_sync(GS_LOCK_WAIT, object, kind, 0);
+    gs_emit_sync_wait(GS_LOCK_WAIT, gs_sync_argument(object, kind, 0));
 }
 
 /* `timed_out`: it timed out or was given up; the thread does not have the lock. */
@@ -37,7 +62,7 @@ static inline void gs_on_lock_release(const void *object, enum gs_sync_kind kind
 }
 
 static inline void gs_on_cond_wait(const void *object, enum gs_sync_kind kind) {
-    gs_emit_sync(GS_COND_WAIT, object, kind, 0);
+    gs_emit_sync_wait(GS_COND_WAIT, gs_sync_argument(object, kind, 0));
 }
 
 static inline void gs_on_cond_wake(const void *object, enum gs_sync_kind kind, bool timed_out) {
