@@ -82,6 +82,7 @@ plus: setup system-tools ## build Python Plus, once; it is kept where users have
 test-cpython: plus ## CPython's own tests, recorded and not, and its whole suite in Python Plus; hours
 	$(BIN)/gilscope interpreter build --variant stock
 	cd tests && $(CURDIR)/$(BIN)/python -m cpython.compare $(TESTS)
+	cd tests && $(CURDIR)/$(BIN)/python -m cpython.locks
 	cd tests && $(CURDIR)/$(BIN)/python -m cpython.suite --keep ../build/suite --table ../docs/results/cpython-plus.md $(TESTS)
 
 .PHONY: test-newer

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -27,6 +27,11 @@ class Run:
     seconds: float
     events: int  # in the trace of a recorded run
     problems: list[str]  # what is wrong with that trace
+
+    @property
+    def failed(self) -> set[str]:
+        """The cases that failed."""
+        return {case for case, verdict in self.cases.items() if verdict == "failed"}
 
 
 def available(python: Path, module: str) -> bool:
@@ -49,8 +54,12 @@ def run(
     *,
     recorded: bool,
     resources: str = RESOURCES,
+    variables: Mapping[str, str] | None = None,
 ) -> Run:
-    """Run a module without some cases; leaves `files` with endings .log, .xml, .pftrace."""
+    """Run a module without some cases; leaves `files` with endings .log, .xml, .pftrace.
+
+    `variables` come on top of the environment.
+    """
     xml, trace = files.with_suffix(".xml"), files.with_suffix(".pftrace")
     command = [
         str(python),
@@ -76,7 +85,12 @@ def run(
     with open(files.with_suffix(".log"), "wb") as out:
         # A session of its own: whatever hangs can be ended as a whole.
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            env={**os.environ, **(variables or {})},
         )
         try:
             code: int | None = process.wait(TIMEOUT_S)

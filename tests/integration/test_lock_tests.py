@@ -139,9 +139,7 @@ def cases_of_thread_pools(python: str) -> list[str]:
     return [f"test.test_concurrent_futures.{part}" for part in parts]
 
 
-REPLACED_CASES = [(python, ["test.test_queue"]) for python in PYTHONS] + [
-    (python, cases) for python in PYTHONS if (cases := cases_of_thread_pools(python))
-]
+REPLACED_CASES = [(python, cases) for python in PYTHONS if (cases := cases_of_thread_pools(python))]
 
 
 def test_thread_pools_are_among_what_is_replaced() -> None:
@@ -150,6 +148,7 @@ def test_thread_pools_are_among_what_is_replaced() -> None:
 
 @pytest.mark.parametrize(("python", "cases"), REPLACED_CASES, ids=str)
 def test_with_threadings_locks_replaced(python: str, cases: list[str], root: Path) -> None:
+    """Of threading and queue: tests/cpython/test_locks.py."""
     told = in_atomic_process(python, root, "-c", REPLACED, *cases)
     ran = re.search(r"Ran (\d+) tests", told)
     assert ran is not None
