@@ -6,7 +6,8 @@ A recorded program must do what it does alone, so every case must end the same w
 differs is run again, its whole module up to three times on each side; a difference counts when the
 two sides share no verdict. Exit code 1 when a difference is not in expected.txt. `--python plus` is
 Python Plus, with its probe off and recording, as it lies in its build tree: there alone are the
-programs that test_embed runs.
+programs that test_embed runs. With GILSCOPE_POLICY=io-priority what is recorded runs under the
+policy, and what runs alone does not.
 """
 
 from __future__ import annotations

@@ -58,9 +58,13 @@ def run(
 ) -> Run:
     """Run a module without some cases; leaves `files` with endings .log, .xml, .pftrace.
 
-    `variables` come on top of the environment.
+    `variables` come on top of the environment, but for a policy, which is for recorded runs: alone
+    even Python Plus runs without one.
     """
     xml, trace = files.with_suffix(".xml"), files.with_suffix(".pftrace")
+    environment = {**os.environ, **(variables or {})}
+    if not recorded:
+        environment.pop("GILSCOPE_POLICY", None)
     command = [
         str(python),
         "-m",
@@ -90,7 +94,7 @@ def run(
             stdout=out,
             stderr=out,
             start_new_session=True,
-            env={**os.environ, **(variables or {})},
+            env=environment,
         )
         try:
             code: int | None = process.wait(TIMEOUT_S)

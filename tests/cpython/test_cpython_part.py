@@ -34,6 +34,9 @@ PART_SCHEDULED = [
     ("3.13", "test_fork1"),
     ("3.11", "test_threading"),
     ("3.11", "test_threadsignals"),
+    ("plus", "test_threading"),
+    ("plus", "test_threadsignals"),
+    ("plus", "test_queue"),
 ]
 # Frames of every kind, frames that die or change under their thread, and threads that come and go.
 PART_STACKS = ("test_generators", "test_coroutines", "test_sys_settrace", "test_thread")
