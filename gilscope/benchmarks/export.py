@@ -118,7 +118,7 @@ def _encode(source: EventSource) -> tuple[int, float]:
                 begin = time.perf_counter()
                 status, result = encoder.encode(rest, out)
                 if status is EncodeStatus.DETAIL:
-                    encoder.detail(result.detail, *details.parts(result.detail))
+                    encoder.detail(result.detail, details.parts(result.detail))
                 seconds += time.perf_counter() - begin
                 packets += result.packets
                 rest = rest[result.consumed :]

@@ -59,13 +59,17 @@ GS_EXPORT int gs_encode(struct gs_encoder *encoder, const struct gs_event *event
                         uint64_t n_events, uint8_t *out, uint64_t room,
                         struct gs_encode_result *result);
 
-/* What is the same in each detail that differs in times and counts alone. */
+/* What is the same in each detail that differs in times and counts alone; and InternedData that
+ * its packets have to bring along, this time only. */
 struct gs_detail_parts {
-    const uint8_t *event; /* a TrackEvent, but for the annotations of counts */
+    const uint8_t *event; /* the TrackEvent that begins it, but for the annotations of counts */
     uint64_t n_event;
-    const uint8_t *flame; /* TrackEvents, outermost frame first, each behind its uint32_t length */
-    uint64_t n_flame;
-    uint32_t n_frames;
+    const uint8_t *interned; /* for its own sequence */
+    uint64_t n_interned;
+    const uint32_t *frames; /* names on the flame's sequence, outermost first */
+    uint64_t n_frames;
+    const uint8_t *frames_interned; /* for that */
+    uint64_t n_frames_interned;
 };
 
 /* Writes the detail that gs_encode has asked for to `out`, and keeps its parts for those like it,
@@ -78,8 +82,8 @@ GS_EXPORT uint64_t gs_encoder_detail(struct gs_encoder *encoder, const struct gs
 /* The thread of a slice that is still open, or -1: none is, as it must be at the end. */
 GS_EXPORT int64_t gs_encoder_open_thread(const struct gs_encoder *encoder);
 
-/* Text of an interned name (`table` 0), category (1) or annotation's name (2); NULL past the end.
- */
+/* Text of an interned name (`table` 0), category (1), annotation's name (2) or, counted from 1
+ * behind those, name of a detail's annotation (3); NULL past the end. */
 GS_EXPORT const char *gs_format_name(int table, uint32_t iid);
 
 enum gs_decode_status {

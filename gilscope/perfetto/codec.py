@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import ctypes
 import enum
-import sys
 from collections.abc import Sequence
 from functools import cache
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -70,10 +69,22 @@ class _DetailParts(ctypes.Structure):
     _fields_ = (
         ("event", ctypes.c_char_p),
         ("n_event", ctypes.c_uint64),
-        ("flame", ctypes.c_char_p),
-        ("n_flame", ctypes.c_uint64),
-        ("n_frames", ctypes.c_uint32),
+        ("interned", ctypes.c_char_p),
+        ("n_interned", ctypes.c_uint64),
+        ("frames", ctypes.POINTER(ctypes.c_uint32)),
+        ("n_frames", ctypes.c_uint64),
+        ("frames_interned", ctypes.c_char_p),
+        ("n_frames_interned", ctypes.c_uint64),
     )
+
+
+class DetailParts(NamedTuple):
+    """What the same structure is made from."""
+
+    event: bytes
+    interned: bytes
+    frames: list[int]
+    frames_interned: bytes
 
 
 class EncodeResult(ctypes.Structure):
@@ -147,10 +158,11 @@ class InternedTable(enum.IntEnum):
     NAMES = 0
     CATEGORIES = 1
     ANNOTATIONS = 2
+    OF_DETAILS = 3  # behind ANNOTATIONS
 
 
 def interned_names(table: InternedTable) -> dict[int, str]:
-    """The names that hot packets use: iid to text."""
+    """The names of one table: number, from 1, to text. It is the iid, but in OF_DETAILS."""
     names: dict[int, str] = {}
     while (text := _library().gs_format_name(int(table), len(names) + 1)) is not None:
         names[len(names) + 1] = text.decode()
@@ -234,13 +246,14 @@ class Encoder(_Handle):
         )
         return EncodeStatus(status), self._result
 
-    def detail(self, detail: Detail, event: bytes, flame: Sequence[bytes]) -> bytes:
-        """The packets of a detail that `encode` asked for; those alike it then writes itself.
-
-        `event` is a TrackEvent without the annotations of counts, `flame` has one for each frame.
-        """
-        frames = b"".join(len(frame).to_bytes(4, sys.byteorder) + frame for frame in flame)
-        parts = _DetailParts(event, len(event), frames, len(frames), len(flame))
+    def detail(self, detail: Detail, parts: DetailParts) -> bytes:
+        """The packets of a detail that `encode` asked for; those alike it then writes itself."""
+        passed = _DetailParts(
+            *(parts.event, len(parts.event)),
+            *(parts.interned, len(parts.interned)),
+            *((ctypes.c_uint32 * len(parts.frames))(*parts.frames), len(parts.frames)),
+            *(parts.frames_interned, len(parts.frames_interned)),
+        )
         needed = ctypes.c_uint64(1 << 12)
         written = 0
         while not written:
@@ -248,7 +261,7 @@ class Encoder(_Handle):
             written = _library().gs_encoder_detail(
                 self._pointer,
                 ctypes.addressof(detail),
-                ctypes.addressof(parts),
+                ctypes.addressof(passed),
                 out.ctypes.data,
                 len(out),
                 ctypes.addressof(needed),

@@ -14,11 +14,19 @@
 #include "packet_get.h"
 #include "sequences.h"
 
+/* What the next packet must be. */
+enum due {
+    DUE_NOTHING = 0,
+    DUE_OWNER_BEGIN = GS_BEGIN, /* the hold's begin, for the owner's track */
+    DUE_OWNER_END = GS_END,
+    DUE_DETAIL_END,
+};
+
 struct gs_decoder {
     struct gs_sequences all;
     uint64_t flows;
     uint32_t next;    /* the sequence that the next packet must be on, or GS_NONE */
-    enum gs_type due; /* 0, or the next packet must be that sequence's for the owner's track */
+    enum due due;     /* what it must be, on that sequence */
     uint64_t woken;   /* 0, or the next packet must be that sequence's "woken", of this flow */
     uint32_t closing; /* how many slices have an implied END to come */
 };
@@ -50,18 +58,20 @@ const char *gs_decoder_introduce(struct gs_decoder *decoder, uint32_t sequence, 
     struct gs_sequences *all = &decoder->all;
     if (sequence != all->n_sequences + GS_FIRST_SEQUENCE)
         return "a packet sequence out of turn";
-    if (role < GS_ROLE_GIL || role > GS_ROLE_ATOMIC || thread >= all->n_threads ||
-        (role == GS_ROLE_GIL && gil >= all->n_gils) || time_ns < 0)
+    bool of_gil = role == GS_ROLE_GIL || role == GS_ROLE_FLAME;
+    if (role < GS_ROLE_GIL || role > GS_ROLE_FLAME || thread >= all->n_threads ||
+        (of_gil && gil >= all->n_gils) || time_ns < 0)
         return "a packet sequence of no known thread or GIL";
     if (role == GS_ROLE_GIL && all->threads[thread].process != all->gils[gil].process)
         return "a packet sequence of a thread on another process's GIL";
     uint32_t known = role == GS_ROLE_GIL      ? gs_sequences_find(all, thread, (uint16_t)gil)
                      : role == GS_ROLE_THREAD ? all->threads[thread].own
-                                              : all->threads[thread].atomic;
+                     : role == GS_ROLE_ATOMIC ? all->threads[thread].atomic
+                                              : all->gils[gil].flame;
     if (known != GS_NONE)
         return "a second packet sequence for the same thread and GIL";
-    uint16_t of_gil = role == GS_ROLE_GIL ? (uint16_t)gil : GS_NO_GIL;
-    if (gs_sequences_add(all, (enum gs_role)role, thread, of_gil, time_ns) == GS_NONE)
+    uint16_t its_gil = of_gil ? (uint16_t)gil : GS_NO_GIL;
+    if (gs_sequences_add(all, (enum gs_role)role, thread, its_gil, time_ns) == GS_NONE)
         return "out of memory";
     return NULL;
 }
@@ -86,7 +96,7 @@ static const char *on_closing(struct gs_decoder *decoder, uint32_t index,
     struct gs_gil_state *gil = &decoder->all.gils[sequence->gil];
     if (gil->holder == sequence->thread) {
         gil->holder = GS_NONE;
-        decoder->due = GS_END;
+        decoder->due = DUE_OWNER_END;
         decoder->next = index;
     }
     return NULL;
@@ -129,7 +139,7 @@ static inline const char *on_begin(struct gs_decoder *decoder, uint32_t index,
     pair->slice = GS_SLICE_HOLD;
     event->kind = GS_GIL_ACQUIRE;
     event->flags = waited ? GS_FLAG_WAITED : 0;
-    decoder->due = GS_BEGIN;
+    decoder->due = DUE_OWNER_BEGIN;
     decoder->next = index;
     return NULL;
 }
@@ -158,7 +168,7 @@ static inline const char *on_end(struct gs_decoder *decoder, uint32_t index,
         return "a flow out of turn";
     event->kind = yielded ? GS_GIL_YIELD : GS_GIL_RELEASE;
     pair->slice = GS_SLICE_NONE;
-    decoder->due = GS_END;
+    decoder->due = DUE_OWNER_END;
     decoder->all.gils[pair->gil].flow = packet->flow;
     decoder->all.gils[pair->gil].holder = GS_NONE;
     return NULL;
@@ -300,6 +310,13 @@ static inline bool get_frame(const uint8_t **p, const uint8_t *end, uint64_t *le
     return true;
 }
 
+/* Of 8 to GS_OWNER_ROOM bytes; a call of memcmp takes longer. */
+static inline bool same_bytes(const uint8_t *a, const uint8_t *b, unsigned n) {
+    return get_fixed64(a) == get_fixed64(b) && get_fixed64(a + n - 8) == get_fixed64(b + n - 8) &&
+           (n <= 16 || get_fixed64(a + n - 16) == get_fixed64(b + n - 16));
+}
+static_assert(GS_OWNER_ROOM <= 24, "three words");
+
 int gs_decode(struct gs_decoder *decoder, const uint8_t *input, uint64_t n_input,
               struct gs_event *events, uint64_t room, struct gs_decode_result *result) {
     const uint8_t *const end = input + n_input;
@@ -318,28 +335,39 @@ int gs_decode(struct gs_decoder *decoder, const uint8_t *input, uint64_t n_input
             break;
         }
         const uint8_t *next = body + length;
+        if (decoder->due == DUE_DETAIL_END) {
+            if (!on_detail_end(decoder, body, length)) {
+                result->message = "a packet that does not end the detail before";
+                status = GS_DECODE_CORRUPT;
+                break;
+            }
+            decoder->due = DUE_NOTHING;
+            packets++;
+            start = next;
+            continue;
+        }
         if (decoder->due) {
             const struct gs_sequence *pair = &decoder->all.sequences[decoder->next];
-            const int which = decoder->due - GS_BEGIN;
+            const int which = decoder->due - DUE_OWNER_BEGIN;
             if (next - start != pair->owner_bytes[which] ||
-                memcmp(start, pair->owner[which], pair->owner_bytes[which]) != 0) {
+                !same_bytes(start, pair->owner[which], pair->owner_bytes[which])) {
                 result->message = "a packet that does not tell the GIL's owner of the hold before";
                 status = GS_DECODE_CORRUPT;
                 break;
             }
-            decoder->due = 0;
+            decoder->due = DUE_NOTHING;
             decoder->next = GS_NONE;
             packets++;
             start = next;
             continue;
         }
-        const uint8_t *p = body;
+        const uint8_t *head = body;
         if (end - body < READABLE) {
             memset(padded, 0, sizeof padded);
             memcpy(padded, body, length < READABLE ? length : READABLE);
-            p = padded;
+            head = padded;
         }
-        const uint8_t *packet_end = p + (length < READABLE ? length : READABLE);
+        const uint8_t *p = head, *packet_end = p + (length < READABLE ? length : READABLE);
         struct packet packet;
         uint64_t sequence = 0;
         bool hot = false;
@@ -355,11 +383,6 @@ int gs_decode(struct gs_decoder *decoder, const uint8_t *input, uint64_t n_input
                 status = GS_DECODE_CORRUPT;
                 break;
             }
-            if (is_detail(&decoder->all, body, length)) {
-                packets++;
-                start = next;
-                continue;
-            }
             result->packet_offset = (uint64_t)(body - input);
             result->packet_bytes = length;
             start = next;
@@ -368,10 +391,13 @@ int gs_decode(struct gs_decoder *decoder, const uint8_t *input, uint64_t n_input
         }
         struct gs_event *event = &events[n_events];
         event->kind = GS_NOT_WRITTEN;
+        const uint32_t index = (uint32_t)(sequence - GS_FIRST_SEQUENCE);
         result->message =
-            length < HOT_BYTES && get_body(p, packet_end, &packet)
-                ? on_packet(decoder, (uint32_t)(sequence - GS_FIRST_SEQUENCE), &packet, event)
-                : "a packet in a form that gilscope does not write";
+            decoder->all.sequences[index].role == GS_ROLE_FLAME
+                ? on_flame(decoder, body, (uint64_t)(p - head), length)
+            : length < HOT_BYTES && get_body(p, packet_end, &packet)
+                ? on_packet(decoder, index, &packet, event)
+                : on_detail(decoder, index, packet.delta, body, (uint64_t)(p - head), length);
         if (result->message) {
             status = GS_DECODE_CORRUPT;
             break;

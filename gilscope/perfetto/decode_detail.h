@@ -1,93 +1,105 @@
-/* Passes the details of long slices by (details.py writes them). Part of decode.c, which alone
- * includes it. A packet that is not surely a detail goes to the caller like any other that is not
- * hot, and reader.py decides. What a detail says is free: texts and annotations are not looked at.
- */
+/* Passes the details of long slices by (format.h). Part of decode.c, which alone includes it.
+ *
+ * What a detail says is free: names, annotations and interned texts are not looked at. It must
+ * stand where it cannot be taken for anything else, and leave the sequence's clock right. */
 #ifndef GILSCOPE_PERFETTO_DECODE_DETAIL_H
 #define GILSCOPE_PERFETTO_DECODE_DETAIL_H
 
-/* A message's fields, each of which may come once. */
-struct field {
-    uint32_t number;
-    uint64_t value;      /* of a varint; else the length */
-    const uint8_t *data; /* behind a length; NULL for a varint */
-};
-
-/* One varint at *p; false: it does not end before `end`. */
-static inline bool scan_varint(const uint8_t **p, const uint8_t *end, uint64_t *value) {
-    if (end - *p >= 10) { /* the longest that get_varint reads */
-        *p = get_varint(*p, value);
-        return true;
-    }
+/* A varint of at most 4 bytes at `p`, of what ends at `end`; NULL: there is none. */
+static inline const uint8_t *get_small(const uint8_t *p, const uint8_t *end, uint32_t *value) {
     *value = 0;
-    for (unsigned shift = 0; shift < 64 && *p < end; shift += 7) {
-        uint8_t byte = *(*p)++;
-        *value |= (uint64_t)(byte & 127) << shift;
-        if (byte < 128)
-            return shift < 63 || byte < 2;
+    for (int shift = 0; shift < 28 && p < end; shift += 7) {
+        *value |= (uint32_t)(*p & 127) << shift;
+        if (*p++ < 128)
+            return p;
     }
-    return false;
+    return NULL;
 }
 
-/* The next field of a message that ends at `end`; false: it is broken, or of a fixed size. */
-static inline bool scan_field(const uint8_t **p, const uint8_t *end, struct field *field) {
-    uint64_t key;
-    if (!scan_varint(p, end, &key) || !scan_varint(p, end, &field->value) || key >> 3 > 4096)
+/* What is behind the tag and the length at `p`, of what ends at `end`; `*length` is that. */
+static inline const uint8_t *get_inside(const uint8_t *p, const uint8_t *end, uint8_t tag,
+                                        uint32_t *length) {
+    if (p == end || *p != tag)
+        return NULL;
+    p = get_small(p + 1, end, length);
+    return p && *length <= (uint64_t)(end - p) ? p : NULL;
+}
+
+/* The type of the slice that a packet of a detail begins or ends, and what follows it; its body
+ * goes from its track_event at `p` to *end, which is moved to that's end. 0: it is no such packet.
+ */
+static inline enum gs_type type_of_slice(const uint8_t **p, const uint8_t **end) {
+    uint32_t length;
+    *p = get_inside(*p, *end, GS_TAG_TRACK_EVENT, &length);
+    if (!*p)
+        return 0;
+    *end = *p + length;
+    for (const uint8_t *inside; (inside = get_inside(*p, *end, GS_TAG_ANNOTATION, &length));)
+        *p = inside + length;
+    if (*end - *p < 2 || (*p)[0] != GS_TAG_TYPE || ((*p)[1] != GS_BEGIN && (*p)[1] != GS_END))
+        return 0;
+    *p += 2;
+    return (enum gs_type)(*p)[-1];
+}
+
+/* Whether it begins a detail's slice. */
+static bool begins_detail(const uint8_t *p, const uint8_t *end) {
+    uint32_t name;
+    if (type_of_slice(&p, &end) != GS_BEGIN || end - p < 2)
         return false;
-    field->number = (uint32_t)(key >> 3);
-    field->data = NULL;
-    if ((key & 7) == 0)
-        return true;
-    if ((key & 7) != 2 || field->value > (uint64_t)(end - *p))
+    if (p[0] == GS_TAG_NAME)
+        return get_small(p + 1, end, &name) == end && name >= GS_NAME_DETAIL;
+    return p[0] == GS_TAG_TEXT_0 && p[1] == GS_TAG_TEXT_1;
+}
+
+/* A packet in no hot form; its body is `length` bytes and has its track_event at `event`. */
+static const char *on_detail(struct gs_decoder *decoder, uint32_t index, uint64_t delta,
+                             const uint8_t *body, uint64_t event, uint64_t length) {
+    static const uint8_t monotonic[] = {GS_TAG_CLOCK_0, GS_TAG_CLOCK_1, GS_MONOTONIC};
+    const struct gs_sequence *pair = &decoder->all.sequences[index];
+    if (event > length || !begins_detail(body + event, body + length) || pair->role != GS_ROLE_GIL)
+        return "a packet in a form that gilscope does not write";
+    if (decoder->next != GS_NONE || decoder->closing)
+        return apart;
+    if (pair->slice != GS_SLICE_WAIT && pair->slice != GS_SLICE_HOLD)
+        return "a detail of nothing";
+    if (delta && (length < sizeof monotonic ||
+                  memcmp(body + length - sizeof monotonic, monotonic, sizeof monotonic) != 0))
+        return "a detail at a time of its own";
+    decoder->due = DUE_DETAIL_END;
+    decoder->next = index;
+    return NULL;
+}
+
+/* The packet that ends a detail; the end of its slice follows on the same sequence. */
+static bool on_detail_end(struct gs_decoder *decoder, const uint8_t *body, uint64_t length) {
+    static const uint8_t rest[] = {GS_TAG_TRACK_EVENT, 2, GS_TAG_TYPE, GS_END};
+    struct gs_sequence *pair = &decoder->all.sequences[decoder->next];
+    uint64_t tail = pair->tag_bytes + sizeof rest, delta = 0;
+    if (length < 2 + tail || length > 11 + tail || *body != GS_TAG_TIMESTAMP)
         return false;
-    field->data = *p;
-    *p += field->value;
+    const uint8_t *end = body + length - tail, *p = body + 1;
+    for (unsigned shift = 0; p < end; p++, shift += 7) {
+        delta |= (uint64_t)(*p & 127) << shift;
+        if ((*p > 127) != (p + 1 < end))
+            return false;
+    }
+    if (memcmp(end, pair->tag, pair->tag_bytes) != 0 ||
+        memcmp(end + pair->tag_bytes, rest, sizeof rest) != 0 ||
+        delta > (uint64_t)(INT64_MAX - pair->time_ns))
+        return false;
+    pair->time_ns += (int64_t)delta;
     return true;
 }
 
-/* Whether a track event begins or ends a slice on a track that may have details. */
-static bool is_on_track_of_details(const struct gs_sequences *all, const uint8_t *p,
-                                   const uint8_t *end) {
-    enum { TYPE = 9, TRACK = 11 };
-    uint64_t type = 0, track = 0;
-    struct field field;
-    while (p < end) {
-        if (!scan_field(&p, end, &field))
-            return false;
-        if (field.number == TYPE && !field.data)
-            type = field.value;
-        else if (field.number == TRACK && !field.data)
-            track = field.value;
-    }
-    uint64_t number = track & UINT32_MAX, kind = track - number;
-    return (type == GS_BEGIN || type == GS_END) &&
-           ((kind == GS_THREAD_TRACK(0) && number < all->n_threads) ||
-            (kind == GS_FLAME_TRACK(0) && number < all->n_gils));
-}
-
-/* Whether the packet with this body is a detail, as `is_detail` of details.py has it. */
-static bool is_detail(const struct gs_sequences *all, const uint8_t *p, uint64_t length) {
-    enum { TIMESTAMP = 8, SEQUENCE = 10, EVENT = 11, CLOCK = 58 };
-    enum { HAS_TIMESTAMP = 1, HAS_SEQUENCE = 2, HAS_EVENT = 4, HAS_CLOCK = 8, HAS_ALL = 15 };
-    const uint8_t *end = p + length;
-    unsigned seen = 0;
-    struct field field;
-    while (p < end) {
-        if (!scan_field(&p, end, &field))
-            return false;
-        unsigned is = 0;
-        if (field.number == EVENT && field.data)
-            is = is_on_track_of_details(all, field.data, p) ? HAS_EVENT : 0;
-        else if (field.number == TIMESTAMP && !field.data)
-            is = HAS_TIMESTAMP;
-        else if (field.number == SEQUENCE && !field.data)
-            is = field.value == GS_MAIN_SEQUENCE ? HAS_SEQUENCE : 0;
-        else if (field.number == CLOCK && !field.data)
-            is = field.value == GS_MONOTONIC ? HAS_CLOCK : 0;
-        if (!is || seen & is)
-            return false;
-        seen |= is;
-    }
-    return seen == HAS_ALL;
+/* A packet of a flame's sequence: a slice begins or ends. */
+static const char *on_flame(const struct gs_decoder *decoder, const uint8_t *body, uint64_t event,
+                            uint64_t length) {
+    if (decoder->next != GS_NONE || decoder->closing)
+        return apart;
+    const uint8_t *p = body + event, *end = body + length;
+    return event <= length && type_of_slice(&p, &end) ? NULL
+                                                      : "a packet of a flame that is no slice";
 }
 
 #endif

@@ -3,22 +3,27 @@
 Below a hold of a millisecond or more stands a slice named by its line, below such a wait one named
 by whom it waited for; the annotations have the rest. "GIL flame" is a track per GIL with the stacks
 of such holds: selecting a stretch of it adds them up. All of it is derived from the events around
-it; readers pass it by (decode_detail.h, and `is_detail` for what that is not sure of).
+it; readers pass it by (decode_detail.h).
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
-from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TrackEvent
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import (
+    DebugAnnotation,
+    InternedData,
+    TrackEvent,
+)
 
 from gilscope.perfetto import layout
-from gilscope.perfetto.annotations import entries
-from gilscope.perfetto.codec import Detail
+from gilscope.perfetto.codec import Detail, DetailParts, InternedTable, interned_names
 from gilscope.trace import stacks
 from gilscope.trace.schema import Metadata
 
 _NONE = 0xFFFFFFFF
+MOST_TEXTS = 1 << 14  # that a sequence interns; later ones are spelled out: memory is bounded
 
 
 class Details:
@@ -26,18 +31,31 @@ class Details:
 
     def __init__(self, metadata: Metadata) -> None:
         self._metadata = metadata
+        self._texts: dict[tuple[int, int], _Texts] = {}  # by thread and GIL
+        self._frames: dict[int, _Texts] = {}  # by GIL
 
-    def parts(self, detail: Detail) -> tuple[bytes, list[bytes]]:
-        """The slice's event, but for its counts, and the flame's: what `Encoder.detail` takes."""
+    def parts(self, detail: Detail) -> DetailParts:
+        """What `Encoder.detail` takes. Called in the order of the file."""
         name, values = self._wait(detail) if detail.of_wait else self._hold(detail)
-        event = _begin(layout.thread_track(detail.thread), name)
-        event.debug_annotations.extend(entries(values))
-        frames = []
-        if not detail.of_wait and detail.leaf != _NONE:
-            track = layout.flame_track(detail.gil)
-            path = stacks.path(self._metadata.stacks, detail.leaf)
-            frames = [_begin(track, stacks.where(row, 1)) for row in reversed(path)]
-        return event.SerializeToString(), [frame.SerializeToString() for frame in frames]
+        sequence = (detail.thread, detail.gil)
+        if sequence not in self._texts:
+            self._texts[sequence] = _Texts(len(interned_names(InternedTable.NAMES)) + 2)
+            self._texts[sequence].add_names_of_annotations()
+        texts = self._texts[sequence]
+        event = texts.begin(name)
+        event.debug_annotations.extend(
+            texts.annotation(value, name_iid=_names_of_annotations()[key])
+            for key, value in values.items()
+            if value is not None
+        )
+        return DetailParts(event.SerializeToString(), texts.take_new(), *self._flame(detail))
+
+    def _flame(self, detail: Detail) -> tuple[list[int], bytes]:
+        if detail.of_wait or detail.leaf == _NONE:
+            return [], b""
+        texts = self._frames.setdefault(detail.gil, _Texts(1))
+        path = stacks.path(self._metadata.stacks, detail.leaf)
+        return [texts.name(stacks.where(row, 1)) for row in reversed(path)], texts.take_new()
 
     def _line(self, leaf: int, exact: bool) -> str | None:
         if leaf == _NONE:
@@ -59,14 +77,14 @@ class Details:
         values: dict[str, Any] = {"line": line, "stack": self._stack(detail.leaf)}
         if detail.holder == _NONE:
             return "for no long hold", values
-        holder = self._metadata.threads[detail.holder].name
+        holder = layout.printable(self._metadata.threads[detail.holder].name)
         where = self._line(detail.other_leaf, bool(detail.other_seen))
         values |= {
             "waited_for": holder,
             "waited_for_line": where,
             "waited_for_stack": self._stack(detail.other_leaf),
         }
-        return f"for {layout.printable(holder)}" + (f" {where}" if where else ""), values
+        return f"for {holder}" + (f" {where}" if where else ""), values
 
     def _stack(self, leaf: int) -> list[str] | None:
         if leaf == _NONE:
@@ -74,20 +92,70 @@ class Details:
         return [stacks.where(row) for row in stacks.path(self._metadata.stacks, leaf)]
 
 
-def _begin(track: int, name: str) -> Any:
-    return TrackEvent(type=TrackEvent.TYPE_SLICE_BEGIN, track_uuid=track, name=name)
+@cache
+def _names_of_annotations() -> dict[str, int]:
+    """To iid: behind those that each sequence is introduced with."""
+    before = len(interned_names(InternedTable.ANNOTATIONS))
+    return {
+        name: before + number for number, name in interned_names(InternedTable.OF_DETAILS).items()
+    }
 
 
-_FIELDS = {"timestamp", "timestamp_clock_id", "trusted_packet_sequence_id", "track_event"}
+class _Texts:
+    """What one packet sequence has interned for its details."""
 
+    def __init__(self, first_name: int) -> None:
+        self._first_name = first_name
+        self._names: dict[str, int] = {}
+        self._values: dict[str, int] = {}
+        self._new = InternedData()
 
-def is_detail(metadata: Metadata, packet: Any) -> bool:
-    """Whether this packet is a detail, on a track that the metadata has; what it says is free."""
-    event = packet.track_event
-    return (
-        packet.trusted_packet_sequence_id == layout.MAIN_SEQUENCE
-        and {field.name for field, _ in packet.ListFields()} == _FIELDS
-        and packet.timestamp_clock_id == layout.MONOTONIC
-        and event.type in (TrackEvent.TYPE_SLICE_BEGIN, TrackEvent.TYPE_SLICE_END)
-        and layout.has_track_of_details(metadata, event.track_uuid)
-    )
+    def take_new(self) -> bytes:
+        """The InternedData that has to come along with what was asked for since the last call."""
+        new: bytes = self._new.SerializeToString()
+        self._new.Clear()
+        return new
+
+    def add_names_of_annotations(self) -> None:
+        """Intern those as well."""
+        for name, iid in _names_of_annotations().items():
+            self._new.debug_annotation_names.add(iid=iid, name=name)
+
+    def begin(self, name: str) -> Any:
+        """A TrackEvent that begins a slice."""
+        event = TrackEvent(type=TrackEvent.TYPE_SLICE_BEGIN)
+        if name not in self._names and self._full:
+            event.name = name
+        else:
+            event.name_iid = self.name(name)
+        return event
+
+    def name(self, text: str) -> int:
+        """The iid of a slice's name."""
+        if text not in self._names:
+            self._names[text] = self._first_name + len(self._names)
+            self._new.event_names.add(iid=self._names[text], name=text)
+        return self._names[text]
+
+    def annotation(self, value: bool | str | list[str], **name: int) -> Any:
+        """A DebugAnnotation."""
+        annotation = DebugAnnotation(**name)
+        if isinstance(value, bool):
+            annotation.bool_value = value
+        elif isinstance(value, list):
+            annotation.array_values.extend(self.annotation(item) for item in value)
+        elif value not in self._values and self._full:
+            annotation.string_value = value
+        else:
+            annotation.string_value_iid = self._value(value)
+        return annotation
+
+    def _value(self, text: str) -> int:
+        if text not in self._values:
+            self._values[text] = 1 + len(self._values)
+            self._new.debug_annotation_string_values.add(iid=self._values[text], str=text.encode())
+        return self._values[text]
+
+    @property
+    def _full(self) -> bool:
+        return len(self._names) + len(self._values) >= MOST_TEXTS

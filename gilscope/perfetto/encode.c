@@ -56,11 +56,11 @@ void gs_encoder_free(struct gs_encoder *encoder) {
 uint64_t gs_encoder_detail(struct gs_encoder *encoder, const struct gs_detail *detail,
                            const struct gs_detail_parts *parts, uint8_t *out, uint64_t room,
                            uint64_t *needed) {
-    *needed = detail_room(parts->n_event, parts->n_flame, parts->n_frames);
+    *needed = detail_room(parts);
     if (room < *needed)
         return 0;
     keep_parts(encoder, detail, parts);
-    return (uint64_t)(put_detail(out, detail, parts) - out);
+    return (uint64_t)(put_detail(encoder, out, detail, parts) - out);
 }
 
 static enum gs_encode_status introduce(struct gs_encoder *encoder, enum gs_role role,
@@ -84,9 +84,9 @@ static void close_slices(void *context, uint32_t index) {
     encoder->closing = index;
 }
 
-/* Writes the next END of what an event before has closed. */
 #include "encode_detail.h"
 
+/* Writes the next END of what an event before has closed. */
 static uint8_t *put_closing(struct gs_encoder *encoder, uint8_t *p, uint64_t *packets) {
     struct gs_sequence *sequence = &encoder->all.sequences[encoder->closing];
     int64_t time_ns =
@@ -168,20 +168,19 @@ static uint8_t *put_gil_event(struct gs_encoder *encoder, uint8_t *p, const stru
     if (result->message)
         return NULL;
     if (!encoder->detailed && detail_of(encoder, event, pair, &result->detail)) {
+        if (!result->detail.of_wait && result->detail.leaf != GS_NONE && gil->flame == GS_NONE) {
+            *status = introduce(encoder, GS_ROLE_FLAME, event->thread, event->gil, result);
+            return NULL;
+        }
         const struct gs_kept_parts *kept = kept_parts(encoder, &result->detail);
-        if (!kept ||
-            p + detail_room(kept->n_event, kept->n_flame, kept->n_frames) > encoder->last) {
+        struct gs_detail_parts parts = kept ? parts_of(kept) : (struct gs_detail_parts){0};
+        if (!kept || p + detail_room(&parts) > encoder->last) {
             encoder->detailed = true;
             *status = GS_ENCODE_DETAIL;
             return NULL;
         }
-        result->packets += 2 + 2 * (uint64_t)kept->n_frames;
-        p = put_detail(p, &result->detail,
-                       &(struct gs_detail_parts){.event = kept->bytes,
-                                                 .n_event = kept->n_event,
-                                                 .flame = kept->bytes + kept->n_event,
-                                                 .n_flame = kept->n_flame,
-                                                 .n_frames = kept->n_frames});
+        result->packets += 2 + 2 * parts.n_frames;
+        p = put_detail(encoder, p, &result->detail, &parts);
     }
     encoder->detailed = false;
     account(encoder, event, pair);
@@ -330,12 +329,19 @@ const char *gs_format_name(int table, uint32_t iid) {
     static const char *const annotations[] = {GS_ANNOTATION_TABLE(GS_X)
 #undef GS_X
     };
+    static const char *const of_details[] = {
+#define GS_X(iid, symbol, text) [(iid) - GS_ANNOTATION_LEAF] = text,
+        GS_DETAIL_ANNOTATION_TABLE(GS_X)
+#undef GS_X
+    };
     switch (table) {
     case 0:
         return iid < sizeof names / sizeof *names ? names[iid] : NULL;
     case 1:
         return iid < sizeof categories / sizeof *categories ? categories[iid] : NULL;
-    default:
+    case 2:
         return iid < sizeof annotations / sizeof *annotations ? annotations[iid] : NULL;
+    default:
+        return iid < sizeof of_details / sizeof *of_details ? of_details[iid] : NULL;
     }
 }

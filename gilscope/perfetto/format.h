@@ -22,6 +22,24 @@
  *       81 03 FLOW                terminating_flow_ids  begin of the hold that follows (of the
  *                                                       hold before, of a wakeup); "woken"
  *     68 02                       sequence_flags: needs incremental state
+ *
+ * A detail of a hold or wait (put_detail.h) is a slice on the same sequence, right before the end
+ * of its own; what it says is for people. It begins with
+ *
+ *   0a LEN                        Trace.packet
+ *     40 DELTA                    timestamp: 0, or on the clock below
+ *     50 SEQUENCE                 trusted_packet_sequence_id
+ *     5a LEN                      track_event
+ *       22 LEN …                  debug_annotations     any
+ *       48 01                     type                  begin
+ *       50 NAME                   name_iid              from GS_NAME_DETAIL on; or else
+ *       ba 01 LEN TEXT            name
+ *     62 LEN                      interned_data         what this sequence had not interned yet
+ *     d0 03 03                    timestamp_clock_id    MONOTONIC, where DELTA is none: something
+ *                                                       happened since the slice's begin
+ *
+ * and ends like a wait, both without sequence_flags: its slice has them. Its frames are slices of
+ * the same form on a sequence of role FLAME.
  */
 #ifndef GILSCOPE_PERFETTO_FORMAT_H
 #define GILSCOPE_PERFETTO_FORMAT_H
@@ -82,12 +100,25 @@
     X(6, DEPTH, "depth")         /* of an atomic section */                                        \
     X(7, LEAF, "leaf")           /* id of a stack */
 
+/* Those of details, interned by a sequence's first one. */
+#define GS_DETAIL_ANNOTATION_TABLE(X)                                                              \
+    X(8, LINE, "line")                                                                             \
+    X(9, STACK, "stack")                                                                           \
+    X(10, ENDED_BY_YIELD, "ended_by_yield")                                                        \
+    X(11, KEPT_WAITING, "kept_waiting")       /* how many threads */                               \
+    X(12, KEPT_WAITING_NS, "kept_waiting_ns") /* in sum */                                         \
+    X(13, WAITED_FOR, "waited_for")           /* name of the thread that kept it longest */        \
+    X(14, WAITED_FOR_LINE, "waited_for_line")                                                      \
+    X(15, WAITED_FOR_STACK, "waited_for_stack")                                                    \
+    X(16, WAITED_FOR_NS, "waited_for_ns")
+
 enum gs_name {
     GS_NAME_NONE = 0,
 #define GS_X(iid, symbol, text) GS_NAME_##symbol = iid,
     GS_NAME_TABLE(GS_X)
 #undef GS_X
         GS_NAME_OWNER,
+    GS_NAME_DETAIL, /* from here on a sequence's own names of details */
 };
 
 enum gs_category {
@@ -102,7 +133,7 @@ static_assert(GS_CATEGORY_WAITED + GS_SYNC_KINDS == GS_CATEGORIES, "each kind ha
 enum gs_annotation {
     GS_ANNOTATION_NONE = 0,
 #define GS_X(iid, symbol, text) GS_ANNOTATION_##symbol = iid,
-    GS_ANNOTATION_TABLE(GS_X)
+    GS_ANNOTATION_TABLE(GS_X) GS_DETAIL_ANNOTATION_TABLE(GS_X)
 #undef GS_X
 };
 
@@ -113,18 +144,16 @@ enum gs_role {
     GS_ROLE_GIL = 1,    /* one thread on one GIL: its holds and waits, on the thread's track */
     GS_ROLE_THREAD = 2, /* a thread's events without GIL, on the thread's track */
     GS_ROLE_ATOMIC = 3, /* a thread's atomic sections, on a track below the thread's */
+    GS_ROLE_FLAME = 4,  /* the stacks of a GIL's long holds: details, on the flame's track */
 };
 
 /* Sequence 1 carries the recording's own packets; hot sequences are numbered from 2 in the order
  * in which the file introduces them. */
 #define GS_FIRST_SEQUENCE 2u
-#define GS_MAIN_SEQUENCE  1u /* the recording's own packets */
-#define GS_MONOTONIC      3u /* their clock */
+#define GS_MONOTONIC      3u /* the clock of the recording's own packets */
 
 /* The uuid of a GIL owner's track: small, because a third of all hot packets carry it. */
-#define GS_OWNER_TRACK(gil)     (UINT64_C(2) + (gil))
-#define GS_THREAD_TRACK(thread) (UINT64_C(2) << 32 | (thread))
-#define GS_FLAME_TRACK(gil)     (UINT64_C(5) << 32 | (gil))
+#define GS_OWNER_TRACK(gil) (UINT64_C(2) + (gil))
 
 enum gs_type { GS_BEGIN = 1, GS_END = 2, GS_INSTANT = 3 };
 
@@ -133,6 +162,7 @@ enum {
     GS_TAG_TIMESTAMP = 0x40,
     GS_TAG_SEQUENCE = 0x50,
     GS_TAG_TRACK_EVENT = 0x5a,
+    GS_TAG_INTERNED = 0x62,
     GS_TAG_FLAGS = 0x68,
     GS_FLAGS_NEEDS_STATE = 2,
     GS_TAG_CATEGORY = 0x18,
@@ -141,11 +171,12 @@ enum {
     GS_TAG_ANNOTATION_UINT = 0x18,
     GS_TAG_ANNOTATION_POINTER = 0x38,
     GS_TAG_ANNOTATION_INT = 0x20,
-    GS_TAG_ANNOTATION_TEXT = 0x52, /* its name, not interned */
     GS_TAG_CLOCK_0 = 0xd0,
     GS_TAG_CLOCK_1 = 0x03,
     GS_TAG_TYPE = 0x48,
     GS_TAG_NAME = 0x50,
+    GS_TAG_TEXT_0 = 0xba, /* the name, not interned */
+    GS_TAG_TEXT_1 = 0x01,
     GS_TAG_TRACK = 0x58,
     GS_TAG_COUNTER = 0x60,
     GS_TAG_FLOW_0 = 0xf9,
@@ -160,9 +191,6 @@ enum {
 /* No hot packet is longer; a notify of four is the longest:
  * 2 + 11 + 6 + 2 + (2 + 15 + 15 + 2 + 2 + 4 * 10) + 2 bytes. */
 #define GS_PACKET_ROOM 104
-
-/* No annotation of a count in a detail is longer. */
-#define GS_COUNT_ROOM 32
 
 /* Longer packets are refused: the largest that gilscope writes is its metadata, some 200 bytes a
  * thread. It bounds what a hostile file can make a reader allocate. */

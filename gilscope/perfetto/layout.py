@@ -18,7 +18,8 @@ from gilscope.perfetto.annotations import AnnotationError, build, entries, from_
 from gilscope.perfetto.codec import InternedTable, interned_names
 from gilscope.trace.schema import NO_GIL, Metadata, Process, Thread, Totals
 
-FORMAT = 2  # of the file; a reader refuses what it does not know
+FORMAT = 3  # of the file; a reader refuses what it does not know
+READABLE = (2, FORMAT)  # 2 had its details on the main sequence, spelled out
 
 # Clock ids of Perfetto, and one of our own: deltas to the same sequence's packet before.
 REALTIME, MONOTONIC, BOOTTIME, DELTAS = 1, 3, 6, 64
@@ -27,7 +28,7 @@ CLEARED, NEEDS_STATE = 1, 2  # TracePacket.sequence_flags
 MAIN_SEQUENCE = 1  # carries the recording's own packets; format.h numbers the others from 2
 
 # Roles of sequences (enum gs_role of format.h).
-ROLE_GIL, ROLE_THREAD, ROLE_ATOMIC = 1, 2, 3
+ROLE_GIL, ROLE_THREAD, ROLE_ATOMIC, ROLE_FLAME = 1, 2, 3, 4
 
 RECORDING_TRACK, RECORDING, THE_END = "gilscope", "gilscope recording", "gilscope end"
 ATOMIC_TRACK = "atomic sections"
@@ -210,13 +211,19 @@ def _interned(table: InternedTable) -> dict[int, str]:
 
 
 def _sequence(metadata: Metadata, sequence: int, role: int, thread: int, gil: int) -> Any:
-    """Give a sequence its clock of deltas, its track, its counter and its names."""
+    """Give a sequence its clock of deltas, its track, its counter and its names.
+
+    Names of details are interned by the packets that first need them.
+    """
     packet = TracePacket(trusted_packet_sequence_id=sequence, sequence_flags=CLEARED)
     clocks = packet.clock_snapshot.clocks
     clocks.add(clock_id=MONOTONIC, timestamp=metadata.start_ns)
     clocks.add(clock_id=DELTAS, timestamp=metadata.start_ns, is_incremental=True)
     defaults = packet.trace_packet_defaults
     defaults.timestamp_clock_id = DELTAS
+    if role == ROLE_FLAME:
+        defaults.track_event_defaults.track_uuid = _FLAME | gil
+        return packet
     defaults.track_event_defaults.track_uuid = (
         _ATOMIC if role == ROLE_ATOMIC else _THREAD
     ) | thread
@@ -269,7 +276,7 @@ def read_metadata(packet: Any) -> Metadata:
     try:
         values = from_entries(event.debug_annotations)
         version = values.pop("format", None)
-        if version != FORMAT:
+        if version not in READABLE:
             raise LayoutError(f"has format {version}; this gilscope reads format {FORMAT}")
         metadata = build(Metadata, values)
     except AnnotationError as error:
@@ -324,6 +331,8 @@ def read_sequence(metadata: Metadata, packet: Any) -> tuple[int, int, int, int] 
     thread, role, gil = defaults.track_uuid & ~_KINDS, ROLE_THREAD, NO_GIL
     if defaults.track_uuid & _KINDS == _ATOMIC:
         role = ROLE_ATOMIC
+    elif defaults.track_uuid & _KINDS == _FLAME:
+        role, thread, gil = ROLE_FLAME, 0, thread
     elif defaults.extra_counter_track_uuids:
         role, gil = ROLE_GIL, defaults.extra_counter_track_uuids[0] & ~_KINDS
     sequence = packet.trusted_packet_sequence_id
@@ -360,22 +369,20 @@ def check_track(metadata: Metadata, packet: Any) -> None:
         raise LayoutError("a track that the metadata does not have")
 
 
-def thread_track(thread: int) -> int:
-    """The uuid of a thread's track."""
-    return _THREAD | thread
-
-
-def flame_track(gil: int) -> int:
-    """The uuid of the track with the stacks of a GIL's long holds."""
-    return _FLAME | gil
-
-
-def has_track_of_details(metadata: Metadata, uuid: int) -> bool:
-    """Whether details may stand on this track."""
+def is_old_detail(metadata: Metadata, packet: Any) -> bool:
+    """Whether this is a detail of format 2, on a track that the metadata has."""
+    event = packet.track_event
     tables: dict[int, tuple[Any, ...]] = {_THREAD: metadata.threads, _FLAME: metadata.gils}
-    return (uuid & ~_KINDS) < len(tables.get(uuid & _KINDS, ()))
+    return (
+        packet.trusted_packet_sequence_id == MAIN_SEQUENCE
+        and {field.name for field, _ in packet.ListFields()} == _EVENT_FIELDS
+        and packet.timestamp_clock_id == MONOTONIC
+        and event.type in (TrackEvent.TYPE_SLICE_BEGIN, TrackEvent.TYPE_SLICE_END)
+        and (event.track_uuid & ~_KINDS) < len(tables.get(event.track_uuid & _KINDS, ()))
+    )
 
 
+_EVENT_FIELDS = {"timestamp", "timestamp_clock_id", "trusted_packet_sequence_id", "track_event"}
 _TRACK_FIELDS = {
     "timestamp",
     "timestamp_clock_id",

@@ -1,9 +1,9 @@
-/* Writes the packets of a detail. Part of encode.c, which alone includes it.
+/* Writes the packets of a detail (format.h). Part of encode.c, which alone includes it.
  *
  * What they say but for times and counts is the same for each slice of a thread that ends at one
  * place (because of one hold). So the caller makes those parts once (details.py), with protobuf's
- * classes, and they are kept here, by what they are made of; two that fall on one place in the
- * table displace each other. */
+ * classes, and they are kept here, by what they are made of; of those that fall on the same places
+ * in the table the newest stay. */
 #ifndef GILSCOPE_PERFETTO_PUT_DETAIL_H
 #define GILSCOPE_PERFETTO_PUT_DETAIL_H
 
@@ -12,13 +12,17 @@
 
 struct gs_kept_parts {
     struct gs_detail key; /* without times and counts */
-    uint32_t n_event, n_flame, n_frames;
-    uint8_t bytes[]; /* of the event, then of the flame */
+    uint32_t n_frames, n_event;
+    uint32_t frames[]; /* and behind them the event */
 };
 
 enum {
+    WAYS = 8,
     KEPT_BYTES = 1 << 14, /* longer ones are made each time: the table stays below 16 MiB */
-    PACKET_BYTES = 48,    /* of a packet besides its event, with the most of counts in that */
+    /* The most that packets take besides what the caller made. */
+    BEGIN_BYTES = 80,
+    END_BYTES = 32,
+    FRAME_BYTES = 40 + END_BYTES,
 };
 
 static struct gs_detail key_of(const struct gs_detail *detail) {
@@ -28,41 +32,67 @@ static struct gs_detail key_of(const struct gs_detail *detail) {
     return key;
 }
 
-static struct gs_kept_parts **place_of(struct gs_encoder *encoder, const struct gs_detail *key) {
-    uint32_t hash = 2166136261u; /* FNV-1a */
-    for (size_t i = 0; i < sizeof *key; i++)
-        hash = (hash ^ ((const uint8_t *)key)[i]) * 16777619u;
-    return &encoder->parts[hash % GS_KEPT_PARTS];
+/* The first of the WAYS places where it may be kept. */
+static struct gs_kept_parts **places_of(struct gs_encoder *encoder, const struct gs_detail *key) {
+    uint64_t hash = 0;
+    for (size_t i = 0; i < sizeof *key / sizeof hash; i++) {
+        uint64_t word;
+        memcpy(&word, (const uint8_t *)key + i * sizeof word, sizeof word);
+        hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+        hash ^= hash >> 32;
+    }
+    return &encoder->parts[hash % (GS_KEPT_PARTS / WAYS) * WAYS];
 }
+static_assert(sizeof(struct gs_detail) % sizeof(uint64_t) == 0, "whole words");
 
 static const struct gs_kept_parts *kept_parts(struct gs_encoder *encoder,
                                               const struct gs_detail *detail) {
     struct gs_detail key = key_of(detail);
-    const struct gs_kept_parts *kept = *place_of(encoder, &key);
-    return kept && memcmp(&kept->key, &key, sizeof key) == 0 ? kept : NULL;
+    struct gs_kept_parts **places = places_of(encoder, &key);
+    for (int i = 0; i < WAYS && places[i]; i++)
+        if (memcmp(&places[i]->key, &key, sizeof key) == 0)
+            return places[i];
+    return NULL;
 }
 
-/* All of it: without memory they are made again. */
+static struct gs_detail_parts parts_of(const struct gs_kept_parts *kept) {
+    return (struct gs_detail_parts){.event = (const uint8_t *)(kept->frames + kept->n_frames),
+                                    .n_event = kept->n_event,
+                                    .frames = kept->frames,
+                                    .n_frames = kept->n_frames};
+}
+
+static uint8_t *put_bytes(uint8_t *p, const void *bytes, uint64_t n) {
+    if (n)
+        memcpy(p, bytes, n);
+    return p + n;
+}
+
+/* All of them: without memory they are made again. */
 static void keep_parts(struct gs_encoder *encoder, const struct gs_detail *detail,
                        const struct gs_detail_parts *parts) {
-    uint64_t n = parts->n_event + parts->n_flame;
+    uint64_t n_frames = parts->n_frames * sizeof *parts->frames;
+    uint64_t n = n_frames + parts->n_event;
+    if (kept_parts(encoder, detail)) /* gs_encode had no room left to write it */
+        return;
     struct gs_kept_parts *kept = n <= KEPT_BYTES ? malloc(sizeof *kept + n) : NULL;
     if (!kept)
         return;
     *kept = (struct gs_kept_parts){.key = key_of(detail),
-                                   .n_event = (uint32_t)parts->n_event,
-                                   .n_flame = (uint32_t)parts->n_flame,
-                                   .n_frames = parts->n_frames};
-    memcpy(kept->bytes, parts->event, parts->n_event);
-    memcpy(kept->bytes + parts->n_event, parts->flame, parts->n_flame);
-    struct gs_kept_parts **place = place_of(encoder, &kept->key);
-    free(*place);
-    *place = kept;
+                                   .n_frames = (uint32_t)parts->n_frames,
+                                   .n_event = (uint32_t)parts->n_event};
+    uint8_t *p = put_bytes((uint8_t *)kept->frames, parts->frames, n_frames);
+    put_bytes(p, parts->event, parts->n_event);
+    struct gs_kept_parts **places = places_of(encoder, &kept->key);
+    free(places[WAYS - 1]);
+    memmove(places + 1, places, (WAYS - 1) * sizeof *places);
+    *places = kept;
 }
 
 /* The most bytes that put_detail writes. */
-static uint64_t detail_room(uint64_t n_event, uint64_t n_flame, uint64_t n_frames) {
-    return n_event + n_flame + (2 + 2 * n_frames) * PACKET_BYTES + 2 * GS_COUNT_ROOM;
+static uint64_t detail_room(const struct gs_detail_parts *parts) {
+    return BEGIN_BYTES + parts->n_event + parts->n_interned + END_BYTES +
+           FRAME_BYTES * parts->n_frames + parts->n_frames_interned;
 }
 
 static unsigned varint_bytes(uint64_t value) {
@@ -72,71 +102,111 @@ static unsigned varint_bytes(uint64_t value) {
     return n;
 }
 
-static uint8_t *put_text(uint8_t *p, const void *text, uint64_t n) {
-    memcpy(p, text, n);
-    return p + n;
-}
-
-/* One packet of the main sequence, of an event in two pieces. */
-static uint8_t *put_event(uint8_t *p, int64_t time_ns, const void *event, uint64_t n_event,
-                          const void *more, uint64_t n_more) {
-    static const uint8_t main_sequence[] = {GS_TAG_SEQUENCE, GS_MAIN_SEQUENCE, GS_TAG_TRACK_EVENT};
-    static const uint8_t monotonic[] = {GS_TAG_CLOCK_0, GS_TAG_CLOCK_1, GS_MONOTONIC};
-    uint64_t n = n_event + n_more;
-    *p++ = GS_TAG_PACKET;
-    p = gs_put_varint(p, 1 + varint_bytes((uint64_t)time_ns) + sizeof main_sequence +
-                             varint_bytes(n) + n + sizeof monotonic);
-    *p++ = GS_TAG_TIMESTAMP;
-    p = gs_put_varint(p, (uint64_t)time_ns);
-    p = put_text(p, main_sequence, sizeof main_sequence);
-    p = gs_put_varint(p, n);
-    p = put_text(p, event, n_event);
-    p = put_text(p, more, n_more);
-    return put_text(p, monotonic, sizeof monotonic);
-}
-
-static uint8_t *put_end(uint8_t *p, int64_t time_ns, uint64_t track) {
-    uint8_t event[16], *end = event;
-    *end++ = GS_TAG_TYPE;
-    *end++ = GS_END;
-    *end++ = GS_TAG_TRACK;
-    end = gs_put_varint(end, track);
-    return put_event(p, time_ns, event, (uint64_t)(end - event), NULL, 0);
-}
-
-/* An annotation of a count, as annotations.py has it. */
-static uint8_t *put_count(uint8_t *p, const char *name, uint64_t value) {
-    size_t n = strlen(name);
+static uint8_t *put_count(uint8_t *p, enum gs_annotation name, uint64_t value) {
     *p++ = GS_TAG_ANNOTATION;
-    *p++ = (uint8_t)(2 + n + 1 + varint_bytes(value));
-    *p++ = GS_TAG_ANNOTATION_TEXT;
-    *p++ = (uint8_t)n;
-    p = put_text(p, name, n);
+    *p++ = (uint8_t)(3 + varint_bytes(value));
+    *p++ = GS_TAG_ANNOTATION_NAME;
+    *p++ = (uint8_t)name;
     *p++ = GS_TAG_ANNOTATION_INT;
     return gs_put_varint(p, value);
 }
 
-static uint8_t *put_detail(uint8_t *p, const struct gs_detail *detail,
-                           const struct gs_detail_parts *parts) {
-    uint8_t counts[2 * GS_COUNT_ROOM], *end = counts;
+/* The field InternedData, if there is any. */
+static uint64_t interned_bytes(uint64_t n) {
+    return n ? 1 + varint_bytes(n) + n : 0;
+}
+
+static uint8_t *put_interned(uint8_t *p, const uint8_t *interned, uint64_t n) {
+    if (!n)
+        return p;
+    *p++ = GS_TAG_INTERNED;
+    p = gs_put_varint(p, n);
+    return put_bytes(p, interned, n);
+}
+
+/* The packet that begins it. */
+static uint8_t *put_detail_begin(uint8_t *p, const struct gs_sequence *pair,
+                                 const struct gs_detail *detail,
+                                 const struct gs_detail_parts *parts) {
+    static const uint8_t monotonic[] = {GS_TAG_CLOCK_0, GS_TAG_CLOCK_1, GS_MONOTONIC};
+    bool later = pair->time_ns != detail->start_ns;
+    uint64_t time = later ? (uint64_t)detail->start_ns : 0;
+    uint8_t counts[32], *end = counts;
     if (!detail->of_wait)
-        end = put_count(end, "kept_waiting", detail->others);
+        end = put_count(end, GS_ANNOTATION_KEPT_WAITING, detail->others);
     if (!detail->of_wait || detail->holder != GS_NONE)
-        end = put_count(end, detail->of_wait ? "waited_for_ns" : "kept_waiting_ns",
-                        (uint64_t)detail->other_ns);
-    p = put_event(p, detail->start_ns, counts, (uint64_t)(end - counts), parts->event,
-                  parts->n_event);
-    p = put_end(p, detail->end_ns, GS_THREAD_TRACK(detail->thread));
-    const uint8_t *frame = parts->flame;
-    for (uint32_t i = 0; i < parts->n_frames; i++) {
-        uint32_t n;
-        memcpy(&n, frame, sizeof n);
-        p = put_event(p, detail->start_ns, frame + sizeof n, n, NULL, 0);
-        frame += sizeof n + n;
-    }
-    for (uint32_t i = 0; i < parts->n_frames; i++)
-        p = put_end(p, detail->end_ns, GS_FLAME_TRACK(detail->gil));
+        end = put_count(
+            end, detail->of_wait ? GS_ANNOTATION_WAITED_FOR_NS : GS_ANNOTATION_KEPT_WAITING_NS,
+            (uint64_t)detail->other_ns);
+    uint64_t n_event = (uint64_t)(end - counts) + parts->n_event;
+    *p++ = GS_TAG_PACKET;
+    p = gs_put_varint(p, 1 + varint_bytes(time) + pair->tag_bytes + 1 + varint_bytes(n_event) +
+                             n_event + interned_bytes(parts->n_interned) +
+                             (later ? sizeof monotonic : 0));
+    *p++ = GS_TAG_TIMESTAMP;
+    p = gs_put_varint(p, time);
+    p = put_bytes(p, pair->tag, pair->tag_bytes);
+    *p++ = GS_TAG_TRACK_EVENT;
+    p = gs_put_varint(p, n_event);
+    p = put_bytes(p, counts, (uint64_t)(end - counts));
+    p = put_bytes(p, parts->event, parts->n_event);
+    p = put_interned(p, parts->interned, parts->n_interned);
+    return later ? put_bytes(p, monotonic, sizeof monotonic) : p;
+}
+
+/* A packet without arguments: a frame's begin, or an end. */
+static uint8_t *put_slice(uint8_t *p, struct gs_sequence *sequence, int64_t time_ns,
+                          const uint8_t *event, uint8_t n_event, const uint8_t *interned,
+                          uint64_t n_interned) {
+    uint64_t delta = (uint64_t)time_ns - (uint64_t)sequence->time_ns;
+    sequence->time_ns = time_ns;
+    *p++ = GS_TAG_PACKET;
+    p = gs_put_varint(p, 1 + varint_bytes(delta) + sequence->tag_bytes + 2u + n_event +
+                             interned_bytes(n_interned));
+    *p++ = GS_TAG_TIMESTAMP;
+    p = gs_put_varint(p, delta);
+    p = put_bytes(p, sequence->tag, sequence->tag_bytes);
+    *p++ = GS_TAG_TRACK_EVENT;
+    *p++ = n_event;
+    p = put_bytes(p, event, n_event);
+    return put_interned(p, interned, n_interned);
+}
+
+static uint8_t *put_end(uint8_t *p, struct gs_sequence *sequence, int64_t time_ns) {
+    static const uint8_t event[] = {GS_TAG_TYPE, GS_END};
+    return put_slice(p, sequence, time_ns, event, sizeof event, NULL, 0);
+}
+
+static uint8_t *put_frame(uint8_t *p, struct gs_sequence *flame, int64_t time_ns, uint32_t name,
+                          const uint8_t *interned, uint64_t n_interned) {
+    uint8_t event[8] = {GS_TAG_TYPE, GS_BEGIN, GS_TAG_NAME};
+    uint8_t n_event = (uint8_t)(gs_put_varint(event + 3, name) - event);
+    return put_slice(p, flame, time_ns, event, n_event, interned, n_interned);
+}
+
+/* A hold's frames; holds of one GIL follow each other, but nothing was checked to make sure. */
+static uint8_t *put_flame(uint8_t *p, struct gs_sequence *flame, const struct gs_detail *detail,
+                          const struct gs_detail_parts *parts) {
+    int64_t start_ns = detail->start_ns > flame->time_ns ? detail->start_ns : flame->time_ns;
+    int64_t end_ns = detail->end_ns > start_ns ? detail->end_ns : start_ns;
+    for (uint64_t i = 0; i < parts->n_frames; i++)
+        p = put_frame(p, flame, start_ns, parts->frames[i], parts->frames_interned,
+                      i == 0 ? parts->n_frames_interned : 0);
+    for (uint64_t i = 0; i < parts->n_frames; i++)
+        p = put_end(p, flame, end_ns);
     return p;
+}
+
+/* The last packet of the slice's sequence is at its end then. */
+static uint8_t *put_detail(struct gs_encoder *encoder, uint8_t *p, const struct gs_detail *detail,
+                           const struct gs_detail_parts *parts) {
+    struct gs_sequence *sequences = encoder->all.sequences;
+    struct gs_sequence *pair =
+        &sequences[gs_sequences_find(&encoder->all, detail->thread, detail->gil)];
+    if (parts->n_frames)
+        p = put_flame(p, &sequences[encoder->all.gils[detail->gil].flame], detail, parts);
+    p = put_detail_begin(p, pair, detail, parts);
+    return put_end(p, pair, detail->end_ns);
 }
 
 #endif

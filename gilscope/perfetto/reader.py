@@ -23,7 +23,6 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TracePacket
 from gilscope.errors import TraceError
 from gilscope.perfetto import layout
 from gilscope.perfetto.codec import Decoder, DecodeStatus
-from gilscope.perfetto.details import is_detail
 from gilscope.trace.schema import EVENT_DTYPE, Metadata, Totals
 
 if TYPE_CHECKING:
@@ -213,7 +212,7 @@ class _Scan:
         self._n_rare += 1
         if self._metadata is None:
             self._head_packet(packet)
-        elif is_detail(self._metadata, packet):
+        elif layout.is_old_detail(self._metadata, packet):
             pass
         elif (introduced := layout.read_sequence(self._metadata, packet)) is not None:
             wrong = self._decoder.introduce(*introduced, self._metadata.start_ns)

@@ -32,9 +32,9 @@ enum gs_slice {
 };
 
 struct gs_sequence {
-    int64_t time_ns; /* of its last packet */
-    uint64_t wakeup; /* role GIL: the flow of a wakeup for its wait; 0: none */
-    uint32_t thread;
+    int64_t time_ns;                      /* of its last packet */
+    uint64_t wakeup;                      /* role GIL: the flow of a wakeup for its wait; 0: none */
+    uint32_t thread;                      /* role FLAME: says nothing */
     uint32_t next_of_thread, next_of_gil; /* role GIL: lists below */
     uint32_t next_closing;                /* encoder: list of sequences with END to be written */
     uint32_t closing;                     /* slices whose end is implied; their END is to come */
@@ -79,6 +79,7 @@ struct gs_gil_state {
     uint64_t flow; /* opened by the last release, for the next hold that waited; 0: none */
     uint32_t process;
     uint32_t pairs;  /* first of its sequences of role GIL */
+    uint32_t flame;  /* its sequence of role FLAME */
     uint32_t holder; /* thread, GS_NONE: free or unknown */
     /* encoder: how many wait, how many waits began, the time they took so far; and at the hold's
      * begin. */
@@ -129,8 +130,8 @@ static inline bool gs_sequences_init(struct gs_sequences *s, uint32_t n_threads,
         *first = i;
     }
     for (uint32_t i = 0; i < n_gils; i++)
-        s->gils[i] =
-            (struct gs_gil_state){.process = gil_process[i], .pairs = GS_NONE, .holder = GS_NONE};
+        s->gils[i] = (struct gs_gil_state){
+            .process = gil_process[i], .pairs = GS_NONE, .flame = GS_NONE, .holder = GS_NONE};
     return true;
 }
 
@@ -194,6 +195,8 @@ static inline uint32_t gs_sequences_add(struct gs_sequences *s, enum gs_role rol
         s->threads[thread].own = index;
     } else if (role == GS_ROLE_ATOMIC) {
         s->threads[thread].atomic = index;
+    } else if (role == GS_ROLE_FLAME) {
+        s->gils[gil].flame = index;
     } else {
         added->owner_bytes[0] = gs_put_owner(added->owner[0], added, GS_BEGIN);
         added->owner_bytes[1] = gs_put_owner(added->owner[1], added, GS_END);
@@ -241,9 +244,16 @@ static inline uint32_t gs_sequences_woken(const struct gs_sequences *s, uint32_t
 static inline uint32_t gs_sequence_open(const struct gs_sequences *s, uint32_t index) {
     const struct gs_sequence *sequence = &s->sequences[index];
     const struct gs_thread_state *thread = &s->threads[sequence->thread];
-    if (sequence->role == GS_ROLE_GIL)
+    switch (sequence->role) {
+    case GS_ROLE_GIL:
         return sequence->slice != GS_SLICE_NONE;
-    return sequence->role == GS_ROLE_THREAD ? thread->n_waits : thread->n_sections;
+    case GS_ROLE_THREAD:
+        return thread->n_waits;
+    case GS_ROLE_ATOMIC:
+        return thread->n_sections;
+    default:
+        return 0;
+    }
 }
 
 /* Begins to close them: so many END packets must follow. */

@@ -69,7 +69,7 @@ def _write(source: EventSource, sink: _Sink, progress: Callable[[int], None] | N
                         )
                     )
                 elif status is EncodeStatus.DETAIL:
-                    sink.write(encoder.detail(result.detail, *details.parts(result.detail)))
+                    sink.write(encoder.detail(result.detail, details.parts(result.detail)))
                 elif status is EncodeStatus.IMPOSSIBLE:
                     raise ImpossibleStory(
                         _describe(source, written, events[0], (result.message or b"").decode())

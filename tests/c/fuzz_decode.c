@@ -8,6 +8,7 @@
  * outside the input and breaks off before its end only for a reason. Prints what it did; exits with
  * 1 when a whole trace does not come back.
  */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,35 @@ static uint32_t dice(uint32_t sides) {
     state ^= state >> 7;
     state ^= state << 17;
     return (uint32_t)(state >> 32) % sides;
+}
+
+/* What the encoder asks of details.py. */
+static size_t put_detail(struct gs_encoder *encoder, const struct gs_detail *detail, uint8_t *bytes,
+                         size_t n_bytes) {
+    uint8_t event[] = {GS_TAG_ANNOTATION,
+                       4,
+                       GS_TAG_ANNOTATION_NAME,
+                       GS_ANNOTATION_LINE,
+                       GS_TAG_ANNOTATION_INT,
+                       7,
+                       GS_TAG_TYPE,
+                       GS_BEGIN,
+                       GS_TAG_NAME,
+                       (uint8_t)(GS_NAME_DETAIL + dice(9))};
+    const uint8_t interned[] = {0x12, 4, 0x08, 1, 0x12, 0};
+    const uint32_t frames[] = {1, 300, 1u << 20};
+    bool flame = !detail->of_wait && detail->leaf != UINT32_MAX;
+    uint64_t needed;
+    return gs_encoder_detail(encoder, detail,
+                             &(struct gs_detail_parts){.event = event,
+                                                       .n_event = sizeof event,
+                                                       .interned = interned,
+                                                       .n_interned = dice(2) * sizeof interned,
+                                                       .frames = frames,
+                                                       .n_frames = flame ? 1 + dice(3) : 0,
+                                                       .frames_interned = interned,
+                                                       .n_frames_interned = sizeof interned},
+                             bytes, n_bytes, &needed);
 }
 
 static struct gs_event random_event(int64_t time_ns) {
@@ -101,7 +131,9 @@ static size_t make_trace(struct gs_event *events, size_t *n_events, uint8_t *byt
                 introduced[n_introduced].thread = result.thread;
                 introduced[n_introduced++].gil = result.gil;
             }
-        } while (status == GS_ENCODE_NEW_SEQUENCE);
+            if (status == GS_ENCODE_DETAIL)
+                n_bytes += put_detail(encoder, &result.detail, bytes + n_bytes, BYTES - n_bytes);
+        } while (status == GS_ENCODE_NEW_SEQUENCE || status == GS_ENCODE_DETAIL);
     }
     gs_encoder_free(encoder);
     return n_bytes;

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TracePacket
 from support.stories import MemorySource, StoryBuilder, possible_stories, rolled_story, told
 from support.wakers import CONDITIONS, Wakers, object_of
 
@@ -223,6 +223,11 @@ def test_locate_gives_the_packet_of_an_event(tmp_path: Path) -> None:
         trace.locate(len(source.events))
 
 
+def is_of_detail(packet: TracePacket) -> bool:
+    """Begin or end of a slice of a detail, for people (tests/format/test_details.py)."""
+    return bool(packet.HasField("track_event") and not packet.sequence_flags)
+
+
 def trace_events_before(data: bytes, metadata: Metadata) -> list[object]:
     """The events of a trace's beginning, told by packets that protobuf classes read."""
     end, instant = 2, 3
@@ -234,7 +239,7 @@ def trace_events_before(data: bytes, metadata: Metadata) -> list[object]:
             if not packet.trace_packet_defaults.track_event_defaults.extra_counter_track_uuids:
                 without_gil.add(sequence)
             continue
-        if sequence == layout.MAIN_SEQUENCE or not event.type or event.HasField("track_uuid"):
+        if is_of_detail(packet) or not event.type or event.HasField("track_uuid"):
             continue
         woken = event.type == instant and event.name_iid == 15
         if (
@@ -287,7 +292,10 @@ def shown(trace: Trace) -> tuple[list[Shown], int]:
         if sequence == layout.MAIN_SEQUENCE or not packet.HasField("track_event"):
             continue
         event = packet.track_event
-        clocks[sequence] += packet.timestamp
+        if not packet.HasField("timestamp_clock_id"):
+            clocks[sequence] += packet.timestamp
+        if is_of_detail(packet):
+            continue
         for flow in event.flow_ids:
             assert flow not in flows
             flows.add(flow)
