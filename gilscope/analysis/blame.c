@@ -30,7 +30,7 @@
 #include "distribution.h"
 
 enum gs_reason { GS_HELD = 0, GS_WAKEUP = 1, GS_IDLE = 2 };
-enum { MOST = 64 };
+enum { MOST = 64, AHEAD = 8 };
 
 struct gs_blame {
     uint32_t waiter;
@@ -48,6 +48,10 @@ struct sums {
     uint32_t *last;  /* by row: the number of the last wait counted */
     uint32_t *slots; /* 1 + index of a row, 0: free */
     uint32_t n, room;
+    struct recent {
+        uint32_t holder, holder_site, waiter_site;
+        uint32_t row; /* 1 + its index, 0: none */
+    } recent[64];     /* rows of holds, by holder: most holds are found here */
 };
 
 struct rows {
@@ -105,13 +109,18 @@ static bool grow(struct sums *sums) {
     return true;
 }
 
-/* Adds a part of wait number `number` (counted from 1) to its row. */
-static bool add(struct sums *sums, uint32_t holder, uint32_t holder_site, uint32_t waiter_site,
-                enum gs_reason reason, int64_t ns, uint32_t number) {
-    if (ns == 0)
-        return true;
+static void add_to(struct sums *sums, uint32_t i, int64_t ns, uint32_t number) {
+    sums->rows[i].wait_ns += ns;
+    sums->rows[i].waits += sums->last[i] != number;
+    sums->last[i] = number;
+}
+
+/* Adds a part of wait number `number` (counted from 1) to its row. Returns 1 + the row's index; 0:
+ * out of memory. */
+static uint32_t add(struct sums *sums, uint32_t holder, uint32_t holder_site, uint32_t waiter_site,
+                    enum gs_reason reason, int64_t ns, uint32_t number) {
     if (sums->n == sums->room && !grow(sums))
-        return false;
+        return 0;
     uint32_t *slot = &sums->slots[slot_of(sums, holder, holder_site, waiter_site, reason)];
     if (!*slot) {
         sums->rows[sums->n] = (struct gs_blame){.holder = holder,
@@ -121,16 +130,35 @@ static bool add(struct sums *sums, uint32_t holder, uint32_t holder_site, uint32
         sums->last[sums->n] = 0;
         *slot = ++sums->n;
     }
-    uint32_t i = *slot - 1;
-    sums->rows[i].wait_ns += ns;
-    sums->rows[i].waits += sums->last[i] != number;
-    sums->last[i] = number;
-    return true;
+    add_to(sums, *slot - 1, ns, number);
+    return *slot;
+}
+
+/* The same of a part that somebody held. */
+static bool add_held(struct sums *sums, uint32_t holder, uint32_t holder_site, uint32_t waiter_site,
+                     int64_t ns, uint32_t number) {
+    const size_t places = sizeof sums->recent / sizeof *sums->recent;
+    struct recent *recent = &sums->recent[(holder + 7 * holder_site) % places];
+    if (recent->row && recent->holder == holder && recent->holder_site == holder_site &&
+        recent->waiter_site == waiter_site) {
+        add_to(sums, recent->row - 1, ns, number);
+        return true;
+    }
+    uint32_t row = add(sums, holder, holder_site, waiter_site, GS_HELD, ns, number);
+    *recent = (struct recent){holder, holder_site, waiter_site, row};
+    return row != 0;
+}
+
+/* The same of a part that nobody is known to have held, if there is one. */
+static bool add_free(struct sums *sums, uint32_t waiter_site, enum gs_reason reason, int64_t ns,
+                     uint32_t number) {
+    return ns == 0 || add(sums, GS_NOBODY, 0, waiter_site, reason, ns, number);
 }
 
 static void clear(struct sums *sums) {
     if (sums->n)
         memset(sums->slots, 0, 2 * (size_t)sums->room * sizeof *sums->slots);
+    memset(sums->recent, 0, sizeof sums->recent);
     sums->n = 0;
 }
 
@@ -255,8 +283,8 @@ static bool cut(const struct trace *trace, uint32_t index, uint32_t number, stru
         free_from = later(free_from, earlier(hold->end_ns, wait->end_ns));
         if (ns <= 0)
             continue;
-        if (!add(sums, hold->thread, trace->hold_sites ? trace->hold_sites[at] : 0, waiter_site,
-                 GS_HELD, ns, number))
+        if (!add_held(sums, hold->thread, trace->hold_sites ? trace->hold_sites[at] : 0,
+                      waiter_site, ns, number))
             return false;
         held_ns += ns;
     }
@@ -265,21 +293,23 @@ static bool cut(const struct trace *trace, uint32_t index, uint32_t number, stru
         parts.wakeup_ns = wait->end_ns - free_from;
     parts.idle_ns = wait->end_ns - wait->start_ns - held_ns - parts.unknown_ns - parts.wakeup_ns;
     *out = parts;
-    return add(sums, GS_NOBODY, 0, waiter_site, GS_HELD, parts.unknown_ns, number) &&
-           add(sums, GS_NOBODY, 0, waiter_site, GS_WAKEUP, parts.wakeup_ns, number) &&
-           add(sums, GS_NOBODY, 0, waiter_site, GS_IDLE, parts.idle_ns, number);
+    return add_free(sums, waiter_site, GS_HELD, parts.unknown_ns, number) &&
+           add_free(sums, waiter_site, GS_WAKEUP, parts.wakeup_ns, number) &&
+           add_free(sums, waiter_site, GS_IDLE, parts.idle_ns, number);
 }
 
-/* `wait_first` and `wait_order` group the waits by thread, `hold_first` and `hold_order` the holds
- * by GIL (gs_group_…); `hold_sites` and `wait_sites` have the site of each hold and wait, or are
- * NULL. `wakeups` gets a row a thread. The rows of blame are the caller's, to be freed by
- * gs_blame_free. Returns how many they are, or -1: out of memory. */
+/* The rows of the waiters from `from` to before `to`. `wait_first` and `wait_order` group the waits
+ * by thread, `hold_first` and `hold_order` the holds by GIL (gs_group_…); `hold_sites` and
+ * `wait_sites` have the site of each hold and wait, or are NULL. `wakeups` gets a row a thread. The
+ * rows of blame are the caller's, to be freed by gs_blame_free. Returns how many they are, or -1:
+ * out of memory. */
 GS_EXPORT int64_t gs_blame_rows(const struct gs_hold *holds, const uint32_t *hold_first,
                                 const uint32_t *hold_order, const uint32_t *hold_sites,
                                 const struct gs_wait *waits, const uint32_t *wait_first,
                                 const uint32_t *wait_order, const uint32_t *wait_sites,
-                                const struct gs_gap *gaps, uint64_t n_gaps, uint32_t n_threads,
-                                struct gs_distribution *wakeups, struct gs_blame **out) {
+                                const struct gs_gap *gaps, uint64_t n_gaps, uint32_t from,
+                                uint32_t to, struct gs_distribution *wakeups,
+                                struct gs_blame **out) {
     const struct trace trace = {
         .holds = holds,
         .waits = waits,
@@ -291,18 +321,20 @@ GS_EXPORT int64_t gs_blame_rows(const struct gs_hold *holds, const uint32_t *hol
         .n_gaps = n_gaps,
     };
     uint32_t most = 0;
-    for (uint32_t t = 0; t < n_threads; t++)
+    for (uint32_t t = from; t < to; t++)
         if (wait_first[t + 1] - wait_first[t] > most)
             most = wait_first[t + 1] - wait_first[t];
     int64_t *woken = malloc(((size_t)most + 1) * sizeof *woken);
     struct sums sums = {0};
     struct rows rows = {0};
     bool good = woken != NULL;
-    for (uint32_t t = 0; good && t < n_threads; t++) {
+    for (uint32_t t = from; good && t < to; t++) {
         uint64_t n_woken = 0;
         clear(&sums);
         for (uint32_t i = wait_first[t]; good && i < wait_first[t + 1]; i++) {
             struct parts parts = {0};
+            if (i + AHEAD < wait_first[t + 1]) /* one thread's waits lie far apart */
+                __builtin_prefetch(&waits[wait_order[i + AHEAD]]);
             const struct gs_wait *wait = &waits[wait_order[i]];
             good = cut(&trace, wait_order[i], i - wait_first[t] + 1, &sums, &parts);
             if (wait->ending == GS_ACQUIRED && wait->woken_ns != GS_NEVER)

@@ -2,8 +2,10 @@
  *
  * Percentiles are nearest-rank: the smallest value such that at least p percent of the values are
  * no larger, so each is a value that occurred. They are selected, not sorted, within one array of
- * durations in which each thread has its span: 8 bytes an interval, freed before returning. Pivots
- * are random, so that no order of values makes the selection quadratic.
+ * durations in which each thread has its span: 8 bytes an interval, freed before returning. Of many
+ * values, all are counted by their leading bits first, which takes no branch that depends on them;
+ * only those that share these bits with the value of a rank are selected from. Pivots are random,
+ * so that no order of values makes the selection quadratic.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -67,6 +69,34 @@ static uint64_t rank_of(uint64_t n, unsigned percent) {
     return n / 100 * percent + (n % 100 * percent + 99) / 100 - 1;
 }
 
+/* Values that share their LEADING first bits, or are small, share a place. */
+enum {
+    LEADING = 6,
+    SMALL = 1 << LEADING,
+    PLACES = SMALL + ((64 - LEADING) << (LEADING - 1)),
+    MANY = 1000, /* fewer are not worth the places */
+};
+
+static uint32_t place_of(int64_t value) {
+    if (value < SMALL)
+        return value < 0 ? 0 : (uint32_t)value;
+    uint32_t behind = 64 - LEADING - (uint32_t)__builtin_clzll((uint64_t)value);
+    return (behind << (LEADING - 1)) + (uint32_t)(value >> behind);
+}
+
+/* The value of rank `k`, of many of which so many are in each place. */
+static int64_t value_of_rank(int64_t *values, const uint32_t *counts, uint64_t k, uint64_t *dice) {
+    uint32_t place = 0;
+    for (; k >= counts[place]; place++)
+        k -= counts[place];
+    uint64_t found = 0;
+    for (uint64_t i = 0; found < counts[place]; i++)
+        if (place_of(values[i]) == place)
+            swap(&values[i], &values[found++]);
+    select_rank(values, 0, found - 1, k, dice);
+    return values[k];
+}
+
 void gs_distribute(int64_t *values, uint64_t n, struct gs_distribution *out) {
     memset(out, 0, sizeof *out);
     if (!n)
@@ -78,12 +108,21 @@ void gs_distribute(int64_t *values, uint64_t n, struct gs_distribution *out) {
         out->sum += values[i];
         out->max = values[i] > out->max ? values[i] : out->max;
     }
-    select_rank(values, 0, n - 1, k50, &dice);
-    select_rank(values, k50, n - 1, k90, &dice);
-    select_rank(values, k90, n - 1, k99, &dice);
-    out->p50 = values[k50];
-    out->p90 = values[k90];
-    out->p99 = values[k99];
+    if (n < MANY) {
+        select_rank(values, 0, n - 1, k50, &dice);
+        select_rank(values, k50, n - 1, k90, &dice);
+        select_rank(values, k90, n - 1, k99, &dice);
+        out->p50 = values[k50];
+        out->p90 = values[k90];
+        out->p99 = values[k99];
+        return;
+    }
+    uint32_t counts[PLACES] = {0};
+    for (uint64_t i = 0; i < n; i++)
+        counts[place_of(values[i])]++;
+    out->p50 = value_of_rank(values, counts, k50, &dice);
+    out->p90 = value_of_rank(values, counts, k90, &dice);
+    out->p99 = value_of_rank(values, counts, k99, &dice);
 }
 
 /* The same for one array, by itself. */

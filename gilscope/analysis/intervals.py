@@ -7,6 +7,7 @@ definitions.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -121,20 +122,11 @@ def fold(trace: Trace, *, long_ns: int, prompt_ns: int) -> Folded:
             )
         )
 
-    # Side by side: each is one call into C, which gives the GIL up, and they share nothing.
-    with ThreadPoolExecutor(2) as pool:
-        futures = [pool.submit(distribute_holds), pool.submit(distribute_waits)]
-        first = np.empty(n_threads + 1, np.uint32)
-        order = np.empty(len(waits), np.uint32)
-        library.gs_group_waits(
-            waits.ctypes.data,
-            len(waits),
-            threads.ctypes.data,
-            n_threads,
-            first.ctypes.data,
-            order.ctypes.data,
-        )
-        stretches = np.zeros(n_threads, STRETCHES_DTYPE)
+    first = np.empty(n_threads + 1, np.uint32)
+    order = np.empty(len(waits), np.uint32)
+    stretches = np.zeros(n_threads, STRETCHES_DTYPE)
+
+    def stretch() -> None:
         _check(
             library.gs_stretches_of(
                 holds.ctypes.data,
@@ -149,8 +141,24 @@ def fold(trace: Trace, *, long_ns: int, prompt_ns: int) -> Folded:
                 stretches.ctypes.data,
             )
         )
+
+    # Side by side: each is one call into C, which gives the GIL up, and they share nothing.
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(distribute_holds), pool.submit(distribute_waits)]
+        library.gs_group_waits(
+            waits.ctypes.data,
+            len(waits),
+            threads.ctypes.data,
+            n_threads,
+            first.ctypes.data,
+            order.ctypes.data,
+        )
         sites = sites_of(trace)
-        blame = _blame(trace, first, order, sites, wakeup_ns)
+        blame_of = _blame(trace, first, order, sites, wakeup_ns)
+        middle = int(np.searchsorted(first, len(waits) // 2))
+        second_half = pool.submit(blame_of, middle, n_threads)
+        futures.append(pool.submit(stretch))
+        blame = np.concatenate([blame_of(0, middle), second_half.result()])
         for future in futures:
             future.result()
     return Folded(hold_ns, wait_ns, io_wait_ns, cpu_wait_ns, wakeup_ns, blame, sites, stretches)
@@ -162,7 +170,8 @@ def _blame(
     order: NDArray[np.uint32],
     sites: Sites,
     wakeup_ns: NDArray[np.void],
-) -> NDArray[np.void]:
+) -> Callable[[int, int], NDArray[np.void]]:
+    """What gives the rows of the waiters from one to before another."""
     library = _library()
     gils = trace.gil_stats
     hold_first = np.zeros(len(gils) + 1, np.uint32)
@@ -178,29 +187,34 @@ def _blame(
             hold_first.ctypes.data,
             hold_order.ctypes.data,
         )
-    rows = ctypes.c_void_p()
-    n = library.gs_blame_rows(
-        trace.holds.ctypes.data,
-        hold_first.ctypes.data,
-        None if hold_order is None else hold_order.ctypes.data,
-        None if sites.of_hold is None else sites.of_hold.ctypes.data,
-        trace.waits.ctypes.data,
-        first.ctypes.data,
-        order.ctypes.data,
-        None if sites.of_wait is None else sites.of_wait.ctypes.data,
-        trace.gaps.ctypes.data,
-        len(trace.gaps),
-        len(trace.thread_stats),
-        wakeup_ns.ctypes.data,
-        ctypes.byref(rows),
-    )
-    _check(min(n, 0))
-    if not n:
-        return np.zeros(0, BLAME_DTYPE)
-    memory = (ctypes.c_char * (n * BLAME_DTYPE.itemsize)).from_address(rows.value or 0)
-    blame: NDArray[np.void] = np.frombuffer(memory, BLAME_DTYPE).copy()
-    library.gs_blame_free(rows)
-    return blame
+
+    def rows_of(begin: int, end: int) -> NDArray[np.void]:
+        rows = ctypes.c_void_p()
+        n = library.gs_blame_rows(
+            trace.holds.ctypes.data,
+            hold_first.ctypes.data,
+            None if hold_order is None else hold_order.ctypes.data,
+            None if sites.of_hold is None else sites.of_hold.ctypes.data,
+            trace.waits.ctypes.data,
+            first.ctypes.data,
+            order.ctypes.data,
+            None if sites.of_wait is None else sites.of_wait.ctypes.data,
+            trace.gaps.ctypes.data,
+            len(trace.gaps),
+            begin,
+            end,
+            wakeup_ns.ctypes.data,
+            ctypes.byref(rows),
+        )
+        _check(min(n, 0))
+        if not n:
+            return np.zeros(0, BLAME_DTYPE)
+        memory = (ctypes.c_char * (n * BLAME_DTYPE.itemsize)).from_address(rows.value or 0)
+        blame: NDArray[np.void] = np.frombuffer(memory, BLAME_DTYPE).copy()
+        library.gs_blame_free(rows)
+        return blame
+
+    return rows_of
 
 
 def holder_of(row_holder: int) -> int | None:
@@ -230,7 +244,7 @@ def _library() -> ctypes.CDLL:
     )
     library.gs_blame_rows.argtypes = (
         *([pointer] * 9),
-        *(u64, u32, pointer, ctypes.POINTER(pointer)),
+        *(u64, u32, u32, pointer, ctypes.POINTER(pointer)),
     )
     library.gs_blame_rows.restype = i64
     library.gs_blame_free.argtypes = (pointer,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from gilscope.trace.model import Trace
 
 MOST = 10
+_PIECE = 1 << 14
 
 
 def longest_waits(trace: Trace, sites: Sites, most: int = MOST) -> list[dict[str, Any]]:
@@ -26,7 +28,7 @@ def longest_waits(trace: Trace, sites: Sites, most: int = MOST) -> list[dict[str
     """
     holds_of: dict[int, NDArray[np.intp]] = {}
     rows = []
-    for index in _longest(trace.waits, min(most, len(trace.waits))):
+    for index in _longest(trace.waits, most):
         gil = int(trace.waits["gil"][index])
         if gil not in holds_of:
             holds_of[gil] = np.flatnonzero(trace.holds["gil"] == gil)
@@ -35,11 +37,18 @@ def longest_waits(trace: Trace, sites: Sites, most: int = MOST) -> list[dict[str
 
 
 def _longest(waits: NDArray[np.void], count: int) -> list[int]:
-    if not count:
-        return []
-    negated = waits["start_ns"] - waits["end_ns"]  # the one array of lengths, as it is partitioned
-    picked: list[int] = np.argpartition(negated, count - 1)[:count].tolist()
-    return sorted(picked, key=lambda index: (int(negated[index]), index))
+    """By pieces: an array of all lengths takes longer to get than to look through."""
+    picked: list[tuple[int, int]] = []  # length, negated, and index
+    for first in range(0, len(waits), _PIECE):
+        piece = waits[first : first + _PIECE]
+        lengths = piece["end_ns"] - piece["start_ns"]
+        floor = -picked[-1][0] if len(picked) == count else 0
+        longer = np.flatnonzero(lengths >= floor)
+        if len(longer) > count:
+            longer = longer[np.argsort(-lengths[longer], kind="stable")[:count]]
+        picked += ((-int(lengths[at]), first + at) for at in longer.tolist())
+        picked = sorted(picked)[:count]
+    return [index for _, index in picked]
 
 
 def _story(trace: Trace, sites: Sites, index: int, holds: NDArray[np.intp]) -> dict[str, Any]:
@@ -47,7 +56,7 @@ def _story(trace: Trace, sites: Sites, index: int, holds: NDArray[np.intp]) -> d
     start, end, thread = int(wait["start_ns"]), int(wait["end_ns"]), int(wait["thread"])
     first = int(wait["hold"])
     starts = trace.holds["start_ns"]
-    last = int(np.searchsorted(starts[holds[first:]], end, side="right")) + first
+    last = bisect_right(holds, end, first, key=lambda hold: int(starts[hold]))
     meant = holds[first:last]
     begins, ends = (trace.holds[field][meant] for field in ("start_ns", "end_ns"))
     parts = np.minimum(ends, end) - np.maximum(begins, start)

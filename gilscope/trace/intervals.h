@@ -29,7 +29,7 @@ struct vector {
 };
 
 #define FIRST_BYTES ((size_t)1 << 16)
-#define HUGE_BYTES  ((size_t)1 << 25)
+#define HUGE_BYTES  ((size_t)1 << 22)
 
 static void *vector_add(struct vector *v, size_t size) {
     size_t need = (v->n + 1) * size;

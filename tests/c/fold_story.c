@@ -44,7 +44,7 @@ int gs_stretches_of(const struct gs_hold *, uint64_t, const struct gs_wait *, co
                     const uint32_t *, uint32_t, uint32_t, int64_t, int64_t, struct gs_stretches *);
 int64_t gs_blame_rows(const struct gs_hold *, const uint32_t *, const uint32_t *, const uint32_t *,
                       const struct gs_wait *, const uint32_t *, const uint32_t *, const uint32_t *,
-                      const struct gs_gap *, uint64_t, uint32_t, struct gs_distribution *,
+                      const struct gs_gap *, uint64_t, uint32_t, uint32_t, struct gs_distribution *,
                       struct gs_blame **);
 void gs_blame_free(struct gs_blame *);
 
@@ -124,7 +124,7 @@ static void fold(const struct gs_story *s, int print) {
         wait_sites[i] = (uint32_t)(i % 5);
     int64_t n_blame =
         gs_blame_rows(holds, hold_first, hold_order, hold_sites, waits, first, order, wait_sites,
-                      rows[3], n[3], n_threads, out + 4 * n_threads, &blame);
+                      rows[3], n[3], 0, n_threads, out + 4 * n_threads, &blame);
     int64_t held_ns = 0, waiting_ns = 0, blamed_ns = 0, stretched_ns = 0;
     for (uint32_t t = 0; t < n_threads; t++) {
         held_ns += threads[t].held_ns;

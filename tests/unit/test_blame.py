@@ -12,6 +12,7 @@ from support.oracle import Oracle
 from support.sql_blame import expect_sql_agrees
 from support.stories import MemorySource, possible_stories, rolled_story, told
 
+from gilscope.analysis import longest
 from gilscope.analysis.intervals import distribution_of
 from gilscope.analysis.summary import summarise
 from gilscope.trace.model import Trace
@@ -169,6 +170,17 @@ def test_rows_of_many_threads_are_bounded_and_add_up() -> None:
         mine = [row["wait_ns"] for row in rows if row["waiter"] == thread["id"]]
         assert sum(mine) == thread["waiting_ns"]
     expect_sql_agrees(trace, summary)
+
+
+def test_the_longest_waits_are_found_by_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = Trace.from_source(rolled_story(9, 20_000))
+    lengths = (trace.waits["end_ns"] - trace.waits["start_ns"]).tolist()
+    expected = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    assert len(lengths) > 500
+    for piece in (1, 7, 1 << 14):
+        monkeypatch.setattr(longest, "_PIECE", piece)
+        for most in (1, 10, 300):
+            assert longest._longest(trace.waits, most) == expected[:most]
 
 
 @given(st.lists(st.integers(-5, 5) | st.integers(0, 2**50), min_size=1, max_size=300))
