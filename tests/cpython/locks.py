@@ -118,10 +118,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for version in versions(kind):
                 if args.python and version not in args.python:
                     continue
-                if not regrtest.available(interpreters.path(version), MODULES[0]):
-                    print(f"{version}: came without CPython's tests", flush=True)
-                    continue
                 for module in args.modules or MODULES:
+                    if not regrtest.available(interpreters.path(version), module):
+                        print(f"{kind} {version} {module}: not in this installation", flush=True)
+                        continue
                     lines = differences(kind, version, module, folder)
                     bad += len(lines)
                     n_known = len(known(kind, version, module))
