@@ -224,9 +224,16 @@ class RLock(_Lock):
             return saved
 
     def _acquire_restore(self, saved: tuple[int, int | None]) -> None:
+        error = None
         with atomic:
-            self.acquire()
+            while not self._is_owned():
+                try:
+                    self.acquire()
+                except BaseException as raised:  # by a signal; the lock is promised all the same
+                    error = raised
             self._count, self._owner = saved
+        if error is not None:
+            raise error
 
     def _at_fork_reinit(self) -> None:
         self._waiting = _Queue(self)
@@ -282,18 +289,26 @@ class Condition:
             sleeper = Sleeper()
             self._waiters.append(sleeper)
             saved = self._release_save()
-            woken = False
             try:
                 if timeout is None or timeout > 0:
-                    woken = sleeper.sleep(self, timeout, False)
+                    sleeper.sleep(self, timeout, False)
                 else:
                     set_atomic(set_atomic(0))  # a yield that was held back happens now
-                    woken = sleeper not in self._waiters
+                return not self._gives_up(sleeper)
+            except BaseException:
+                if not self._gives_up(sleeper):
+                    self._wake(1)  # its notification goes to the next
+                raise
             finally:
                 self._acquire_restore(saved)
-                if not woken and sleeper in self._waiters:
-                    self._waiters.remove(sleeper)
-            return woken
+
+    def _gives_up(self, sleeper: Sleeper) -> bool:
+        """Waits no more. Whether it did: else it was notified."""
+        try:
+            self._waiters.remove(sleeper)
+        except ValueError:
+            return False
+        return True
 
     def wait_for(self, predicate: Callable[[], _T], timeout: float | None = None) -> _T:
         """Wait until `predicate()` is true, for `timeout` seconds at most; returns its value."""
@@ -313,11 +328,13 @@ class Condition:
         with atomic:
             if not self._is_owned():
                 raise RuntimeError("cannot notify on un-acquired lock")
-            woken = 0
-            while woken < n and self._waiters:
-                self._waiters.popleft().wake()
-                woken += 1
-            tell(self, woken)
+            self._wake(n)
+
+    def _wake(self, n: int) -> None:
+        n = max(0, min(n, len(self._waiters)))
+        tell(self, n)  # before: the woken thread tells the end of its wait without the GIL
+        for _ in range(n):
+            self._waiters.popleft().wake()
 
     def notify_all(self) -> None:
         """Wake all that wait."""

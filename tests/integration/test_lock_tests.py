@@ -153,3 +153,85 @@ def test_with_threadings_locks_replaced(python: str, cases: list[str], root: Pat
     ran = re.search(r"Ran (\d+) tests", told)
     assert ran is not None
     assert int(ran[1]) >= 25
+
+
+# Each step waits until the one before can be seen.
+STEPS = """
+import os, signal, sys, threading, time
+from gilscope import locks
+
+def until(true):
+    while not true():
+        time.sleep(0.001)
+
+condition = locks.Condition()
+waits, in_line = condition._waiters, condition._lock._waiting.sleepers
+"""
+GIVES_UP = f"""{STEPS}
+def wait(name, timeout):
+    with condition:
+        told[name] = condition.wait(timeout)
+
+seconds = 0.05
+while True:  # until the one has not given up before this thread has the lock
+    told = {{}}
+    calls = ("one", seconds), ("other", None)
+    threads = [threading.Thread(target=wait, args=call) for call in calls]
+    for number, thread in enumerate(threads, 1):
+        thread.start()
+        until(lambda: len(waits) == number or told)
+    condition.acquire()
+    if len(waits) == 2:
+        break
+    condition.notify_all()
+    condition.release()
+    for thread in threads:
+        thread.join()
+    seconds *= 2
+until(lambda: in_line)  # the one gave up and wants the lock back
+condition.notify()
+condition.release()
+for thread in threads:
+    thread.join()
+print(sorted(told.items()), file=sys.stderr)
+"""
+INTERRUPTED = f"""{STEPS}
+handled = False
+
+def interrupt(number, frame):
+    global handled
+    handled = True
+    raise KeyboardInterrupt
+
+def hold():
+    with condition:
+        condition.notify()
+        until(lambda: in_line)
+        os.kill(os.getpid(), signal.SIGINT)
+        until(lambda: handled)
+
+signal.signal(signal.SIGINT, interrupt)
+thread = threading.Thread(target=hold)
+try:
+    with condition:
+        thread.start()
+        condition.wait()
+except KeyboardInterrupt:
+    print("interrupted", condition._lock.locked(), file=sys.stderr)
+thread.join()
+"""
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        pytest.param(GIVES_UP, "[('one', False), ('other', True)]", id="given up"),
+        pytest.param(INTERRUPTED, "interrupted False", id="interrupted"),
+    ],
+)
+def test_a_condition_while_its_lock_is_wanted_back(
+    python: str, program: str, told: str, root: Path
+) -> None:
+    """Who gave up is notified no more; an exception comes when the lock is there."""
+    assert in_atomic_process(python, root, "-c", program) == f"{told}\n"
