@@ -4,13 +4,13 @@
  * that stands here is read and written under it, so nothing is atomic but the word that a thread
  * sleeps on. The includer defines before:
  *
- *     struct gs_outer;                        what is kept while the outer lock is let go
+ *     struct gs_outer                         what is kept while the outer lock is let go
  *     gs_outer_release(struct gs_outer *)     lets it go
  *     gs_outer_acquire(struct gs_outer *)     takes it back
- *     gs_outer_wake(uint32_t *word)           wakes who sleeps on it, or does so when the outer
- * lock is let go: before, it could not go on anyhow gs_outer_interrupted()                  a
- * signal came: whether the wait ends with an error gs_note(kind, object, detail)           tells
- * the trace: a lock.* or cond.* event
+ *     gs_outer_wake(uint32_t *word)           wakes who sleeps on it, now or when the outer lock is
+ *                                             let go: before, it could not go on
+ *     gs_outer_interrupted()                  whether a signal ends the wait with an error
+ *     gs_note(kind, object, detail)           tells the trace: a lock.* or cond.* event
  *
  * Invariants:
  *  - A waiter is in one queue at most. Waking it is the last thing that is done for it.
