@@ -171,6 +171,24 @@ void gs_built_in_gil_destroyed(uint64_t *storage, pthread_mutex_t *mutex) {
 /* ---- locks and conditions ---------------------------------------------------------------------
  */
 
+/* How this thread waits for a Condition in Python, if it does. */
+static __thread struct {
+    const void *condition, *mutex;
+} waits_by;
+
+void gs_built_in_condition_waits(const void *condition, const void *mutex) {
+    waits_by.condition = condition;
+    waits_by.mutex = mutex;
+}
+
+enum gs_blocker gs_built_in_mutex_at(const void *mutex) {
+    return mutex == waits_by.mutex ? GS_ON_CONDITION : GS_ON_PYMUTEX;
+}
+
+static bool is_lock(enum gs_blocker on) {
+    return on == GS_ON_PYMUTEX || on == GS_ON_THREAD_LOCK;
+}
+
 static enum gs_sync_kind kind_of(enum gs_blocker on) {
     switch (on) {
     case GS_ON_PYMUTEX:
@@ -179,33 +197,44 @@ static enum gs_sync_kind kind_of(enum gs_blocker on) {
         return GS_SYNC_THREAD_LOCK;
     case GS_ON_INTERPRETER:
         return GS_SYNC_INTERPRETER;
+    case GS_ON_CONDITION:
+        return GS_SYNC_PYTHON;
     }
     return GS_SYNC_UNKNOWN;
+}
+
+static const void *named(const void *object, enum gs_blocker on) {
+    return on == GS_ON_CONDITION ? waits_by.condition : object;
 }
 
 /* A thread that blocks with the GIL in hand (an extension may) goes on holding, for the trace. */
 bool gs_built_in_blocks(const void *object, enum gs_blocker on) {
     if (gs_writer.held_since)
         return false;
-    if (on == GS_ON_INTERPRETER)
-        gs_on_cond_wait(object, kind_of(on));
-    else
+    if (is_lock(on))
         gs_on_lock_wait(object, kind_of(on));
+    else
+        gs_on_cond_wait(named(object, on), kind_of(on));
     return true;
 }
 
 void gs_built_in_blocked(const void *object, enum gs_blocker on, bool gave_up) {
-    if (on == GS_ON_INTERPRETER)
-        gs_on_cond_wake(object, kind_of(on), gave_up);
-    else
+    if (is_lock(on))
         gs_on_lock_acquire(object, kind_of(on), gave_up);
+    else
+        gs_on_cond_wake(named(object, on), kind_of(on), gave_up);
 }
 
+/* The release of a Condition's lock was told before, as its notify. */
 void gs_built_in_wakes(const void *object, enum gs_blocker on, unsigned woken) {
-    if (on == GS_ON_INTERPRETER)
-        gs_on_cond_notify(object, kind_of(on), woken);
-    else
+    if (is_lock(on))
         gs_on_lock_release(object, kind_of(on));
+    else if (on != GS_ON_CONDITION)
+        gs_on_cond_notify(object, kind_of(on), woken);
+}
+
+void gs_built_in_condition_notifies(const void *condition, unsigned woken) {
+    gs_on_cond_notify(condition, GS_SYNC_PYTHON, woken);
 }
 
 /* ---- atomic sections --------------------------------------------------------------------------

@@ -25,6 +25,7 @@ enum gs_blocker {
     GS_ON_PYMUTEX,
     GS_ON_THREAD_LOCK,
     GS_ON_INTERPRETER, /* whatever else parks: events, queues */
+    GS_ON_CONDITION,   /* a PyMutex too: threading's Condition in Python makes a lock a wait */
 };
 
 #if GILSCOPE_WITH_PROBE
@@ -49,6 +50,9 @@ void gs_built_in_gil_destroyed(uint64_t *storage, pthread_mutex_t *mutex);
 bool gs_built_in_blocks(const void *object, enum gs_blocker on);
 void gs_built_in_blocked(const void *object, enum gs_blocker on, bool gave_up);
 void gs_built_in_wakes(const void *object, enum gs_blocker on, unsigned woken);
+enum gs_blocker gs_built_in_mutex_at(const void *mutex);
+void gs_built_in_condition_waits(const void *condition, const void *mutex);
+void gs_built_in_condition_notifies(const void *condition, unsigned woken);
 void gs_built_in_thread_named(uint32_t tid, const char *name);
 /* The switches are known; before the first GIL is made. */
 void gs_built_in_configure(void);
@@ -213,6 +217,33 @@ static inline void gs_hook_wakes(const void *object, enum gs_blocker on, unsigne
 #if GILSCOPE_WITH_LOCKS
     if (gs_hook_locks_on())
         gs_built_in_wakes(object, on, woken);
+#endif
+}
+
+/* What the calling thread blocks on, where it is this PyMutex. */
+static inline enum gs_blocker gs_hook_mutex_at(const void *mutex) {
+    (void)mutex;
+#if GILSCOPE_WITH_LOCKS
+    if (gs_hook_locks_on())
+        return gs_built_in_mutex_at(mutex);
+#endif
+    return GS_ON_PYMUTEX;
+}
+
+/* Until the next call the calling thread waits for a Condition by waiting for this PyMutex. */
+static inline void gs_hook_condition_waits(const void *condition, const void *mutex) {
+    (void)condition, (void)mutex;
+#if GILSCOPE_WITH_LOCKS
+    gs_built_in_condition_waits(condition, mutex);
+#endif
+}
+
+/* A Condition in Python is about to wake so many. */
+static inline void gs_hook_condition_notifies(const void *condition, unsigned woken) {
+    (void)condition, (void)woken;
+#if GILSCOPE_WITH_LOCKS
+    if (gs_hook_locks_on())
+        gs_built_in_condition_notifies(condition, woken);
 #endif
 }
 

@@ -1,6 +1,8 @@
 /* Options and sys._gilscope: the part of Python Plus that speaks the C API. */
 #include "gilscope.h"
 
+#include <math.h>
+
 #include "pycore_namespace.h" // _PyNamespace_New()
 
 #include "probe/event_abi.h"
@@ -41,14 +43,51 @@ static PyObject *rename_thread(PyObject *Py_UNUSED(self), PyObject *args) {
     Py_RETURN_NONE;
 }
 
-static PyMethodDef rename_definition = {
-    "rename", rename_thread, METH_VARARGS,
-    PyDoc_STR("rename(native_id, name)\n--\n\nTell the recording a thread's new name.")};
+static PyObject *condition_waits(PyObject *Py_UNUSED(self), PyObject *args) {
+    PyObject *condition, *lock;
+    if (!PyArg_ParseTuple(args, "OO:condition_waits", &condition, &lock))
+        return NULL;
+    bool none = lock == Py_None;
+    /* The PyMutex is the first thing in a lock. */
+    gs_hook_condition_waits(none ? NULL : condition, none ? NULL : (PyObject *)lock + 1);
+    Py_RETURN_NONE;
+}
+
+static PyObject *condition_notifies(PyObject *Py_UNUSED(self), PyObject *args) {
+    PyObject *condition;
+    double asked; /* any number will do */
+    unsigned waiting;
+    if (!PyArg_ParseTuple(args, "OdI:condition_notifies", &condition, &asked, &waiting)) {
+        PyErr_Clear(); /* what is no number is the caller's to refuse */
+        Py_RETURN_NONE;
+    }
+    unsigned woken = asked >= waiting ? waiting : asked > 0 ? (unsigned)ceil(asked) : 0;
+    gs_hook_condition_notifies(condition, woken);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"condition_waits", condition_waits, METH_VARARGS,
+     PyDoc_STR("condition_waits(condition, lock)\n--\n\n"
+               "Tell the recording that this thread waits for one by the other; None: no more.")},
+    {"condition_notifies", condition_notifies, METH_VARARGS,
+     PyDoc_STR("condition_notifies(condition, n, waiting)\n--\n\n"
+               "Tell the recording that so many of those that wait are about to be woken.")},
+    {"rename", rename_thread, METH_VARARGS,
+     PyDoc_STR("rename(native_id, name)\n--\n\nTell the recording a thread's new name.")},
+};
 
 static int add(PyObject *dict, const char *key, PyObject *value) {
     int error = value ? PyDict_SetItemString(dict, key, value) : -1;
     Py_XDECREF(value);
     return error;
+}
+
+static int add_functions(PyObject *dict) {
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(functions); i++)
+        if (add(dict, functions[i].ml_name, PyCFunction_New(&functions[i], NULL)) < 0)
+            return -1;
+    return 0;
 }
 
 PyObject *_PyGilscope_Namespace(void) {
@@ -74,8 +113,7 @@ PyObject *_PyGilscope_Namespace(void) {
         add(dict, "policies", PyBool_FromLong(GILSCOPE_WITH_POLICIES)) == 0 &&
         add(dict, "policy", PyUnicode_FromString(policy)) == 0 &&
         add(dict, "gil_condvar", PyUnicode_FromString(gil_condvar)) == 0 &&
-        add(dict, "recording", PyBool_FromLong(recording)) == 0 &&
-        add(dict, "rename", PyCFunction_New(&rename_definition, NULL)) == 0)
+        add(dict, "recording", PyBool_FromLong(recording)) == 0 && add_functions(dict) == 0)
         namespace = _PyNamespace_New(dict);
     Py_DECREF(dict);
     return namespace;
