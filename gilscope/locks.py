@@ -140,7 +140,10 @@ class _Lock:
 
     def __repr__(self) -> str:
         state = "locked" if self.locked() else "unlocked"
-        return f"<{state} locks.{type(self).__qualname__} object at {id(self):#x}>"
+        return f"<{state} locks.{type(self).__qualname__} object{self._told()} at {id(self):#x}>"
+
+    def _told(self) -> str:
+        return ""
 
 
 class Lock(_Lock):
@@ -210,6 +213,9 @@ class RLock(_Lock):
 
     def _is_owned(self) -> bool:
         return self._owner == get_ident()
+
+    def _told(self) -> str:
+        return f" owner={self._owner} count={self._count}"
 
     def _recursion_count(self) -> int:
         return self._count if self._is_owned() else 0
@@ -290,10 +296,10 @@ class Condition:
             self._waiters.append(sleeper)
             saved = self._release_save()
             try:
-                if timeout is None or timeout > 0:
-                    sleeper.sleep(self, timeout, False)
-                else:
+                if timeout is not None and timeout <= 0:
                     set_atomic(set_atomic(0))  # a yield that was held back happens now
+                else:
+                    sleeper.sleep(self, timeout, False)
                 return not self._gives_up(sleeper)
             except BaseException:
                 if not self._gives_up(sleeper):

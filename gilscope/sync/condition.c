@@ -364,13 +364,14 @@ static bool is_customised(condition_object *self) {
 static PyObject *wait_for(condition_object *self, PyObject *args, PyObject *names) {
     static char *keywords[] = {"predicate", "timeout", NULL};
     PyObject *predicate, *timeout = Py_None;
-    int64_t deadline;
-    if (!PyArg_ParseTupleAndKeywords(args, names, "O|O:wait_for", keywords, &predicate, &timeout) ||
-        gs_deadline(timeout, &deadline) < 0)
+    int64_t deadline = GS_NEVER;
+    if (!PyArg_ParseTupleAndKeywords(args, names, "O|O:wait_for", keywords, &predicate, &timeout))
         return NULL;
     for (bool first = true;; first = false) {
         PyObject *result = PyObject_CallNoArgs(predicate);
         int true_yet = result ? PyObject_IsTrue(result) : -1;
+        if (first && true_yet == 0 && gs_deadline(timeout, &deadline) < 0)
+            true_yet = -1;
         bool over = !first && deadline >= 0 && gs_now() >= deadline;
         if (true_yet != 0 || over) {
             if (true_yet < 0)

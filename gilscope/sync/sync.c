@@ -9,8 +9,12 @@ int gs_deadline(PyObject *timeout, int64_t *deadline) {
     if (seconds == -1.0 && PyErr_Occurred())
         return -1;
     *deadline = 0;
-    if (!(seconds > 0.0)) /* not a number, too */
+    if (seconds <= 0.0)
         return 0;
+    if (seconds != seconds) {
+        PyErr_SetString(PyExc_ValueError, "Invalid value NaN (not a number)");
+        return -1;
+    }
     if (seconds > (double)(INT64_MAX / 1000 / 1000000)) {
         PyErr_SetString(PyExc_OverflowError, "timeout value is too large");
         return -1;
