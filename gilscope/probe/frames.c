@@ -122,6 +122,14 @@ static bool belongs_to_me(const char *state) {
     return owner == (unsigned long)pthread_self();
 }
 
+/* Between the call of a class and its __init__ lies a frame of the interpreter's own (3.13 on). Its
+ * code has no lines, and one text for file and name. */
+static bool is_own(const char *code) {
+    int32_t first_line;
+    memcpy(&first_line, code + layout.first_line, sizeof first_line);
+    return first_line == 0 && pointer_at(code, layout.file) == pointer_at(code, layout.function);
+}
+
 unsigned gs_frames_walk(const char *state, struct gs_frame *out, unsigned most) {
     if (!belongs_to_me(state))
         return 0;
@@ -131,7 +139,7 @@ unsigned gs_frames_walk(const char *state, struct gs_frame *out, unsigned most) 
         if (layout.owner != NONE && (uint8_t)frame[layout.owner] >= layout.owner_c)
             continue;
         const char *code = untagged(pointer_at(frame, layout.code));
-        if (code && is_of_type(code, gs_python.code_type))
+        if (code && is_of_type(code, gs_python.code_type) && !is_own(code))
             out[n++] = (struct gs_frame){frame, code, instruction(frame, code)};
     }
     return n;

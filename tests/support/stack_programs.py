@@ -50,6 +50,23 @@ done = True
 thread.join()
 """
 
+# Calls into C that keep the GIL, and a thread that comes back from IO.
+KEEPS = """
+import ctypes, threading, time
+libc = ctypes.PyDLL(None)
+def io():
+    while not done:
+        time.sleep(0.001)
+done = False
+thread = threading.Thread(target=io, name="io")
+thread.start()
+for n in range(8):
+    libc.usleep(40_000)
+    time.sleep(0.005)
+done = True
+thread.join()
+"""
+
 # Each name in SHAPES stands in the stack of a hold that ended while that code ran.
 SHAPES = """
 import asyncio, ctypes, functools, threading, time
@@ -83,7 +100,13 @@ class Größe:
     def méthode_日本(self):
         hold()
 
+class Made:
+    def __init__(self):
+        hold()
+
 recursion(30)
+for n in range(20):  # until the interpreter takes its short cut
+    Made()
 list(generator())
 asyncio.run(coroutine())
 plain()
