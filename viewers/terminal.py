@@ -264,7 +264,9 @@ def _stories(summary: Row, names: dict[int, str], top: int) -> list[RenderableTy
         text += f" {duration(wait['wait_ns'])}"
         if wait["waiter_site"]:
             text += f" {place(wait['waiter_site'])}"
-        if wait["holder"] is not None:
+        if wait["free_ns"] > wait["held_ns"]:
+            text += f"; the GIL was free for {duration(wait['free_ns'])} of that"
+        elif wait["holder"] is not None:
             text += f" for {names[wait['holder']]}"
             if wait["holder_site"]:
                 text += f" {place(wait['holder_site'])}"

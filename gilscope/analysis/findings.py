@@ -21,6 +21,7 @@ Row = dict[str, Any]
 VICTIM_SHARE = 0.05  # of its life that a thread waits, from which it is worth a sentence
 SLOW_WAIT_NS = 1_000_000  # p99 of IO waits from which it is, when it waits QUIET_SHARE of its life
 QUIET_SHARE = 0.01
+WORTH_NS = 1_000_000  # in all, below which no share of a short life is worth a sentence
 CONVOY_WAITS = 2  # IO waits from which it is a pattern, and not a thread that waited at its start
 CONVOY_SHARE = 0.5  # of its waiting, for threads that compute, from which IO priority may help
 KEPT_SHARE = 0.05  # of the longest waiting thread's, from which C code that kept the GIL is told
@@ -48,10 +49,10 @@ def _verdicts(summary: Row, kept: list[Kept]) -> list[Finding]:
     life = sum(t["life_ns"] for t in threads)
     waiting = sum(t["waiting_ns"] for t in threads)
     worst = max(threads, key=lambda t: t["waiting_ns"])
-    text = f"nothing to fix: threads waited {percent(waiting, life)} of their time"
+    text = f"nothing to fix: threads waited {percent(waiting, life)} of their time for the GIL"
     if worst["waiting_ns"]:
         longest = duration(worst["wait_ns"]["max"])
-        text += f" for the GIL, {name(worst)} most (longest wait {longest})"
+        text += f", {duration(waiting)} in all, {name(worst)} most (longest wait {longest})"
     return [_say("ok", text + ".", "nothing")]
 
 
@@ -75,7 +76,8 @@ def _victims(
     for thread in worst_first:
         waits, share = thread["io_wait_ns"], thread["waiting_ns"] / max(thread["life_ns"], 1)
         slow = share >= QUIET_SHARE and waits["count"] and waits["p99"] >= SLOW_WAIT_NS
-        if thread["class"] == "cpu" or not waits["count"] or not (share >= VICTIM_SHARE or slow):
+        worth = thread["waiting_ns"] >= WORTH_NS and (share >= VICTIM_SHARE or slow)
+        if thread["class"] == "cpu" or not waits["count"] or not worth:
             continue
         text = (
             f"{name(thread)} waited {duration(waits['p99'])} (p99) for the GIL when it came back"
@@ -231,10 +233,13 @@ class _Names:
 
 
 def place(site: Row) -> str:
-    """`in app.py:17 work`, and within the library what that line called."""
+    """`in app.py:17 work`, and within the library what that line called.
+
+    Where the time went before the call that ended the hold, that call is not its place.
+    """
     file = site["file"].rsplit("/", 1)[-1] or "?"
     line = f":{site['line']}" if site["line"] else ""
-    inside = f" (in {site['library_line']})" if site["library_line"] else ""
+    inside = f" (in {site['library_line']})" if site["library_line"] and site["exact"] else ""
     before = "in" if site["exact"] else "at or before"
     return escaped(f"{before} {file}{line} {site['function']}".rstrip() + inside)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gilscope.trace.story import ACQUIRED
+from gilscope.trace.story import ACQUIRED, NO_GAP
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,7 +24,7 @@ def longest_waits(trace: Trace, sites: Sites, most: int = MOST) -> list[dict[str
 
     `holder` is the thread whose hold took the largest part of the wait (`held_ns`, at
     `holder_site`), or None: the GIL was free, or nobody saw who held it. `others` counts the
-    other holds that the wait overlapped.
+    other holds that the wait overlapped; for `free_ns` of the wait the GIL was free.
     """
     holds_of: dict[int, NDArray[np.intp]] = {}
     rows = []
@@ -64,6 +64,9 @@ def _story(trace: Trace, sites: Sites, index: int, holds: NDArray[np.intp]) -> d
     largest = int(np.argmax(parts)) if len(parts) else -1
     held_ns = int(parts[largest]) if len(parts) else 0
     hold = int(meant[largest]) if held_ns > 0 else None
+    known = start
+    if (gap := int(wait["gap"])) != NO_GAP:
+        known = min(max(int(trace.gaps["end_ns"][gap]), start), end)
     return {
         "at_ns": start - trace.metadata.start_ns,
         "wait_ns": end - start,
@@ -72,6 +75,7 @@ def _story(trace: Trace, sites: Sites, index: int, holds: NDArray[np.intp]) -> d
         "holder": None if hold is None else int(trace.holds["thread"][hold]),
         "held_ns": max(held_ns, 0),
         "holder_site": None if hold is None else _site(sites, sites.of_hold, hold),
+        "free_ns": end - known - int(parts[parts > 0].sum()),
         "others": max(int(np.count_nonzero(parts > 0)) - 1, 0),
         "acquired": bool(wait["ending"] == ACQUIRED),
     }

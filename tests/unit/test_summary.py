@@ -20,7 +20,7 @@ DISTRIBUTION = {"count", "sum", "mean", "p50", "p90", "p99", "max"}
 KEYS = {
     "schema command duration_ns events lost_events stopped exit_code clock policy processes"
     " longest_waits findings",
-    "at_ns wait_ns waiter waiter_site holder held_ns holder_site others acquired",
+    "at_ns wait_ns waiter waiter_site holder held_ns holder_site free_ns others acquired",
     "file line function library_line exact",
     "id pid command python feed interpreter life_ns lost_events unclean_end inferred stacks"
     " lost_stacks gils threads"
@@ -212,9 +212,50 @@ def test_verdict_when_all_is_well() -> None:
     found = summary_of(told(text))["findings"]
     assert found[0]["severity"] == "ok"
     assert found[0]["text"] == (
-        "nothing to fix: threads waited 0.3 % of their time for the GIL,"
+        "nothing to fix: threads waited 0.3 % of their time for the GIL, 301 ns in all,"
         " `b` most (longest wait 301 ns)."
     )
+
+
+def test_what_waited_less_than_a_millisecond_in_all_is_no_problem() -> None:
+    """A thread of a short life waits much of it at once."""
+    text = "0 a process.start\n0 a gil.acquire\n0 b thread.start\n10 b gil.wait io\n"
+    text += "{end} a gil.release\n{end} b gil.acquire waited\n{end} b gil.release\n"
+    text += "{end} b thread.end\n5000000 a process.end"
+    assert verdict(told(text.format(end=999_000))).startswith("nothing to fix")
+    assert verdict(told(text.format(end=1_001_000))).startswith("`b` waited 1 ms (p99)")
+
+
+def notes(source: MemorySource) -> list[str]:
+    found = summary_of(source)["findings"]
+    return [f["text"] for f in found if f["severity"] == "note" and f["kind"] == "trust"]
+
+
+def test_forced_yields_that_are_inferred_are_said_to_be() -> None:
+    """Where somebody asked, and the feed cannot tell what it saw of the release."""
+
+    def story(*, inferred: bool, request: bool = True) -> MemorySource:
+        builder = StoryBuilder()
+        builder.process(yields_inferred=inferred)
+        main, other = builder.thread(), builder.thread()
+        gil = builder.gil()
+        builder.event(0, K.GIL_ACQUIRE, main, gil)
+        builder.event(1, K.GIL_WAIT, other, gil, arg=1)
+        if request:
+            builder.event(2, K.GIL_REQUEST, other, gil, arg=1)
+        builder.event(3, K.PROCESS_END, main)
+        return builder.source()
+
+    (note,) = notes(story(inferred=True))
+    assert note.startswith("forced yields are inferred from the calls of Python 3.13")
+    assert notes(story(inferred=False)) == notes(story(inferred=True, request=False)) == []
+
+
+def test_time_stamps_that_were_raised_are_counted() -> None:
+    source = told("0 a process.start\n1 a gil.acquire\n2 a process.end")
+    assert notes(source) == []
+    source.clamped = 2
+    assert notes(source) == ["2 of 3 time stamps were out of order and were raised."]
 
 
 def test_what_is_not_whole_is_said() -> None:

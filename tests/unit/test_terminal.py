@@ -100,6 +100,21 @@ def test_the_verdict_is_first_with_its_number() -> None:
     assert first.startswith("echo waited 5.01 ms (p99) for the GIL")
 
 
+def test_a_wait_for_a_processor_is_not_told_as_one_for_a_thread() -> None:
+    text = """
+        0          a process.start
+        0          b thread.start
+        0          a gil.acquire
+        1000000    b gil.wait io
+        1200000    a gil.release
+        {woken}    b gil.acquire waited
+        9000000    a process.end
+    """
+    late = shown(told(text.format(woken=5_000_000)), 200)
+    assert "b waited 4 ms; the GIL was free for 3.8 ms of that\n" in late
+    assert "b waited 210 µs for a\n" in shown(told(text.format(woken=1_210_000)), 200)
+
+
 def test_colours_are_for_terminals() -> None:
     assert "\x1b[31m" in shown(convoy(), force_terminal=True, color_system="standard", _environ={})
 
