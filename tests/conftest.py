@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support import interpreters
+from support.every_trace import held_against_sql
 
 ROOT = Path(__file__).parent.parent
 
@@ -23,3 +25,10 @@ def interpreter(request: pytest.FixtureRequest) -> Path:
         return interpreters.path(request.param)
     except LookupError as missing:
         pytest.fail(str(missing), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def _blame_is_what_sql_says(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Of every trace that a test makes, reads, or leaves."""
+    has_folder = "tmp_path" in request.fixturenames
+    yield from held_against_sql(request.getfixturevalue("tmp_path") if has_folder else None)

@@ -118,7 +118,7 @@ def _on_recording_track(name: str, time_ns: int, values: dict[str, Any]) -> Any:
 
 def _tracks(metadata: Metadata) -> list[Any]:
     """Describe every process, thread and GIL."""
-    pids, tids = _distinct_numbers(metadata)
+    pids, tids = distinct_numbers(metadata)
     packets = []
     for process in metadata.processes:
         packet = _track(metadata, _PROCESS | process.id)
@@ -154,7 +154,7 @@ def _tracks(metadata: Metadata) -> list[Any]:
     return packets
 
 
-def _distinct_numbers(metadata: Metadata) -> tuple[list[int], list[int]]:
+def distinct_numbers(metadata: Metadata) -> tuple[list[int], list[int]]:
     """Return the pid of each process and the tid of each thread as the tracks show them.
 
     The engine merges threads of equal (pid, tid), so a number that returns is shown as number

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from support.engine_blame import expect_engine_agrees
 from support.perfetto_engine import bad_stats, engine, query
-from support.stories import MemorySource, rolled_story
+from support.stories import MemorySource, possible_stories, rolled_story
 
+from gilscope.analysis.summary import summarise
 from gilscope.benchmarks.synthetic import SyntheticSource
 from gilscope.perfetto.writer import write_trace
 from gilscope.trace.model import Trace
@@ -237,3 +240,11 @@ def test_a_million_packets(tmp_path: Path) -> None:
         check_import(tp, source)
         packets = query(tp, "select sum(iif(dur > 0, 2, 1)) as n from slice")
         assert packets[0]["n"] > 1_000_000
+
+
+@given(possible_stories())
+@settings(max_examples=60, deadline=None)
+def test_blame_of_any_story(tmp_path_factory: pytest.TempPathFactory, source: MemorySource) -> None:
+    path = tmp_path_factory.getbasetemp() / "story.pftrace"
+    write_trace(source, path)
+    expect_engine_agrees(path, source.metadata, summarise(Trace.from_source(source)))

@@ -10,7 +10,10 @@ with the UI. Needs node 20 or later on PATH.
 
 from __future__ import annotations
 
+import atexit
 import os
+import subprocess
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -32,23 +35,37 @@ def distribution() -> Path:
 
 
 @contextmanager
-def engine(
-    trace: Path | None = None, sql_package: Path | None = None, load_timeout: int = 120
-) -> Iterator[Any]:
-    """A `perfetto.trace_processor.TraceProcessor` with `trace` loaded."""
-    from perfetto.trace_processor import TraceProcessor, TraceProcessorConfig  # noqa: PLC0415
+def engine(trace: Path) -> Iterator[Any]:
+    """A `perfetto.trace_processor.TraceProcessor` with `trace` loaded.
 
-    os.environ["GILSCOPE_PERFETTO_DIST"] = str(distribution())
-    config = TraceProcessorConfig(
-        bin_path=str(SHELL),
-        load_timeout=load_timeout,
-        add_sql_packages=[str(sql_package)] if sql_package else [],
-    )
-    processor = TraceProcessor(trace=str(trace) if trace else None, config=config)
-    try:
+    Its process is kept for the next: its start costs more than most traces.
+    """
+    from perfetto.trace_processor import TraceProcessor  # noqa: PLC0415
+
+    address = _idle.pop() if _idle else _start()
+    with urllib.request.urlopen(f"http://{address}/reset", data=b""):
+        pass
+    with TraceProcessor(trace=str(trace), addr=address) as processor:
         yield processor
-    finally:
-        processor.close()
+    _idle.append(address)
+
+
+_idle: list[str] = []  # addresses of engines that were started
+
+
+def _start() -> str:
+    process = subprocess.Popen(
+        [SHELL],
+        stdin=subprocess.PIPE,  # ends with this process, and with it the engine
+        stdout=subprocess.PIPE,
+        env={**os.environ, "GILSCOPE_PERFETTO_DIST": str(distribution())},
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    atexit.register(process.wait)
+    atexit.register(process.stdin.close)
+    return f"127.0.0.1:{int(process.stdout.readline())}"
 
 
 def query(processor: Any, sql: str) -> list[dict[str, Any]]:

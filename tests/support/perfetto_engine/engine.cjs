@@ -123,8 +123,8 @@ const METHODS = {
   '/compute_metric': {method: 5, argument: 105, result: 205},
   '/restore_initial_tables': {method: 7},
   '/status': {method: 10, result: 210},
+  '/reset': {method: 11, argument: 107}, // ours: forget the trace
   '/trace_summary': {method: 15, argument: 110, result: 214},
 };
-const REGISTER_SQL_PACKAGE = {method: 13, argument: 108, result: 211};
 
-module.exports = {Engine, METHODS, REGISTER_SQL_PACKAGE};
+module.exports = {Engine, METHODS};
