@@ -18,9 +18,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,6 +35,7 @@ EVENTS = 50_000  # a block
 TURNS = 4_000
 PAIRS = 16  # of processes: where one's code and data happen to lie is worth some per cent
 REQUESTS = 200
+SHORT = 50  # requests, where one process is compared with itself and drifts meanwhile
 
 # Each worker prints a line when it is ready and then answers each line it reads with one.
 EVENT_WORKER = """
@@ -80,12 +80,16 @@ print("ready", flush=True)
 for line in sys.stdin:
     print(turns(int(line)), flush=True)
 """
+# One byte is a word to the server: take stacks from here on, or none.
 ECHO_WORKER = """
-import socket, threading
+import ctypes, socket, sys, threading
+stacks = ctypes.PyDLL(sys.argv[1]).gilscope_bench_stacks
 def echo(listener):
     connection, _ = listener.accept()
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     while request := connection.recv(64):
+        if len(request) == 1:
+            stacks(request == b"+")
         connection.sendall(request)
 listener = socket.create_server(("127.0.0.1", 0))
 thread = threading.Thread(target=echo, args=(listener,), name="echo")
@@ -231,18 +235,15 @@ def echo(interpreter: str, rounds: int) -> Iterator[Figure]:
     first, *others = cpus()
     places = [(first, "on one CPU"), *((cpu, "on two CPUs") for cpu in others[-1:])]
     name = harness.interpreter(interpreter).name
-    plain, recorded, bare = (
-        partial(_echo_server, interpreter, way) for way in ("plain", "recorded", "no stacks")
-    )
-    for ways, what, target in (
-        ((plain, recorded), "requests/s lost by echo", 3),
-        ((bare, recorded), "… of it to stacks", 1),
+    for losses_of, what, target in (
+        (_lost_to_recording, "requests/s lost by echo", 3),
+        (_lost_to_stacks, "… of it to stacks", 1),
     ):
         for server, where in places:
-            losses = _echo_losses(ways, rounds, first, server)
+            losses = losses_of(interpreter, rounds, first, server)
             low, high = median_interval(losses)
             note = (
-                f"95 % interval of the median {low:.1f} to {high:.1f} %; judged by its lower bound"
+                f"95 % interval of the median {low:.2f} to {high:.2f} %; judged by its lower bound"
             )
             yield _figure(f"{name}: {what}, {where}", "%", losses, target, judged=low, note=note)
 
@@ -250,28 +251,49 @@ def echo(interpreter: str, rounds: int) -> Iterator[Figure]:
 Echo = tuple[socket.socket, Callable[[], None]]  # a connection, and what keeps rings ahead of it
 
 
-def _echo_losses(
-    ways: tuple[Callable[[], AbstractContextManager[Echo]], ...],
-    rounds: int,
-    client: int,
-    server: int,
-) -> list[float]:
-    """Per cent that the second way loses to the first: the median of each pair of servers."""
+def _lost_to_recording(interpreter: str, rounds: int, client: int, server: int) -> list[float]:
+    """Per cent that the recorded of two servers loses: the median of each pair of them."""
     medians = []
     for pair in range(PAIRS):
         with ExitStack() as stack:
             with starting_on(server):
-                echoes = [stack.enter_context(way()) for way in _in_turn(ways, pair)]
+                echoes = [
+                    stack.enter_context(_echo_server(interpreter, recorded=recorded))
+                    for recorded in _in_turn((False, True), pair)
+                ]
             stack.enter_context(starting_on(client))
-            (first, _), (second, _) = _in_turn(echoes, pair)
+            (plain, _), (recorded, tick) = _in_turn(echoes, pair)
             losses = []
             for index in range(max(2, rounds // PAIRS)):
-                for _, tick in echoes:
-                    tick()
-                seconds = {c: _requests(c) for c in _in_turn((first, second), index)}
-                losses.append(100 * (1 - seconds[first] / seconds[second]))
+                tick()
+                seconds = {c: _requests(c, REQUESTS) for c in _in_turn((plain, recorded), index)}
+                losses.append(100 * (1 - seconds[plain] / seconds[recorded]))
         medians.append(statistics.median(losses))
     return medians
+
+
+def _lost_to_stacks(interpreter: str, rounds: int, client: int, server: int) -> list[float]:
+    """Per cent that a recorded server loses when it takes stacks, block by block.
+
+    The code is the same with stacks and without, and a threshold tells. So each server is compared
+    with itself, which no two places in memory can disturb; blocks are short, and what is left of
+    the drift falls to both: without, with, with, without.
+    """
+    losses = []
+    for _ in range(PAIRS):
+        with ExitStack() as stack:
+            with starting_on(server):
+                connection, tick = stack.enter_context(_echo_server(interpreter, recorded=True))
+            stack.enter_context(starting_on(client))
+            for index in range(max(2, 4 * rounds // PAIRS)):
+                tick()
+                seconds = {b"+": 0.0, b"-": 0.0}
+                for word in (b"-", b"+", b"+", b"-") if index % 2 else (b"+", b"-", b"-", b"+"):
+                    connection.sendall(word)
+                    connection.recv(64)
+                    seconds[word] += _requests(connection, SHORT)
+                losses.append(100 * (1 - seconds[b"-"] / seconds[b"+"]))
+    return losses
 
 
 # Tells how long its parent, the recorder, stood in the run queue so far: ns.
@@ -323,13 +345,13 @@ def machine() -> str:
 # ---- workers ----------------------------------------------------------------------
 
 
-def _plain(interpreter: str, code: str) -> Worker:
-    return Worker([interpreter, "-c", code])
+def _plain(interpreter: str, code: str, *arguments: str) -> Worker:
+    return Worker([interpreter, "-c", code, *arguments])
 
 
 @contextmanager
 def _recorded(
-    interpreter: str, code: str, *arguments: str, stacks: bool = True
+    interpreter: str, code: str, *arguments: str
 ) -> Iterator[tuple[Worker, Callable[[], None]]]:
     """A worker with the probe in it, and the call that keeps its rings ahead of it.
 
@@ -340,12 +362,9 @@ def _recorded(
 
     session = Session()
     try:
-        command = [interpreter, "-c", code, *arguments]
         variables = environment(session)
         variables.pop(STACKS, None)
-        if not stacks:
-            variables[STACKS] = "off"
-        with Worker(command, variables) as worker:
+        with Worker([interpreter, "-c", code, *arguments], variables) as worker:
             session.tick()
             yield worker, session.tick
             if session.stopped:
@@ -355,23 +374,26 @@ def _recorded(
 
 
 @contextmanager
-def _echo_server(interpreter: str, way: str) -> Iterator[Echo]:
-    """An echo server that has answered; `way`: plain, recorded, or recorded with no stacks."""
+def _echo_server(interpreter: str, *, recorded: bool) -> Iterator[Echo]:
+    """An echo server that has answered."""
+    from gilscope import _native  # noqa: PLC0415 - ctypes
+
+    probe = str(_native.probe_path())
     with ExitStack() as stack:
         worker, tick = (
-            (stack.enter_context(_plain(interpreter, ECHO_WORKER)), lambda: None)
-            if way == "plain"
-            else stack.enter_context(_recorded(interpreter, ECHO_WORKER, stacks=way != "no stacks"))
+            stack.enter_context(_recorded(interpreter, ECHO_WORKER, probe))
+            if recorded
+            else (stack.enter_context(_plain(interpreter, ECHO_WORKER, probe)), lambda: None)
         )
         connection = stack.enter_context(socket.create_connection(("127.0.0.1", int(worker.first))))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        _requests(connection)
+        _requests(connection, REQUESTS)
         yield connection, tick
 
 
-def _requests(connection: socket.socket) -> float:
+def _requests(connection: socket.socket, n: int) -> float:
     start = time.perf_counter()
-    for _ in range(REQUESTS):
+    for _ in range(n):
         connection.sendall(b"hello")
         connection.recv(64)
     return time.perf_counter() - start

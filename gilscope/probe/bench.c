@@ -50,6 +50,14 @@ EXPORT uint64_t gilscope_bench_stack(uint64_t n) {
     return ns;
 }
 
+/* From the next event on the process takes stacks as it did, or none. */
+EXPORT void gilscope_bench_stacks(bool wanted) {
+    static uint64_t ticks;
+    if (!ticks)
+        ticks = gs_process.stack_ticks;
+    gs_process.stack_ticks = wanted ? ticks : GS_STACKS_OFF;
+}
+
 /* The floor: `n` times a time stamp and a 16-byte store into `records`, which the caller has mapped
  * shared and touched, and which has room for `n`. Returns ns. */
 EXPORT uint64_t gilscope_bench_floor(struct gs_record *records, uint64_t n) {
