@@ -58,13 +58,15 @@ EXPORT void gilscope_bench_stacks(bool wanted) {
     gs_process.stack_ticks = wanted ? ticks : GS_STACKS_OFF;
 }
 
-/* The floor: `n` times a time stamp and a 16-byte store into `records`, which the caller has mapped
- * shared and touched, and which has room for `n`. Returns ns. */
+/* The floor: `n` times a time stamp, of the clock that recordings here use, and a 16-byte store
+ * into `records`, which the caller has mapped shared and touched, and which has room for `n`.
+ * Returns ns. */
 EXPORT uint64_t gilscope_bench_floor(struct gs_record *records, uint64_t n) {
+    const enum gs_clock_source clock = gs_clock_choose();
     uint64_t begin = gs_clock_monotonic();
     for (uint64_t i = 0; i < n; i++) {
         records[i].payload = i;
-        records[i].stamp_kind = gs_clock_now(gs_process.clock);
+        records[i].stamp_kind = gs_clock_now(clock);
         __asm__ volatile("" ::: "memory");
     }
     return gs_clock_monotonic() - begin;

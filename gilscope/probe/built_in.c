@@ -30,7 +30,8 @@ struct gs_built_in_gil {
     struct gs_condvar cond, switch_cond; /* under classic, with another condition variable */
     pthread_cond_t *own_cond;            /* CPython's own `cond` */
 };
-static_assert(sizeof(struct gs_built_in_gil) <= GS_GIL_WORDS * sizeof(uint64_t),
+enum { LINE = 64 };
+static_assert(sizeof(struct gs_built_in_gil) + LINE <= GS_GIL_WORDS * sizeof(uint64_t),
               "the interpreter has room for it");
 
 /* By this symbol a preloaded probe knows that this process has its own. */
@@ -38,8 +39,12 @@ GS_API const int gilscope_built_in = GS_ABI_VERSION;
 
 unsigned gs_hooks_on;
 
+/* Twice a turn of the GIL, whose code evicts most of it: few lines, and whole ones. */
+#define HOT __attribute__((aligned(64)))
+
+/* Begins a cache line: what an event touches of a GIL is in it. */
 static inline struct gs_built_in_gil *built_in(uint64_t *storage) {
-    return (struct gs_built_in_gil *)(void *)storage;
+    return (struct gs_built_in_gil *)(((uintptr_t)storage + LINE - 1) & ~(uintptr_t)(LINE - 1));
 }
 
 static inline struct gs_gil *gil_of(uint64_t *storage) {
@@ -81,18 +86,24 @@ void gs_built_in_requests(uint64_t *storage) {
         gs_on_request(gil_of(storage));
 }
 
-void gs_built_in_acquired(uint64_t *storage) {
+static inline void acquired(uint64_t *storage) {
     if (watched(gil_of(storage)))
         gs_on_acquire(gil_of(storage));
-    if (gs_scheduling())
-        gs_gil_acquired(&built_in(storage)->queue);
 }
 
-void gs_built_in_released(uint64_t *storage) {
+static inline void released(uint64_t *storage) {
     enum gs_event_kind kind = gs_writer.yielding ? GS_GIL_YIELD : GS_GIL_RELEASE;
     gs_writer.yielding = false;
     if (watched(gil_of(storage)))
         gs_on_release_by(gil_of(storage), kind);
+}
+
+void gs_built_in_acquired(uint64_t *storage) {
+    acquired(storage);
+}
+
+void gs_built_in_released(uint64_t *storage) {
+    released(storage);
 }
 
 void gs_built_in_yields(void) {
@@ -119,17 +130,19 @@ bool gs_built_in_timed_wait(uint64_t *storage, pthread_mutex_t *mutex, unsigned 
 }
 
 /* Under io-priority nobody waits on switch_cond. */
-bool gs_built_in_acquired_signals(uint64_t *storage) {
-    gs_built_in_acquired(storage);
+HOT bool gs_built_in_acquired_signals(uint64_t *storage) {
+    acquired(storage);
     if (!gs_hook_has_condvar())
         return false;
-    if (!gs_scheduling())
+    if (gs_scheduling())
+        gs_gil_acquired(&built_in(storage)->queue);
+    else
         gs_condvar_signal(&built_in(storage)->switch_cond);
     return true;
 }
 
-bool gs_built_in_released_signals(uint64_t *storage, pthread_mutex_t *mutex) {
-    gs_built_in_released(storage);
+HOT bool gs_built_in_released_signals(uint64_t *storage, pthread_mutex_t *mutex) {
+    released(storage);
     if (!gs_hook_has_condvar())
         return false;
     if (gs_scheduling())

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #if defined(__x86_64__)
@@ -43,6 +44,10 @@ static int64_t read_clock(clockid_t id) {
     struct timespec now;
     clock_gettime(id, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+uint64_t gs_clock_monotonic(void) {
+    return (uint64_t)read_clock(CLOCK_MONOTONIC);
 }
 
 void gs_clock_snapshot(enum gs_clock_source source, struct gs_clock_snapshot *out) {

@@ -75,7 +75,9 @@ bool gs_refill(void);
 /* gs_emit where the thread's chunk is full. Out of line, so that the hot path stays short. */
 struct gs_record *gs_emit_refilled(enum gs_event_kind kind, uint64_t payload);
 
-/* Whether events are wanted at all. */
+/* Whether events are wanted at all. Hot paths ask before they store anything: a load that comes
+ * right after a store to an address with the same low twelve bits waits for that store, and where a
+ * GIL lies is the linker's doing. */
 static inline bool gs_recording(void) {
     return __builtin_expect(gs_process.alive && *gs_process.alive &&
                                 !__atomic_load_n(&gs_process.ring.header->stop, __ATOMIC_RELAXED),
@@ -156,6 +158,7 @@ static inline void gs_on_wait(struct gs_gil *gil) {
 
 /* The calling thread has the GIL. */
 static inline void gs_on_acquire(struct gs_gil *gil) {
+    bool recording = gs_recording(); /* first, see there */
     gil->holder = &gs_writer;
     gil->switches++;
     uint64_t waited = 0;
@@ -165,7 +168,7 @@ static inline void gs_on_acquire(struct gs_gil *gil) {
         waited = GS_FLAG_WAITED;
     }
     gil->looked = false;
-    if (!gs_recording())
+    if (!recording)
         return;
     uint64_t now = waited ? gs_end_now(gil, GS_STACK_OF_WAIT) : gs_clock_now(gs_process.clock);
     const struct gs_record *record = gs_emit_gil(gil, GS_GIL_ACQUIRE, waited, now);
@@ -174,10 +177,11 @@ static inline void gs_on_acquire(struct gs_gil *gil) {
 
 /* The calling thread lets the GIL go, by GS_GIL_RELEASE or by GS_GIL_YIELD. */
 static inline void gs_on_release_by(struct gs_gil *gil, enum gs_event_kind kind) {
+    bool recording = gs_recording(); /* first, see there */
     gil->holder = NULL;
     gs_writer.last_forced = kind == GS_GIL_YIELD;
     /* NULL where nothing is recorded: a yield must never correct an older record. */
-    gs_writer.last_release = gs_recording() ? gs_emit_gil(gil, kind, 0, gs_end_now(gil, 0)) : NULL;
+    gs_writer.last_release = recording ? gs_emit_gil(gil, kind, 0, gs_end_now(gil, 0)) : NULL;
     gs_writer.held_since = 0;
 }
 

@@ -53,6 +53,12 @@ static struct {
     void (*exit)(int) __attribute__((noreturn));
 } real;
 
+/* Where a signal goes: to the real call where nothing is watched, as where there is no Python, or
+ * one with a probe of its own. */
+static int signal_watched(pthread_cond_t *cond);
+static int (*on_signal)(pthread_cond_t *) = signal_watched;
+static _Atomic unsigned n_slots; /* of `gils`: those below may be in use */
+
 static void *next_version(const char *name) {
     void *next = dlsym(RTLD_NEXT, name);
 #if defined(__x86_64__) && defined(__GLIBC__)
@@ -76,6 +82,8 @@ static void resolve(void) {
     *(void **)&real.set_name = dlsym(RTLD_NEXT, "pthread_setname_np");
     *(void **)&real.try_wait = dlsym(RTLD_NEXT, "sem_trywait");
     *(void **)&real.exit = dlsym(RTLD_NEXT, "_exit");
+    if (n_slots == 0)
+        __atomic_store_n(&on_signal, real.signal, __ATOMIC_RELAXED);
     /* Last: it is the one whose presence is tested. */
     __atomic_store_n((void **)&real.timedwait, next_version("pthread_cond_timedwait"),
                      __ATOMIC_RELEASE);
@@ -100,7 +108,6 @@ struct watched {
 struct gs_release gs_release;
 
 static _Alignas(64) struct watched gils[GS_WATCHED_GILS];
-static _Atomic unsigned n_slots; /* slots below may be in use */
 
 /* A first condition variable that waits for its second; CPython initialises them back to back. */
 static __thread pthread_cond_t *first_of_pair;
@@ -146,6 +153,7 @@ static void watch(pthread_cond_t *cond, pthread_cond_t *switch_cond) {
         gils[i].scheduled = gs_scheduling();
         gs_schedule_begin(i, &gils[i].gil);
         gils[i].cond = cond;
+        __atomic_store_n(&on_signal, signal_watched, __ATOMIC_RELAXED);
         unsigned slots = n_slots;
         while (slots < i + 1 &&
                !__atomic_compare_exchange_n((unsigned *)&n_slots, &slots, i + 1, false,
@@ -295,12 +303,9 @@ __attribute__((aligned(64), noinline)) static int signal_watched(pthread_cond_t 
     return real.signal(cond);
 }
 
-/* Nothing is watched where there is no Python, or one with a probe of its own: few instructions,
- * and a jump, not a call, to the rest, so that its frame lies where this one would. */
-INTERPOSE int pthread_cond_signal(pthread_cond_t *cond) {
-    if (n_slots == 0 && real.timedwait)
-        return real.signal(cond);
-    return signal_watched(cond);
+/* A jump, not a call, so that signal_watched's frame lies where this one would. */
+INTERPOSE __attribute__((aligned(64))) int pthread_cond_signal(pthread_cond_t *cond) {
+    return __atomic_load_n(&on_signal, __ATOMIC_RELAXED)(cond);
 }
 
 INTERPOSE int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex) {
