@@ -7,10 +7,11 @@ Lock and by a Condition, alone and beside a computing thread.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from gilscope.benchmarks import chart, harness, windows
-from gilscope.benchmarks.harness import Outcome, Results, Variant, ratios
+from gilscope.benchmarks.harness import CLASSIC, IO_PRIORITY, Outcome, Results, Variant, ratios
 from gilscope.benchmarks.report import Figure, Report, Row, publish
 from gilscope.benchmarks.windows import Window
 
@@ -18,6 +19,7 @@ HELP = "the seed's table: efficiency of two CPU threads, producer and consumer p
 
 REPEATS = 12
 CONDVARS = ("pthread", "emulated", "futex")
+DEFAULTS = {CLASSIC: "pthread", IO_PRIORITY: "futex"}  # of Python Plus, by policy
 COMPUTING = {"1 CPU": {"cpu": 1}, "2 CPU": {"cpu": 2}}
 PAIRS = {
     "Lock": {"lock_pairs": 1},
@@ -55,7 +57,7 @@ def rows(variants: Sequence[Variant]) -> list[Variant]:
 
 
 def tell(args: argparse.Namespace, variants: Sequence[Variant], results: Results) -> Report:
-    """A row a variant."""
+    """A row a variant; for Python Plus its condition variables against the default, too."""
     report = Report(
         benchmark="giltest",
         title="giltest",
@@ -73,12 +75,34 @@ def tell(args: argparse.Namespace, variants: Sequence[Variant], results: Results
             )
         )
     report.chart = chart.dots(report, report.columns)
+    report.rows += against_the_default(variants, results)
     report.notes = [
         "e: what two computing threads get done of what one does in the same time. The others: "
-        "round trips a second between a producer and a consumer, two Locks or one Condition.",
+        "round trips a second between a producer and a consumer, two Locks or one Condition. "
+        "`a / b`: the condition variable a under the GIL compared with b, within repeats; e there: "
+        "the work of two computing threads.",
         f"Windows of {args.seconds:g} s. {windows.placed(args)}",
     ]
     return report
+
+
+def against_the_default(variants: Sequence[Variant], results: Results) -> Iterator[Row]:
+    """What each other condition variable does of what the default does, repeat by repeat."""
+    for variant in variants:
+        default = replace(variant, condvar=DEFAULTS[variant.policy])
+        if variant.condvar is None or variant == default:
+            continue
+        compared = {
+            "e": ratios(results[variant, "2 CPU"], results[default, "2 CPU"], "computed"),
+            **{
+                name: ratios(results[variant, name], results[default, name], "done")
+                for name in PAIRS
+            },
+        }
+        yield Row(
+            (variant.interpreter.name, f"{variant.name} / {default.condvar}"),
+            {name: Figure(values) for name, values in compared.items()},
+        )
 
 
 def figures(results: Results, variant: Variant, seconds: float) -> dict[str, Figure]:

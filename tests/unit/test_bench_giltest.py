@@ -38,6 +38,23 @@ def test_efficiency_is_paired() -> None:
     assert told["Lock + 1 CPU"].values == [20, 40]
 
 
+def test_condition_variables_are_compared_with_the_default_within_repeats() -> None:
+    variants = giltest.rows([Variant(PLUS, "classic"), Variant(PLUS, "io-priority")])
+    results: Results = {}
+    for number, variant in enumerate(variants, 1):
+        for name in (*giltest.COMPUTING, *giltest.PAIRS):
+            results[variant, name] = [{"computed": 8 * drift, "done": number * drift}
+                                      for drift in (1.0, 10.0)]  # fmt: skip
+    told = {row.words[1]: row.figures for row in giltest.against_the_default(variants, results)}
+    assert {name: figures["Lock"].values for name, figures in told.items()} == {
+        "classic, emulated / pthread": [2, 2],
+        "classic, futex / pthread": [3, 3],
+        "io-priority, pthread / futex": [4 / 6, 4 / 6],
+        "io-priority, emulated / futex": [5 / 6, 5 / 6],
+    }
+    assert told["classic, futex / pthread"]["e"].values == [1, 1]
+
+
 def test_a_transaction_across_the_beginning_is_timed_and_one_across_the_end_not_counted() -> None:
     window = threads.Window(100, 200)
     times = iter([0, 0, 50, 150, 190, 230])  # enter, start, and the ends of four transactions

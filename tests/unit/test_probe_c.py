@@ -21,6 +21,7 @@ CONDVAR = (
     "tests/c/condvar.c",
     *(f"gilscope/probe/{part}.c" for part in ("condvar", "park", "clock")),
 )
+HAND_OVER = ("tests/c/hand_over.c", *CONDVAR[1:])
 SWITCHES = tuple(f"gilscope/probe/{part}.c" for part in ("policy", "switches"))
 POLICY = ("tests/c/policy.c", *SWITCHES, *QUEUE, *PROBE)
 STEPS = ("tests/c/kill_steps.c", *PROBE, *READER)
@@ -110,6 +111,25 @@ def test_no_signal_of_a_condition_variable_is_lost_or_stolen(
     assert signals == got
     assert min(got, timed_out) > 100
     assert (cancelled > 10) == (mode == "cancel")
+
+
+def test_a_hand_over_takes_the_fewest_instructions_by_a_futex(build: Build) -> None:
+    """Counted in user space by callgrind; the kernel's part is the same sleep and wakeup."""
+    program = build(HAND_OVER, "")
+    taken = {}
+    for backend in ("pthread", "emulated", "futex"):
+        counts = []
+        for times in (1_000, 3_000):
+            command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
+            done = subprocess.run(
+                [*command, program, backend, str(times)],
+                capture_output=True, text=True, timeout=300, check=True,
+            )  # fmt: skip
+            (counted,) = re.findall(r"Collected : (\d+)", done.stderr)
+            counts.append(int(counted))
+        taken[backend] = (counts[1] - counts[0]) / 4_000  # two hand-overs each time
+    print(f"instructions a hand-over: {taken}")
+    assert taken["futex"] < taken["emulated"] < taken["pthread"]
 
 
 def test_a_kill_at_every_instruction_leaves_all_events_up_to_it(
