@@ -48,9 +48,10 @@ def bring(release: Release, given: Path | None, archives: Path, progress: Progre
             part.replace(kept)
         except BuildError as error:
             answers.append(f"{where}: {error}")
-            part.unlink(missing_ok=True)
         else:
             return kept
+        finally:  # a full disk, too, and Ctrl-C
+            part.unlink(missing_ok=True)
     raise BuildError(
         f"the source of CPython {release.full} cannot be had ({'; '.join(answers)});"
         f" bring {release.archive} here and name it: --source PATH"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tarfile
@@ -118,6 +119,23 @@ def test_a_wrong_checksum_whatever_the_origin(fake: FakeCPython, archives: Path,
         bring(release, fake.archive, archives)
     with pytest.raises(BuildError, match="No such file"):
         bring(release, fake.archive.with_name("none"), archives)
+
+
+@pytest.mark.parametrize("stopped_by", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
+def test_a_download_that_is_stopped_leaves_nothing(
+    fake: FakeCPython,
+    archives: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stopped_by: BaseException,
+) -> None:
+    def download(_: Release, to: Path, __: Lines) -> None:
+        to.write_bytes(b"the beginning")
+        raise stopped_by
+
+    monkeypatch.setattr(source, "_download", download)
+    with pytest.raises(type(stopped_by)):
+        bring(fake.release(), None, archives)
+    assert list(archives.iterdir()) == []
 
 
 def test_an_archive_that_was_given_is_kept(fake: FakeCPython, archives: Path) -> None:

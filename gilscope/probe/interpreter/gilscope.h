@@ -10,7 +10,10 @@ void _PyGilscope_Configure(const PyConfig *config);
 /* A new reference to what sys._gilscope is, or NULL with an exception:
  *   version              int, the event ABI that the probe writes
  *   performance_testing  int, GILSCOPE_PERFORMANCE_TESTING of the build
- *   probe, locks         bool, whether the build has the feed, and the events of locks
+ *   probe, locks, condition, atomic, policies
+ *                        bool, whether the build has the feed, the events of locks, the native
+ *                        Condition, atomic sections, the policies and condition variables
+ *   policy, gil_condvar  str, what the GIL is scheduled by, and what its waiters sleep on
  *   recording            bool, whether events were wanted when the interpreter started
  *   rename               function (native_id, name): the thread has a new name; threading calls it
  */
