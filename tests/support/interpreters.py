@@ -3,7 +3,7 @@
 The minimum is declared: a missing one fails its tests with a line that says how to get it, since
 a suite that passes without 3.9 says nothing about 3.9. Looked for in this order: the paths in
 GILSCOPE_TEST_PYTHONS (separated by `:`), `python3.X` on PATH, `~/.pyenv/versions/3.X.*`. Python
-Plus is where `gilscope interpreter build` puts it.
+Plus is where `gilscope interpreter build` puts it; GILSCOPE_TEST_VARIANT names a variant of it.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ def _candidates(name: str) -> Iterator[Path]:
         yield Path("/usr/bin/python3")
         return
     if name == PLUS:
-        yield Place.of(RELEASES["3.13"], VARIANTS[""]).python
+        variant = os.environ.get("GILSCOPE_TEST_VARIANT", "")
+        yield Place.of(RELEASES["3.13"], VARIANTS[variant]).python
         return
     named = os.environ.get("GILSCOPE_TEST_PYTHONS", "")
     yield from (Path(entry) for entry in named.split(os.pathsep) if entry)
