@@ -20,18 +20,33 @@ from gilscope.trace.story import NEVER
 PYTHON = interpreters.path("3.13")
 POLICY = ("--policy", "io-priority")
 
-# Threads that compute for as long as the program runs, until both have been made to yield again.
-BESIDE = """
-import threading, time
+# Until three times a thread that computes was made to yield. (A release that nobody was there in
+# time to use takes no turn from anybody.)
+MEET = """
+import posix, time
+
+def meet():
+    waits = 0
+    while waits < 3:
+        begin = time.perf_counter()
+        posix.stat("/")
+        waits += time.perf_counter() - begin > 0.002
+    for _ in range(20):
+        posix.stat("/")
+"""
+
+# Two threads that compute for as long as the program runs.
+BESIDE = f"""
+import threading
+{MEET}
 
 def spin():
     while True:
         sum(range(1000))
 
 for i in range(2):
-    threading.Thread(target=spin, name=f"spinner-{i}", daemon=True).start()
-for _ in range(6):
-    time.sleep(0)
+    threading.Thread(target=spin, name=f"spinner-{{i}}", daemon=True).start()
+meet()
 """
 
 
@@ -91,8 +106,9 @@ print(sorted(codes.items()))
 
 @pytest.mark.parametrize("python", interpreters.OWN_GIL)
 def test_interpreters_with_a_gil_each(tmp_path: Path, python: str) -> None:
-    inside = """
-import os, threading
+    inside = f"""
+import threading
+{MEET}
 over = False
 def compute():
     while not over:
@@ -100,8 +116,7 @@ def compute():
 threads = [threading.Thread(target=compute) for _ in range(2)]
 for thread in threads:
     thread.start()
-for _ in range(20):
-    os.stat("/")
+meet()
 over = True
 for thread in threads:
     thread.join()
@@ -127,19 +142,16 @@ print("three")
 @pytest.mark.parametrize("python", ["3.9", "3.11", "3.13"])
 def test_started_and_ended_twice(tmp_path: Path, python: str) -> None:
     """By a C program; the second GIL finds nothing of the first's."""
-    code = """
-import _thread, posix
-began, over = [], []
+    code = f"""
+import _thread
+{MEET}
+over = []
 def compute():
-    began.append(1)
     while not over:
         sum(range(1000))
 for _ in range(2):
     _thread.start_new_thread(compute, ())
-while len(began) < 2:
-    posix.stat("/")
-for _ in range(20):
-    posix.stat("/")
+meet()
 over.append(1)
 while len(posix.listdir("/proc/self/task")) > 1:
     posix.stat("/")
