@@ -73,7 +73,7 @@ VARIANTS = {
         Variant("stock", "the same source and switches without a patch, to compare with", False),
         Variant(
             "debug",
-            "with CPython's and the probe's assertions",
+            "with CPython's assertions",
             configure=("--with-pydebug",),
             optimize="-fwrapv -Og -g -Wall",
         ),

@@ -180,6 +180,7 @@ def _from_debian(release: Release, to: Path, progress: Progress) -> None:
                 f"-oAcquire::http::Timeout={PATIENCE_S}",
                 f"-oAcquire::https::Timeout={PATIENCE_S}",
                 "-oAPT::Sandbox::User=root",  # the folder is this user's
+                "-oAPT::Update::Error-Mode=any",  # a list that was not fetched is an error
                 "-qq",
             )
             try:
@@ -193,7 +194,7 @@ def _from_debian(release: Release, to: Path, progress: Progress) -> None:
             else:
                 shutil.copyfile(found, to)
                 return
-    raise BuildError("; ".join(answers))
+    raise BuildError("; ".join(dict.fromkeys(answers)))
 
 
 def _apt(*arguments: str, folder: Path | None = None) -> str:
