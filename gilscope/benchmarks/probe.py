@@ -350,7 +350,9 @@ def _lost_to_stacks(
     for _ in range(PAIRS):
         with ExitStack() as stack:
             with starting_on(server):
-                echo = stack.enter_context(_echo_server(interpreter, recorded=True))
+                # By this probe: the one in Python Plus is not ours to switch.
+                server_of_ours = _echo_server(interpreter, recorded=True, feed=INTERPOSED)
+                echo = stack.enter_context(server_of_ours)
             stack.enter_context(starting_on(client))
             for index in range(max(2, 4 * rounds // PAIRS)):
                 echo.tick()
@@ -446,14 +448,14 @@ def _recorded(
 
 
 @contextmanager
-def _echo_server(interpreter: str, *, recorded: bool) -> Iterator[Echo]:
+def _echo_server(interpreter: str, *, recorded: bool, feed: str | None = None) -> Iterator[Echo]:
     """An echo server that has answered."""
     from gilscope import _native  # noqa: PLC0415 - ctypes
 
     probe = str(_native.probe_path())
     with ExitStack() as stack:
         worker, tick = (
-            stack.enter_context(_recorded(interpreter, ECHO_WORKER, probe))
+            stack.enter_context(_recorded(interpreter, ECHO_WORKER, probe, feed=feed))
             if recorded
             else (stack.enter_context(_plain(interpreter, ECHO_WORKER, probe)), lambda: None)
         )
