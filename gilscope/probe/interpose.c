@@ -82,8 +82,6 @@ static void resolve(void) {
     *(void **)&real.set_name = dlsym(RTLD_NEXT, "pthread_setname_np");
     *(void **)&real.try_wait = dlsym(RTLD_NEXT, "sem_trywait");
     *(void **)&real.exit = dlsym(RTLD_NEXT, "_exit");
-    if (n_slots == 0)
-        __atomic_store_n(&on_signal, real.signal, __ATOMIC_RELAXED);
     /* Last: it is the one whose presence is tested. */
     __atomic_store_n((void **)&real.timedwait, next_version("pthread_cond_timedwait"),
                      __ATOMIC_RELEASE);
@@ -433,6 +431,8 @@ static bool interpreter_has_a_probe(void) {
 
 __attribute__((constructor)) static void load(void) {
     resolve();
+    if (n_slots == 0) /* unless another library's constructor started Python */
+        __atomic_store_n(&on_signal, real.signal, __ATOMIC_RELAXED);
     gs_after_fork_in_child = child_of_fork;
     if (interpreter_has_a_probe())
         return;
