@@ -243,7 +243,7 @@ def test_a_million_packets(tmp_path: Path) -> None:
 
 
 @given(possible_stories())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_blame_of_any_story(tmp_path_factory: pytest.TempPathFactory, source: MemorySource) -> None:
     path = tmp_path_factory.getbasetemp() / "story.pftrace"
     write_trace(source, path)
