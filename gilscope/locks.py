@@ -334,7 +334,10 @@ class Condition:
         with atomic:
             if not self._is_owned():
                 raise RuntimeError("cannot notify on un-acquired lock")
-            self._wake(n)
+            if self._waiters:
+                self._wake(n)
+            else:
+                tell(self, 0)
 
     def _wake(self, n: int) -> None:
         n = max(0, min(n, len(self._waiters)))

@@ -3,7 +3,10 @@
 #include "atomic.h"
 
 #include <errno.h>
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "api.h"
 #include "emit_sync.h"
@@ -12,6 +15,50 @@
 #if GILSCOPE_WITH_ATOMIC
 
 enum { HAND_OVER_NS = 20000, HAND_OVER_TURNS = 250 };
+
+/* Who executes the fence of whoever enters a section. NOT_KNOWN: nobody has entered one. */
+static enum { NOT_KNOWN, THE_WAITER, THE_ENTERER } fencer;
+
+static bool membarrier(int command) {
+    int saved_errno = errno;
+    bool done = syscall(SYS_membarrier, command, 0, 0) == 0;
+    errno = saved_errno;
+    return done;
+}
+
+/* The first sections of a process, and all where the kernel has no such call. */
+__attribute__((noinline)) static void fence_of_enterer(void) {
+    if (__atomic_load_n(&fencer, __ATOMIC_RELAXED) == NOT_KNOWN) {
+        bool can = membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
+        __atomic_store_n(&fencer, can ? THE_WAITER : THE_ENTERER, __ATOMIC_RELEASE);
+    }
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+/* Returns false where enterers' fences could not be executed this time. */
+static bool fence_of_waiter(void) {
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&fencer, __ATOMIC_RELAXED) != THE_WAITER)
+        return true;
+    if (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED))
+        return true;
+    __atomic_store_n(&fencer, THE_ENTERER, __ATOMIC_RELEASE);
+    return false;
+}
+
+bool gs_atomic_holds_back(const struct gs_gil *gil, bool *requested) {
+    bool before = *requested;
+    __atomic_store_n(requested, true, __ATOMIC_RELAXED);
+    bool fenced = fence_of_waiter();
+    struct gs_writer *holder = (struct gs_writer *)gil->holder;
+    bool in_section = __atomic_load_n(&holder->atomic_depth, __ATOMIC_RELAXED);
+    if (__builtin_expect(!in_section && fenced, 1))
+        return false;
+    if (in_section)
+        __atomic_store_n(&holder->atomic_deferred, true, __ATOMIC_RELAXED);
+    __atomic_store_n(requested, before, __ATOMIC_RELAXED);
+    return true;
+}
 
 /* What is noted is out of line, so that a section that nothing records needs no frame. */
 __attribute__((noinline)) static int enter_noted(unsigned depth, int result) {
@@ -36,8 +83,12 @@ int gilscope_atomic_enter(void) {
     if (!requested)
         return -1;
     writer->atomic_deferred = false;
-    __atomic_store_n(&writer->atomic_depth, 1, __ATOMIC_SEQ_CST);
-    int result = __atomic_load_n(requested, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&writer->atomic_depth, 1, __ATOMIC_RELAXED);
+    if (__builtin_expect(__atomic_load_n(&fencer, __ATOMIC_ACQUIRE) == THE_WAITER, 1))
+        __atomic_signal_fence(__ATOMIC_SEQ_CST); /* of the compiler alone */
+    else
+        fence_of_enterer();
+    int result = __atomic_load_n(requested, __ATOMIC_RELAXED);
     return __builtin_expect(gs_recording(), 0) ? enter_noted(1, result) : result;
 }
 

@@ -6,9 +6,11 @@
  * its section lets others run, and they are asked as ever.
  *
  * Entering must not miss a request that is on its way. The enterer stores its depth, then looks for
- * a request; the waiter (with the GIL's mutex) stores its request, then looks at the depth. Both
- * in sequentially consistent order, so one of them sees the other. Where the enterer sees a request
- * it lets the GIL go once, before its section begins, and takes it back: that clears it. */
+ * a request; the waiter (with the GIL's mutex) stores its request, then looks at the depth. With a
+ * full fence between the two on each side, one of them sees the other. The enterer's fence would
+ * take more time than all else that it does, so the waiter, who comes once a switch interval, has
+ * the kernel execute both (membarrier). Where the enterer sees a request it lets the GIL go once,
+ * before its section begins, and takes it back: that clears it. */
 #ifndef GILSCOPE_ATOMIC_H
 #define GILSCOPE_ATOMIC_H
 
@@ -23,15 +25,6 @@ const bool *gs_request_to_yield(void);
 
 /* The wait for `gil` timed out; its mutex is held. Whether the holder must not be asked; where it
  * may, `*requested` is set. */
-static inline bool gs_atomic_holds_back(const struct gs_gil *gil, bool *requested) {
-    bool before = *requested;
-    __atomic_store_n(requested, true, __ATOMIC_SEQ_CST);
-    struct gs_writer *holder = (struct gs_writer *)gil->holder;
-    if (__builtin_expect(!__atomic_load_n(&holder->atomic_depth, __ATOMIC_SEQ_CST), 1))
-        return false;
-    __atomic_store_n(&holder->atomic_deferred, true, __ATOMIC_RELAXED);
-    __atomic_store_n(requested, before, __ATOMIC_RELAXED);
-    return true;
-}
+bool gs_atomic_holds_back(const struct gs_gil *gil, bool *requested);
 
 #endif

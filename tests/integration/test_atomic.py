@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support import interpreters
+from support.faults import SECCOMP
 
 PYTHONS = [name for name in interpreters.names() if name not in ("3.9", interpreters.DEBIAN)]
 SECTIONS = int(os.environ.get("GILSCOPE_TEST_SECTIONS", "1000"))
@@ -119,6 +120,20 @@ def test_no_section_is_disturbed(python: str, root: Path, tmp_path: Path) -> Non
     # One section each, and one more inside every nested; the last is the one that blocks.
     assert counts["atomic.enter"] == counts["atomic.exit"] == SECTIONS + SECTIONS // 4 + 1
     assert counts["atomic.deferred"] > 0
+
+
+MEMBARRIER = 324  # the system call, on x86-64
+ENTERED = "from gilscope import atomic\nwith atomic: pass\n"
+
+
+@pytest.mark.parametrize("before", ["", ENTERED], ids=["from the start", "later"])
+def test_where_the_kernel_executes_no_fences(before: str, root: Path, tmp_path: Path) -> None:
+    program = f"{SECCOMP}\n{before}forbid({MEMBARRIER})\n{DISTURBED}"
+    done = record("3.13", root, tmp_path / "atomic.pftrace", "-c", program, "400")
+    assert done.returncode == 0, done.stderr
+    _, without, _, within, _ = map(int, done.stdout.split())
+    assert without > 0
+    assert within == 0
 
 
 ENDLESS = """

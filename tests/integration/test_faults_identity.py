@@ -5,27 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from support import interpreters
-from support.faults import WORK, require_root, same, script, thread_names
+from support.faults import SECCOMP, WORK, require_root, same, script, thread_names
 from support.programs import compiled, hello
 
 PYTHON = interpreters.path("3.13")
-SECCOMP = """
-import ctypes, errno, struct
-
-def forbid(*calls):
-    '''From now on these system calls fail with EPERM, in this process and its children.'''
-    def line(code, k, true=0, false=0):
-        return struct.pack("<HBBI", code, true, false, k)
-    program = line(0x20, 0)  # the call's number
-    for number in calls:
-        program += line(0x15, number, 0, 1) + line(0x06, 0x00050000 | errno.EPERM)
-    program += line(0x06, 0x7FFF0000)
-    buffer = ctypes.create_string_buffer(program)
-    head = struct.pack("<HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
-    libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
-    assert libc.prctl(22, 2, head, 0, 0) == 0, ctypes.get_errno()  # PR_SET_SECCOMP
-"""
 OPENS = "2, 85, 257, 437"  # open, creat, openat, openat2 of x86-64
 
 

@@ -37,8 +37,10 @@ def test_uses_that_never_wait_are_judged_by_stock_and_by_the_empty_class() -> No
 def test_python_plus_has_to_win_more(python: Interpreter, met: bool) -> None:
     variant = Variant(python, "io-priority", watched=True)
     (load,) = (x for x in bench.CROWDS if x.what == "condition")
-    results: Results = {(variant, load.name): outcomes(stock=1.5e6, native=1e6)}
+    results: Results = {(variant, load.name): outcomes(stock=1.5e6, native=1e6, empty=0.8e6)}
     told = bench.figures(results, variant, load, 0.2)
+    assert told["over floor"].estimate.median == 1.25
+    assert told["over floor"].met is None
     assert told["native faster"].estimate.median == 1.5
     assert told["native faster"].met is met
 
@@ -96,6 +98,9 @@ def test_a_quick_run_measures_every_use_of_every_kit(capsys: pytest.CaptureFixtu
     for load in bench.MADE:
         for kit in bench.KITS:
             assert rows[load.name][kit]["median"] > 0, (load.name, kit)
+        assert ("floor" in rows[load.name]) == (
+            load in (bench.NOTIFY, bench.WAIT_0) or load.has_chain
+        )
     assert rows["section"]["over floor"]["at_most"] == 10
     assert rows["notify"]["over floor"]["at_most"] == 1.3
     assert {column for figures in rows.values() for column in figures} == set(bench.COLUMNS)

@@ -17,6 +17,7 @@ import queue
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from itertools import count, repeat
 from typing import Any
@@ -325,19 +326,44 @@ _PAIRS = {
 # ---- many waiters -----------------------------------------------------------------
 
 
+class Chain:
+    """Each thread is woken by the one before, by a plain lock: a Condition cannot do less."""
+
+    def __init__(self) -> None:
+        self._asleep: deque[threading.Lock] = deque()
+
+    def wait(self, turn: int, arrive: Callable[[], None]) -> None:
+        """Sleep, and wake the next."""
+        lock = threading.Lock()
+        lock.acquire()
+        self._asleep.append(lock)
+        arrive()
+        lock.acquire()
+        self.wake(turn)
+
+    def wake(self, turn: int) -> None:
+        """The first."""
+        if self._asleep:
+            self._asleep.popleft().release()
+
+
 Crowd = tuple[list[threading.Thread], dict[str, list[int]]]
 
 
-def crowd(kits: dict[str, Kit], what: str, window: Window) -> Crowd:
+def crowd(kits: dict[str, Kit | None], what: str, window: Window) -> Crowd:
     """`WAITERS` threads that wait, and one that wakes them all; how long until the last has run?
 
-    A round of each make in turn. Plain locks tell when all have come and when all have gone, and
-    let each thread come once a round, else the first that is awake would take what was meant for
-    the others. Returns the threads, and where they leave what the rounds of each make took.
+    A round of each make in turn; without a kit it is a `Chain`. Plain locks tell when all have come
+    and when all have gone, and let each thread come once a round, else the first that is awake
+    would take what was meant for the others. Returns the threads, and where they leave what the
+    rounds of each make took.
     """
     make, wait, wake_all = _CROWDS[what]
     taken_ns: dict[str, list[int]] = {name: [] for name in kits}
-    targets = [make(kit) for kit in kits.values()]
+    targets = [
+        (Chain(), Chain.wait, Chain.wake) if kit is None else (make(kit), wait, wake_all)
+        for kit in kits.values()
+    ]
     come, gone = count(1), count(1)
     all_come, all_gone = threading.Lock(), threading.Lock()
     gates = [threading.Lock() for _ in range(WAITERS)]
@@ -353,7 +379,7 @@ def crowd(kits: dict[str, Kit], what: str, window: Window) -> Crowd:
     def attend(gate: threading.Lock) -> None:
         nonlocal stop
         for turn in count():
-            for target in targets:
+            for target, wait, _ in targets:
                 gate.acquire()
                 if ended:
                     return
@@ -370,7 +396,7 @@ def crowd(kits: dict[str, Kit], what: str, window: Window) -> Crowd:
         nonlocal ended
         window.enter()
         for turn in count():
-            for target, taken in zip(targets, taken_ns.values(), strict=True):
+            for (target, _, wake_all), taken in zip(targets, taken_ns.values(), strict=True):
                 open_gates()
                 all_come.acquire()
                 start = time.monotonic_ns()
@@ -474,14 +500,12 @@ def run(order: dict[str, Any], found: dict[str, Kit]) -> dict[str, object]:
         return {**time_blocks(window, blocks), "late": False}
     threads = [threading.Thread(target=window.compute) for _ in range(order["cpu"])]
     taken_ns: dict[str, list[int]] = {}
-    made = {name: kit for name, kit in kits.items() if kit is not None}
     if use == "floor":
         threads.append(floor(what, window))
     elif use == "pair":
-        (kit,) = made.values()
-        threads += pair(kit, what, window)
+        threads += pair(found[order["kits"][0]], what, window)
     else:
-        members, taken_ns = crowd(made, what, window)
+        members, taken_ns = crowd(kits, what, window)
         threads += members
     for thread in threads:
         thread.start()
