@@ -7,7 +7,7 @@ characters, ASCII stands for them.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 from rich import box
@@ -153,7 +153,9 @@ def _threads(
         "thread, worst first", max_width=_NAME_WIDTH, no_wrap=True, overflow="ellipsis"
     )
     table.add_column("kind")
-    bar_width = max(10, min(40, width // 3 - 4 if waits else width - _NAME_WIDTH - 31))
+    longest = max(len("thread, worst first"), *(len(names[t["id"]]) for _, t in shown))
+    left = width - min(longest, _NAME_WIDTH) - 34  # by the other columns
+    bar_width = max(10, min(40, width // 3 - 4 if waits else left))
     table.add_column("its life", width=bar_width)
     for share in ("held", "waiting", "outside"):
         table.add_column(share, justify="right")
@@ -213,10 +215,11 @@ def _bar(thread: Row, width: int, glyphs: str) -> Text:
 
 def _blame(shown: list[tuple[Row, Row]], names: dict[int, str]) -> Table | None:
     """Who made whom wait, at which line: some lines a waiter, its largest causes first."""
-    causes: dict[int, dict[Cause, int]] = defaultdict(lambda: defaultdict(int))
+    causes: dict[int, _Causes] = defaultdict(lambda: defaultdict(Counter))
     for process in {process["id"]: process for process, _ in shown}.values():
         for row in process["blame"]:
-            causes[row["waiter"]][_cause(row, names)] += row["wait_ns"]
+            whom, where = _cause(row, names)
+            causes[row["waiter"]][where or whom, where][whom] += row["wait_ns"]
     least = _SMALL * shown[0][1]["waiting_ns"]
     waiters = [t for _, t in shown if causes[t["id"]] and t["waiting_ns"] >= least]
     if not waiters:
@@ -228,24 +231,35 @@ def _blame(shown: list[tuple[Row, Row]], names: dict[int, str]) -> Table | None:
     table.add_column("share", justify="right")
     table.add_column("at which line", overflow="fold")
     for thread in waiters:
-        rows = sorted(causes[thread["id"]].items(), key=lambda item: -item[1])
+        rows = [
+            (_longest_of(whom), where, whom.total())
+            for (_, where), whom in causes[thread["id"]].items()
+        ]
+        rows.sort(key=lambda row: -row[2])
         total = thread["waiting_ns"]
-        told = [rows[0], *(r for r in rows[1:CAUSES] if r[1] >= _SMALL * total)]
-        rest = total - sum(spent for _, spent in told)
+        told = [rows[0], *(r for r in rows[1:CAUSES] if r[2] >= _SMALL * total)]
+        rest = total - sum(spent for *_, spent in told)
         if rest >= _SMALL * total:
             left = len(rows) - len(told)
-            told.append(((f"{left:,} more cause{'s' * (left > 1)}", ""), rest))
+            told.append((f"{left:,} more cause{'s' * (left > 1)}", "", rest))
         first = [Text(names[thread["id"]]), Text(duration(total))]
-        for (whom, where), spent in told:
+        for whom, where, spent in told:
             table.add_row(*first, Text(whom), Text(percent(spent, total)), Text(where))
             first = [Text(), Text()]
     return table
 
 
-Cause = tuple[str, str]  # for whom or what, and at which line
+# Of one waiter: by line, or by thread where no line is known, how long for which threads.
+_Causes = dict[tuple[str, str], Counter[str]]
 
 
-def _cause(row: Row, names: dict[int, str]) -> Cause:
+def _longest_of(whom: Counter[str]) -> str:
+    (name, _), *others = whom.most_common()
+    return f"{name} +{len(others):,} more" if others else name
+
+
+def _cause(row: Row, names: dict[int, str]) -> tuple[str, str]:
+    """For whom or what, and at which line."""
     if row["reason"] == "wakeup":
         return "(waking up)", ""
     if row["reason"] == "idle":

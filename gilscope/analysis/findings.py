@@ -25,6 +25,8 @@ WORTH_NS = 1_000_000  # in all, below which no share of a short life is worth a 
 CONVOY_WAITS = 2  # IO waits from which it is a pattern, and not a thread that waited at its start
 CONVOY_SHARE = 0.5  # of its waiting, for threads that compute, from which IO priority may help
 KEPT_SHARE = 0.05  # of the longest waiting thread's, from which C code that kept the GIL is told
+MAIN_SHARE = 0.5  # of a whole, from which a part is most of it
+LEAST_SHARE = 0.01  # of its waiting, below which a part is not told
 CROWD_SHARE = 0.10  # of their lives that CPU threads wait, from which they crowd each other
 
 
@@ -106,32 +108,60 @@ def _held_by_cpu(process: Row, kept: list[Kept], waiter: Row) -> int:
 
 
 def _because(process: Row, thread: Row, name: _Names) -> str:
-    by_id = {t["id"]: t for t in process["threads"]}
-    causes: Counter[tuple[str, int | None, bool]] = Counter()
-    places: dict[tuple[str, int | None, bool], Row] = {}
-    for row in process["blame"]:  # the longest first
-        if row["waiter"] == thread["id"]:
-            key = (row["reason"], row["holder"], row["holder"] is None and row["others"] > 0)
-            causes[key] += row["wait_ns"]
-            if row["holder_site"]:
-                places.setdefault(key, row["holder_site"])
+    """What the largest part of its waiting was for."""
+    rows = [row for row in process["blame"] if row["waiter"] == thread["id"]]
+    causes: Counter[str] = Counter()
+    for row in rows:
+        unseen = row["reason"] == "held" and row["holder"] is None and not row["others"]
+        causes["unseen" if unseen else row["reason"]] += row["wait_ns"]
     if not causes:
         return ""
     (cause, spent), *_ = causes.most_common(1)
-    reason, holder, many = cause
-    share = percent(spent, thread["waiting_ns"])
-    if reason == "wakeup":
-        return f"; {share} of that time the GIL was free and the thread was still waking up"
-    if reason == "idle":
-        return f"; {share} of that time the GIL was free and another thread took it"
-    if many:
-        return f"; {share} of that time many other threads held it"
-    if holder is None:
-        return f"; {share} of that time nobody saw who held it"
-    others = sum(of == "held" for of, *_ in causes) - 1
-    other = f", {others} other threads the rest" if others > 1 else ""
-    where = f", most of it {place(places[cause])}" if cause in places else ""
-    return f"; {name(by_id[holder])} held it {share} of that time{where}{other}"
+    if cause == "held":
+        return _held_by(process, thread, name, [row for row in rows if row["reason"] == "held"])
+    words = {
+        "wakeup": "the GIL was free and the thread was still waking up",
+        "idle": "the GIL was free and another thread took it",
+        "unseen": "nobody saw who held it",
+    }
+    return f"; {percent(spent, thread['waiting_ns'])} of that time {words[cause]}"
+
+
+def _held_by(process: Row, thread: Row, name: _Names, rows: list[Row]) -> str:
+    by_id = {t["id"]: t for t in process["threads"]}
+    holders: Counter[int] = Counter()
+    for row in rows:
+        if row["holder"] is not None:
+            holders[row["holder"]] += row["wait_ns"]
+    many = sum(row["wait_ns"] for row in rows if row["holder"] is None and row["others"])
+    waiting, held = thread["waiting_ns"], holders.total() + many
+    if not holders or many > holders.total():
+        return f"; many threads held it {percent(held, waiting)} of that time"
+    (first, longest), *others = holders.most_common()
+    if others and longest < MAIN_SHARE * held:  # none stands out
+        more = "many" if many else f"{len(others):,}"
+        text = f"; {name(by_id[first])} and {more} more held it {percent(held, waiting)}"
+        return f"{text} of that time{_mostly_at(rows, held)}"
+    mine = [row for row in rows if row["holder"] == first]
+    text = f"; {name(by_id[first])} held it {percent(longest, waiting)} of that time"
+    text += _mostly_at(mine, longest)
+    if (rest := held - longest) >= LEAST_SHARE * waiting:
+        threads = f"{len(others):,} other thread{'s' * (len(others) > 1)}"
+        text += f", {'many other threads' if many else threads} {percent(rest, waiting)}"
+    return text
+
+
+def _mostly_at(rows: list[Row], held_ns: int) -> str:
+    """The place with the largest part of what these rows were held."""
+    places: Counter[str] = Counter()
+    for row in rows:
+        if row["holder_site"]:
+            places[place(row["holder_site"])] += row["wait_ns"]
+    if not places:
+        return ""
+    (where, spent), *_ = places.most_common(1)
+    part = "most" if spent > MAIN_SHARE * held_ns else percent(spent, held_ns)
+    return f", {part} of it {where}"
 
 
 def _kept(process: Row, kept: Iterable[Kept], name: _Names) -> list[tuple[int, Finding]]:

@@ -186,6 +186,36 @@ def test_verdict_names_victim_holder_and_number() -> None:
     )
 
 
+# b waits 6 ms for three others, who hold the GIL one after the other.
+IN_TURN = """
+    0        a process.start
+    0        b thread.start
+    0        c gil.acquire
+    1000000  b gil.wait io
+    {c}      c gil.release arg=1
+    {c}      d gil.acquire
+    5000000  d stack arg=1 seen
+    5000000  d gil.release arg=1
+    5000000  e gil.acquire
+    7000000  e stack arg=1 seen
+    7000000  e gil.release arg=1
+    7000000  b gil.acquire waited
+    8000000  a process.end
+"""
+
+
+def test_verdict_of_several_holders() -> None:
+    """Where none stands out they are told together, else the others beside the one that does."""
+    assert verdict(told(IN_TURN.format(c=3_200_000))) == (
+        "`b` waited 6 ms (p99) for the GIL when it came back from IO; `c` and 2 more held it 100 %"
+        " of that time, most of it in main.py:17 serve."
+    )
+    assert verdict(told(IN_TURN.format(c=4_500_000))) == (
+        "`b` waited 6 ms (p99) for the GIL when it came back from IO; `c` held it 58 % of that"
+        " time, 2 other threads 42 %."
+    )
+
+
 def test_the_policy_that_it_had_is_not_suggested() -> None:
     text = verdict(convoy().source(policy=Policy("io-priority", 5000)))
     assert text.startswith("`echo` waited 5.01 ms")

@@ -115,6 +115,31 @@ def test_a_wait_for_a_processor_is_not_told_as_one_for_a_thread() -> None:
     assert "b waited 210 µs for a\n" in shown(told(text.format(woken=1_210_000)), 200)
 
 
+def test_threads_that_held_the_gil_at_one_line_are_one_cause() -> None:
+    text = """
+        0   a process.start
+        0   b thread.start
+        0   c gil.acquire
+        1   b gil.wait io
+        40  c stack arg=1 seen
+        40  c gil.release arg=1
+        40  d gil.acquire
+        60  d stack arg=1 seen
+        60  d gil.release arg=1
+        60  e gil.acquire
+        70  e gil.release arg=1
+        71  b gil.acquire waited
+        90  a process.end
+    """
+    lines = shown(told(text), 200).splitlines()
+    first = 2 + next(i for i, line in enumerate(lines) if line.startswith("who waited"))
+    assert [line.split() for line in lines[first : first + 3]] == [
+        ["b", "70", "ns", "c", "+1", "more", "84", "%", "in", "main.py:17", "serve"],
+        ["e", "14", "%"],
+        ["(waking", "up)", "1.4", "%"],
+    ]
+
+
 def test_colours_are_for_terminals() -> None:
     assert "\x1b[31m" in shown(convoy(), force_terminal=True, color_system="standard", _environ={})
 
