@@ -20,7 +20,7 @@ from gilscope.errors import UsageError
 
 HELP = "requests, latency and CPU work of threads that do IO beside threads that compute"
 
-REPEATS = 12
+REPEATS = 30
 _OPEN = {"connections": 1, "rate": 500}
 
 
@@ -39,12 +39,21 @@ class Load:
     no_slower: bool = False
     cpu: float | None = None
     cpu_of_classic: float | None = None
+    limit_of: str | None = None  # the window whose p99 no policy can bring below this one's
 
 
 def _echo(cpu: int, requests: float, faster: float) -> Load:
     return Load(
         f"echo + {cpu} CPU", {"connections": 1, "cpu": cpu}, {"connections": 1},
         base="echo", alone=f"{cpu} CPU", requests=requests, faster=faster, cpu=0.45,
+    )  # fmt: skip
+
+
+def _limit(cpu: int) -> Load:
+    """Computing processes: with a GIL of their own they have nothing but processors to share."""
+    return Load(
+        f"echo + {cpu} process{'es' * (cpu > 1)}", {"connections": 1, "processes": cpu},
+        {"connections": 1}, base="echo", alone=f"{cpu} CPU", limit_of=f"echo + {cpu} CPU",
     )  # fmt: skip
 
 
@@ -61,8 +70,11 @@ def _pair(kind: str) -> tuple[Load, Load]:
 LOADS = (
     Load("echo", {"connections": 1}, {"connections": 1}, of_classic=0.97, no_slower=True),
     _echo(1, 0.4, 50),
+    _limit(1),
     _echo(2, 0.35, 50),
+    _limit(2),
     _echo(4, 0.3, 100),
+    _limit(4),
     *_pair("Lock"),
     *_pair("Condition"),
     Load(
@@ -119,7 +131,7 @@ def chosen(texts: list[str]) -> list[Load]:
         raise UsageError(f"no load has {texts[0]} in its name; loads: {_names()}")
     for load in LOADS:
         if load.name in names:
-            names |= {name for name in (load.base, load.alone) if name}
+            names |= {name for name in (load.base, load.alone, load.limit_of) if name}
     return [load for load in LOADS if load.name in names]
 
 
@@ -155,7 +167,8 @@ def tell(
         "Of alone: requests or pairs, of those without computing threads under the same policy; "
         "with a fixed rate, of those that were due, the ones answered within 100 ms. p99 lower: "
         "how many times lower than classic's. CPU work: of what the same number of computing "
-        "threads does alone under classic.",
+        "threads does alone under classic. Processes: the same computing by processes, which share "
+        "no GIL with the server; its p99 is compared with that of the same number of threads.",
         f"Windows of {args.seconds:g} s, the client a process of its own. {windows.placed(args)}",
     ]
     return report
@@ -191,6 +204,8 @@ def figures(
             at_least=load.faster,
             no_worse=1 if load.no_slower else None,
         )
+    elif load.limit_of is not None:
+        told["p99 lower"] = Figure(ratios(results[classic, load.limit_of], own, "p99_ns"), "x")
     if load.alone is not None:
         told["CPU work"] = Figure(
             ratios(own, results[classic, load.alone], "computed"), at_least=least(load.cpu)

@@ -1,8 +1,8 @@
 """What the benchmarks share: what is measured where, and how its spread is told.
 
 A machine's speed drifts and a program's differs from start to start, so nothing is measured once
-and nothing alone. A *repeat* starts each variant anew and measures everything once in each of them,
-in random order; what is compared is compared within a repeat. Stated are the median over the
+and nothing alone. A *repeat* starts each variant anew and measures everything once in each of them;
+what is compared is compared within a repeat. Stated are the median over the
 repeats and the 95 % interval of the median by order statistics, which assumes no law of the noise.
 """
 
@@ -329,17 +329,25 @@ def play(
     arguments: Sequence[str] = (),
     where: Sequence[int] = (),
 ) -> Results:
-    """Measure each load in its variant once a repeat, in random order.
+    """Measure each load in its variant once a repeat.
 
-    A repeat starts `program arguments` once for each variant, on processors `where` (default: all).
-    `tick` hears after each measurement how many of how many are done. Raises RecordingError.
+    The order is random, but an interpreter's variants play a load one after the other: a machine's
+    speed drifts within a repeat too. A repeat starts `program arguments` once for each variant, on
+    processors `where` (default: all). `tick` hears after each measurement how many of how many are
+    done. Raises RecordingError.
     """
     results: Results = {turn: [] for turn in turns}
     variants = dict.fromkeys(variant for variant, _ in turns)
-    order = list(turns)
+    groups: dict[tuple[Interpreter, str], list[tuple[Variant, str]]] = {}
+    for variant, load in turns:
+        groups.setdefault((variant.interpreter, load), []).append((variant, load))
     dice = random.Random(1)
     for repeat in range(repeats):
-        dice.shuffle(order)
+        order = [
+            turn
+            for group in dice.sample(list(groups.values()), len(groups))
+            for turn in dice.sample(group, len(group))
+        ]
         with ExitStack() as stack:
             with starting_on(*(where or cpus())):
                 workers = {

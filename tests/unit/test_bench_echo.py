@@ -69,6 +69,18 @@ def test_an_open_loop_has_to_answer_all_that_was_due() -> None:
     assert row("500 requests/s + 2 CPU", results)["of alone"] == (0.995, False)
 
 
+def test_processes_show_how_low_a_latency_can_be() -> None:
+    results = {
+        (CLASSIC, "echo"): outcomes(6_000, 20_000),
+        (CLASSIC, "1 CPU"): outcomes(computed=1_000),
+        (CLASSIC, "echo + 1 CPU"): outcomes(50, 10_000_000, 1_000),
+        (CLASSIC, "echo + 1 process"): outcomes(6_000, 50_000, 900),
+    }
+    told = row("echo + 1 process", results, CLASSIC)
+    assert told["p99 lower"] == (200, None)
+    assert told["CPU work"] == (0.9, None)
+
+
 def test_a_row_in_which_nothing_was_done_is_not_met() -> None:
     results = {
         (CLASSIC, "8 IO + 1 CPU"): outcomes(1_000, 1, 10),
@@ -82,7 +94,9 @@ def test_a_row_in_which_nothing_was_done_is_not_met() -> None:
 
 
 def test_chosen_loads_bring_what_they_are_compared_with() -> None:
-    assert [load.name for load in echo.chosen(["echo + 2"])] == ["echo", "echo + 2 CPU", "2 CPU"]
+    names = [load.name for load in echo.chosen(["echo + 2 p"])]
+    assert names == ["echo", "echo + 2 CPU", "echo + 2 processes", "2 CPU"]
+    assert "echo + 2 processes" not in [load.name for load in echo.chosen(["2 CPU"])]
     assert echo.chosen([]) == list(echo.LOADS)
     with pytest.raises(UsageError, match="no load has nonsense"):
         echo.chosen(["nonsense"])
@@ -105,6 +119,7 @@ def test_a_quick_run_measures_every_load(
             assert rows[name, policy]["a second"]["median"] > 0
             assert rows[name, policy]["p99"]["median"] > 0
         assert rows["8 IO + 1 CPU", policy]["CPU work"]["median"] is not None
+        assert rows["echo + 2 processes", policy]["CPU work"]["median"] > 0
     assert "p99 lower" in rows["echo + 4 CPU", "io-priority"]
     assert "| echo + 4 CPU | classic |" in page.read_text()
 

@@ -72,13 +72,28 @@ def test_a_policy_is_judged_by_classics_requests() -> None:
     assert "of classic's" not in bench.figures(results, load, classic, classic)
 
 
+def test_a_pool_of_one_is_compared_with_classics_of_ten() -> None:
+    python = Interpreter("python3", "3.13.5", False)
+    classic, ours = Variant(python, "classic"), Variant(python, "io-priority")
+    load = bench.LOADS["p=10, pool of 1"]
+
+    def outcomes(rate: float) -> list[dict[str, float | None]]:
+        return [{"rate": rate, "computed": 0, "p50_ns": 1, "p99_ns": 2, "max_ns": 3}] * 10
+
+    results = {(v, load.name): outcomes(130) for v in (classic, ours)}
+    results[classic, "p=10"] = outcomes(100)
+    for variant in (classic, ours):
+        told = bench.figures(results, load, variant, classic)["of classic's"]
+        assert (told.estimate.median, told.met) == (1.3, None)
+
+
 def test_a_quick_run_measures_every_load(capsys: pytest.CaptureFixture[str]) -> None:
     parser = argparse.ArgumentParser()
     bench.add_arguments(parser)
     bench.run(parser.parse_args(["--quick", "--json"]))
     told = json.loads(capsys.readouterr().out)["rows"]
     rows = {(row["load"], row["policy"]): row["figures"] for row in told}
-    loads = ("p=1", "p=10", "p=1 + 1 CPU", "p=10 + 1 CPU")
+    loads = ("p=1", "p=10", "p=10, pool of 1", "p=1 + 1 CPU", "p=10 + 1 CPU")
     assert list(rows) == [(load, policy) for load in loads for policy in ("classic", "io-priority")]
     for figures in rows.values():
         assert figures["requests"]["median"] > 0

@@ -92,10 +92,13 @@ class Spinner:
 
 
 def main() -> None:
-    """Serve, with a pool of as many threads as the argument says."""
-    server = PoolServer(int(sys.argv[1]))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    print(json.dumps({"port": server.server_address[1]}), flush=True)
+    """Serve, at a port each for pools of as many threads as the arguments say."""
+    ports = {}
+    for size in sys.argv[1:]:
+        server = PoolServer(int(size))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        ports[size] = server.server_address[1]
+    print(json.dumps({"ports": ports}), flush=True)
     spinners: list[Spinner] = []
     for line in sys.stdin:
         answer = {"computed": sum(spinner.stop() for spinner in spinners)}
