@@ -31,6 +31,7 @@ PROBE = Extension(
         "gilscope/probe/stacks.c",
         "gilscope/probe/park.c",
         "gilscope/probe/gil_condvar.c",
+        "gilscope/probe/slice.c",
         "gilscope/probe/policy.c",
         "gilscope/probe/switches.c",
         "gilscope/probe/yield.c",

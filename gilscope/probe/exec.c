@@ -20,6 +20,7 @@
 
 #include "api.h"
 #include "process.h"
+#include "slice.h"
 
 #define INTERPOSE __attribute__((visibility("default")))
 #define PRELOAD   "LD_PRELOAD="
@@ -187,12 +188,14 @@ static inline void ensure_resolved(void) {
 
 INTERPOSE int execve(const char *path, char *const arguments[], char *const variables[]) {
     ensure_resolved();
+    gs_slice_restore();
     CHILD_ENVIRONMENT(path, variables);
     return real.execve(path, arguments, variables);
 }
 
 INTERPOSE int execvpe(const char *file, char *const arguments[], char *const variables[]) {
     ensure_resolved();
+    gs_slice_restore();
     CHILD_ENVIRONMENT(file, variables);
     return real.execvpe(file, arguments, variables);
 }
@@ -209,6 +212,7 @@ INTERPOSE int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_a
                           const posix_spawnattr_t *attributes, char *const arguments[],
                           char *const variables[]) {
     ensure_resolved();
+    gs_slice_restore();
     CHILD_ENVIRONMENT(path, variables);
     return real.posix_spawn(pid, path, actions, attributes, arguments, variables);
 }
@@ -217,6 +221,7 @@ INTERPOSE int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_
                            const posix_spawnattr_t *attributes, char *const arguments[],
                            char *const variables[]) {
     ensure_resolved();
+    gs_slice_restore();
     CHILD_ENVIRONMENT(file, variables);
     return real.posix_spawnp(pid, file, actions, attributes, arguments, variables);
 }

@@ -5,18 +5,17 @@
 #include <sched.h>
 #include <stddef.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "clock.h"
 #include "emit.h"
+#include "slice.h"
 
 enum {
     SHORT_NS = 5000,           /* a release that ends within this is a short one */
     RECHECK_NS = 100000,       /* the first in line looks for itself, at first … */
     RECHECK_MAX_NS = 800000,   /* … and at the least */
     LONGEST_WAIT_NS = 5000000, /* inside one call: CPython looks after the interpreter's end */
-    SLICE_NS = 100000,         /* of a cpu thread: Linux knows no shorter one */
     LOOKOUT = 1024,            /* grants, from the last forced release of a cpu thread on */
 };
 static const uint32_t turns[GS_CLASSES] = {[GS_IO] = GS_IO_TURNS, [GS_CPU] = GS_CPU_TURNS};
@@ -48,7 +47,8 @@ struct gs_gil_thread {
     uint8_t wait_class;   /* enum gs_class, of the present wait */
     bool yields;
     bool precise; /* its timer slack has been set */
-    bool brief;   /* its slice has */
+    bool brief;   /* its slice of the processor is short */
+    bool begun;   /* it has had a GIL */
 };
 
 static __thread struct gs_gil_thread self;
@@ -213,6 +213,10 @@ static bool is_calm(const struct gs_gil_condvar *condvar, const struct gs_gil_th
 
 void gs_gil_acquired(struct gs_gil_condvar *condvar) {
     struct gs_gil_thread *me = &self;
+    if (!me->begun) {
+        me->begun = true;
+        gs_slice_restore();
+    }
     uint64_t now = is_calm(condvar, me) ? 0 : gs_clock_monotonic();
     if (now)
         learn(me, now);
@@ -275,28 +279,6 @@ static bool may_spin(const struct gs_gil_condvar *condvar, const struct gs_waite
            (!condvar->held || !holder_is_cpu(condvar, now));
 }
 
-/* What sched_setattr takes, in its first version. */
-struct scheduling {
-    uint32_t size, policy;
-    uint64_t flags;
-    int32_t nice;
-    uint32_t priority;
-    uint64_t runtime, deadline, period; /* ns; runtime: a normal thread's slice, since Linux 6.12 */
-};
-
-/* Linux lets a thread that computes end its slice, a millisecond or three, before one that comes
- * from a read has its processor. Its share of the processor stays what it is. */
-static void be_brief(struct gs_gil_thread *me) {
-    if (me->brief)
-        return;
-    me->brief = true;
-    struct scheduling own = {.size = sizeof own};
-    if (syscall(SYS_sched_getattr, 0, &own, sizeof own, 0) == 0 && own.policy == SCHED_OTHER) {
-        own.runtime = SLICE_NS;
-        syscall(SYS_sched_setattr, 0, &own, 0);
-    }
-}
-
 /* Without the mutex, until something may have changed or until `until`. Returns the time. */
 static uint64_t spin(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
                      const struct gs_waiter *waiter, uint64_t until) {
@@ -329,8 +311,10 @@ static void begin_wait(struct gs_gil_condvar *condvar, struct gs_gil_thread *me,
     me->waiting = condvar;
     me->since = now;
     me->wait_class = me->burst >= GS_CPU_NS ? GS_CPU : GS_IO;
-    if (me->wait_class == GS_CPU)
-        be_brief(me);
+    if (me->wait_class == GS_CPU && !me->brief) {
+        me->brief = true;
+        gs_slice_shorten();
+    }
     if (me->wait_class == GS_IO || !me->ticket)
         me->ticket = ++condvar->tickets;
     if (me->wait_class == GS_CPU && !condvar->kept_since && !holder_is_cpu(condvar, now))
@@ -475,6 +459,9 @@ static void stay_until_taken(struct gs_gil_condvar *condvar, pthread_mutex_t *mu
 
 /* By itself: what it held before no longer counts. */
 static void let_go(struct gs_gil_thread *me) {
+    if (me->brief)
+        gs_slice_restore();
+    me->brief = false;
     me->burst = me->used = me->ticket = me->released_at = 0;
     me->returns = 0;
 }

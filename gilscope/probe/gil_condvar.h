@@ -32,6 +32,7 @@
  *  9. A cpu thread is kept from the GIL by io threads for GS_KEPT_NS for each of them, then the
  *     next release is for it. Its slice of the processor is short: Linux would let it end a long
  *     one while an io thread, or the client that this one serves, waits for the same processor.
+ *     When it lets the GIL go by itself it has its old slice back.
  *
  * The bound: a waiter that is the first of its class has the GIL after at most GS_…_TURNS + T
  * grants to others, T being the threads of the process (each can pass once more while the waiter

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -232,3 +233,47 @@ def test_threads_cancelled_while_they_wait_for_the_gil(tmp_path: Path, interpret
     )
     assert (outcome.code, outcome.stdout) == (5, "[]\n")
     assert_scheduled(Recording(outcome, trace))
+
+
+# Linux has had slices since 6.12; before, a thread's is always 0.
+ASK = """
+import ctypes, struct
+
+def asked():
+    attributes = ctypes.create_string_buffer(48)
+    assert ctypes.PyDLL(None).syscall(315, 0, attributes, 48, 0) == 0  # sched_getattr; keeps the GIL
+    return struct.unpack("<IIQiIQQQ", attributes)[5]
+"""
+SLICES = f"""
+import os, sys
+{ASK}
+ordinary = asked()
+
+def compute():
+    while ordinary and asked() == ordinary:
+        sum(range(1000))
+
+def tell(who):
+    print(who, asked() == ordinary)
+
+compute()
+os.waitpid(os.posix_spawn(sys.executable, [sys.executable, *sys.argv[1:], str(ordinary)],
+                          os.environ), 0)
+compute()
+beside = threading.Thread(target=tell, args=("thread",))
+beside.start()
+beside.join()
+compute()
+time.sleep(0)
+tell("itself")
+"""
+CHILD = f"import sys\n{ASK}\nprint('program', asked() == int(sys.argv[1]))"
+
+
+def test_what_a_thread_with_a_short_slice_starts_has_the_ordinary_one(tmp_path: Path) -> None:
+    """And it has it back itself when it does IO."""
+    program = script(tmp_path, BESIDE + SLICES)
+    command = ["gilscope", "run", *POLICY, "--", PYTHON, program, "-c", CHILD]
+    outcome = run([sys.executable, "-m", *command], tmp_path / "run")
+    assert (outcome.code, outcome.stderr) == (0, "")
+    assert outcome.stdout.split() == ["program", "True", "thread", "True", "itself", "True"]

@@ -15,7 +15,7 @@ READER = tuple(f"gilscope/trace/{part}.c" for part in ("order", "ring_index", "r
 PROBE_PARTS = ("ring", "clock", "process", "python", "frames", "stacks")
 PROBE = tuple(f"gilscope/probe/{part}.c" for part in PROBE_PARTS)
 STRESS = ("tests/c/stress.c", *PROBE, *READER)
-QUEUE = ("gilscope/probe/gil_condvar.c", "gilscope/probe/park.c")
+QUEUE = tuple(f"gilscope/probe/{part}.c" for part in ("gil_condvar", "park", "slice"))
 GIL_STRESS = ("tests/c/gil_stress.c", *QUEUE, *PROBE)
 CONDVAR = (
     "tests/c/condvar.c",
