@@ -20,8 +20,8 @@ enum {
 };
 static const uint32_t turns[GS_CLASSES] = {[GS_IO] = GS_IO_TURNS, [GS_CPU] = GS_CPU_TURNS};
 #define OWED_MAX_NS UINT64_C(5000000)
-#define OWED_MORE   2u               /* half as much more, for what the changes themselves take */
-#define PAID_MAX_NS UINT64_C(110000) /* by one hold */
+#define OWED_MORE   2u              /* half as much more, for what the changes themselves take */
+#define PAID_MAX_NS UINT64_C(90000) /* by one hold, for each io thread that waits */
 #define NEVER       UINT64_MAX
 
 struct gs_waiter {
@@ -178,10 +178,9 @@ static bool holder_is_cpu(const struct gs_gil_condvar *condvar, uint64_t now) {
     return condvar->burst + held_for(condvar, now) >= GS_CPU_NS;
 }
 
-/* Of how many io threads the waiting counts (rules 3 and 9). */
+/* Those that wait, as far as they count (rules 3 and 9). */
 static uint64_t io_threads(const struct gs_gil_condvar *condvar) {
-    uint32_t waiting = condvar->io_waiting;
-    return waiting < 1 ? 1 : waiting > GS_KEPT_THREADS ? GS_KEPT_THREADS : waiting;
+    return condvar->io_waiting < GS_KEPT_THREADS ? condvar->io_waiting : GS_KEPT_THREADS;
 }
 
 /* When `waiter` is to ask the holder to yield; NEVER where somebody else has or will. */
@@ -194,8 +193,8 @@ static uint64_t asks_at(const struct gs_gil_condvar *condvar, const struct gs_wa
         /* Who shares the holder's processor keeps it from running: a grace would be for nobody. */
         bool shares = condvar->processor == sched_getcpu();
         uint64_t patient = self.since + (shares ? 0 : gs_gil_parameters.grace);
-        uint64_t owed = condvar->owed < PAID_MAX_NS ? condvar->owed : PAID_MAX_NS;
-        uint64_t paid = condvar->since + owed;
+        uint64_t most = PAID_MAX_NS * io_threads(condvar); /* `waiter` is one of them */
+        uint64_t paid = condvar->since + (condvar->owed < most ? condvar->owed : most);
         uint64_t at = patient > paid ? patient : paid;
         return at > becomes_cpu ? at : becomes_cpu;
     }
@@ -241,7 +240,8 @@ void gs_gil_acquired(struct gs_gil_condvar *condvar) {
     if (cpu) {
         if (condvar->kept_since) {
             uint64_t kept = now - condvar->kept_since;
-            condvar->owed += (kept + kept / OWED_MORE) / io_threads(condvar);
+            uint64_t threads = io_threads(condvar);
+            condvar->owed += (kept + kept / OWED_MORE) / (threads ? threads : 1);
             if (condvar->owed > OWED_MAX_NS)
                 condvar->owed = OWED_MAX_NS;
         }
@@ -532,7 +532,8 @@ bool gs_gil_released(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
     }
     uint64_t now = gs_clock_monotonic();
     account(condvar, me, now, kind);
-    if (condvar->kept_since && now - condvar->kept_since >= GS_KEPT_NS * io_threads(condvar))
+    uint64_t keeps = GS_KEPT_NS + GS_KEPT_MORE_NS * io_threads(condvar);
+    if (condvar->kept_since && now - condvar->kept_since >= keeps)
         condvar->passed[GS_CPU] = GS_CPU_TURNS;
     passed = passed_over(condvar) != NULL;
     next = next_in_line(condvar);

@@ -235,13 +235,13 @@ def test_threads_cancelled_while_they_wait_for_the_gil(tmp_path: Path, interpret
     assert_scheduled(Recording(outcome, trace))
 
 
-# Linux has had slices since 6.12; before, a thread's is always 0.
+# By sched_getattr (315 on x86-64). Linux has had slices since 6.12; before, a thread's is always 0.
 ASK = """
 import ctypes, struct
 
 def asked():
     attributes = ctypes.create_string_buffer(48)
-    assert ctypes.PyDLL(None).syscall(315, 0, attributes, 48, 0) == 0  # sched_getattr; keeps the GIL
+    assert ctypes.PyDLL(None).syscall(315, 0, attributes, 48, 0) == 0  # keeps the GIL
     return struct.unpack("<IIQiIQQQ", attributes)[5]
 """
 SLICES = f"""
