@@ -21,7 +21,7 @@ enum {
 static const uint32_t turns[GS_CLASSES] = {[GS_IO] = GS_IO_TURNS, [GS_CPU] = GS_CPU_TURNS};
 #define OWED_MAX_NS UINT64_C(5000000)
 #define OWED_MORE   2u              /* half as much more, for what the changes themselves take */
-#define PAID_MAX_NS UINT64_C(90000) /* by one hold, for each io thread that waits */
+#define PAID_MAX_NS UINT64_C(80000) /* by one hold, for each io thread that waits */
 #define NEVER       UINT64_MAX
 
 struct gs_waiter {
@@ -181,6 +181,12 @@ static bool holder_is_cpu(const struct gs_gil_condvar *condvar, uint64_t now) {
 /* Those that wait, as far as they count (rules 3 and 9). */
 static uint64_t io_threads(const struct gs_gil_condvar *condvar) {
     return condvar->io_waiting < GS_KEPT_THREADS ? condvar->io_waiting : GS_KEPT_THREADS;
+}
+
+/* How long io threads may keep a cpu thread from the GIL, ns (rule 9). */
+static uint64_t may_be_kept(const struct gs_gil_condvar *condvar) {
+    uint64_t threads = io_threads(condvar);
+    return GS_KEPT_NS + (threads > 1 ? (threads - 1) * GS_KEPT_MORE_NS : 0);
 }
 
 /* When `waiter` is to ask the holder to yield; NEVER where somebody else has or will. */
@@ -532,8 +538,7 @@ bool gs_gil_released(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
     }
     uint64_t now = gs_clock_monotonic();
     account(condvar, me, now, kind);
-    uint64_t keeps = GS_KEPT_NS + GS_KEPT_MORE_NS * io_threads(condvar);
-    if (condvar->kept_since && now - condvar->kept_since >= keeps)
+    if (condvar->kept_since && now - condvar->kept_since >= may_be_kept(condvar))
         condvar->passed[GS_CPU] = GS_CPU_TURNS;
     passed = passed_over(condvar) != NULL;
     next = next_in_line(condvar);

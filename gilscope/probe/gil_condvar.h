@@ -12,7 +12,7 @@
  *  2. An io waiter asks a *cpu* holder to yield after a grace, and never hurries an io holder.
  *  3. But cpu threads are owed the time that io threads kept them from the GIL, and half as much
  *     again for the changes, divided by the number of io threads that wait: one that computes has
- *     as much as each of those. A cpu holder keeps the GIL until that is paid, but for 90 us for
+ *     as much as each of those. A cpu holder keeps the GIL until that is paid, but for 80 us for
  *     each io thread that waits at most; later holds pay the rest. So a single io thread that could
  *     saturate the GIL leaves half of the time to cpu threads, and six of them a fifth.
  *  4. cpu threads switch among themselves once a quantum. One that yields to an io thread keeps its
@@ -30,9 +30,9 @@
  *     they always were, the first cpu thread is found as late as CPython would ask it, the next at
  *     once.
  *  9. A cpu thread is kept from the GIL by io threads for GS_KEPT_NS, and GS_KEPT_MORE_NS for
- *     each of them that waits; then the next release is for it. Its slice of the processor is
- *     short: Linux would let it end a long one while an io thread, or the client that this one
- *     serves, waits for the same processor.
+ *     each of them that waits beside the first; then the next release is for it. Its slice of the
+ *     processor is short: Linux would let it end a long one while an io thread, or the client that
+ *     this one serves, waits for the same processor.
  *
  * The bound: a waiter that is the first of its class has the GIL after at most GS_…_TURNS + T
  * grants to others, T being the threads of the process (each can pass once more while the waiter
@@ -59,7 +59,7 @@
 #define GS_RETURNS   256u
 
 #define GS_KEPT_NS      30000u  /* a cpu thread, at a time … */
-#define GS_KEPT_MORE_NS 120000u /* … and for each io thread that waits … */
+#define GS_KEPT_MORE_NS 150000u /* … and for each io thread that waits beside the first … */
 #define GS_KEPT_THREADS 6u      /* … up to so many */
 
 enum gs_class { GS_IO, GS_CPU, GS_CLASSES };
