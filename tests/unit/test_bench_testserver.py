@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
 import pytest
 
 from gilscope.benchmarks import testserver as bench
 from gilscope.benchmarks.ab import ab, parse
-from gilscope.benchmarks.harness import Interpreter, Variant
+from gilscope.benchmarks.harness import PROGRAMS, Interpreter, Variant, Worker
 from gilscope.errors import InstallationError, RecordingError
 
 PRINTED = """This is ApacheBench, Version 2.3 <$Revision$>
@@ -85,6 +86,15 @@ def test_a_pool_of_one_is_compared_with_classics_of_ten() -> None:
     for variant in (classic, ours):
         told = bench.figures(results, load, variant, classic)["of classic's"]
         assert (told.estimate.median, told.met) == (1.3, None)
+
+
+def test_the_server_ends_with_its_input_while_it_computes() -> None:
+    server = Worker([sys.executable, str(PROGRAMS / "server.py"), "1"])
+    assert json.loads(server.ask('{"cpu": 1}')) == {"computed": 0}
+    assert server.process.stdin is not None
+    server.process.stdin.close()  # as when the bench was killed
+    assert server.process.wait(60) == 0
+    server.close()
 
 
 def test_a_quick_run_measures_every_load(capsys: pytest.CaptureFixture[str]) -> None:

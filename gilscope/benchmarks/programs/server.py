@@ -72,7 +72,7 @@ class Spinner:
     def __init__(self) -> None:
         self.rate = 0.0
         self._stop = False
-        self._thread = threading.Thread(target=self._compute)
+        self._thread = threading.Thread(target=self._compute, daemon=True)  # ends with the input
         self._thread.start()
 
     def stop(self) -> float:
