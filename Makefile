@@ -64,7 +64,7 @@ BENCH_condition-bounds := condition --only notify --only 'wait(0)' --only sectio
 MEASURED := $(foreach python,$(INTERPRETERS),--interpreter $(python))
 
 .PHONY: bench-gil $(RESULTS:%=bench-%)
-bench-gil: $(RESULTS:%=bench-%) ## pages of docs/results about policies and Conditions, of INTERPRETERS='…': 25 minutes each on a quiet machine
+bench-gil: $(RESULTS:%=bench-%) ## pages of docs/results about policies and Conditions, of INTERPRETERS='…': an hour each on a quiet machine
 $(RESULTS:%=bench-%): bench-%: setup system-tools
 	-@$(BIN)/gilscope bench $(or $(BENCH_$*),$*) $(MEASURED) --markdown docs/results/$*.md --chart docs/results/$*.svg
 
