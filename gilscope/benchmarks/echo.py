@@ -39,7 +39,7 @@ class Load:
     no_slower: bool = False
     cpu: float | None = None
     cpu_of_classic: float | None = None
-    limit_of: str | None = None  # the window whose p99 no policy can bring below this one's
+    threads: str | None = None  # the window of as many threads, which its p99 is compared with
 
 
 def _echo(cpu: int, requests: float, faster: float) -> Load:
@@ -49,11 +49,11 @@ def _echo(cpu: int, requests: float, faster: float) -> Load:
     )  # fmt: skip
 
 
-def _limit(cpu: int) -> Load:
-    """Computing processes: with a GIL of their own they have nothing but processors to share."""
+def _processes(cpu: int) -> Load:
+    """The same computing without a shared GIL: nothing but processors is shared."""
     return Load(
         f"echo + {cpu} process{'es' * (cpu > 1)}", {"connections": 1, "processes": cpu},
-        {"connections": 1}, base="echo", alone=f"{cpu} CPU", limit_of=f"echo + {cpu} CPU",
+        {"connections": 1}, base="echo", alone=f"{cpu} CPU", threads=f"echo + {cpu} CPU",
     )  # fmt: skip
 
 
@@ -70,11 +70,11 @@ def _pair(kind: str) -> tuple[Load, Load]:
 LOADS = (
     Load("echo", {"connections": 1}, {"connections": 1}, of_classic=0.97, no_slower=True),
     _echo(1, 0.4, 50),
-    _limit(1),
+    _processes(1),
     _echo(2, 0.35, 50),
-    _limit(2),
+    _processes(2),
     _echo(4, 0.3, 100),
-    _limit(4),
+    _processes(4),
     *_pair("Lock"),
     *_pair("Condition"),
     Load(
@@ -131,7 +131,7 @@ def chosen(texts: list[str]) -> list[Load]:
         raise UsageError(f"no load has {texts[0]} in its name; loads: {_names()}")
     for load in LOADS:
         if load.name in names:
-            names |= {name for name in (load.base, load.alone, load.limit_of) if name}
+            names |= {name for name in (load.base, load.alone, load.threads) if name}
     return [load for load in LOADS if load.name in names]
 
 
@@ -204,8 +204,8 @@ def figures(
             at_least=load.faster,
             no_worse=1 if load.no_slower else None,
         )
-    elif load.limit_of is not None:
-        told["p99 lower"] = Figure(ratios(results[classic, load.limit_of], own, "p99_ns"), "x")
+    elif load.threads is not None:
+        told["p99 lower"] = Figure(ratios(results[classic, load.threads], own, "p99_ns"), "x")
     if load.alone is not None:
         told["CPU work"] = Figure(
             ratios(own, results[classic, load.alone], "computed"), at_least=least(load.cpu)

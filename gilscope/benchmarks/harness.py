@@ -2,8 +2,8 @@
 
 A machine's speed drifts and a program's differs from start to start, so nothing is measured once
 and nothing alone. A *repeat* starts each variant anew and measures everything once in each of them;
-what is compared is compared within a repeat. Stated are the median over the
-repeats and the 95 % interval of the median by order statistics, which assumes no law of the noise.
+what is compared is compared within a repeat. Stated are the median over the repeats and the 95 %
+interval of the median by order statistics, which assumes no law of the noise.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from gilscope.errors import RecordingError
 HELP = "requests a second of a threaded server with a pool, loaded by ab"
 
 REPEATS = 20
-POOL = 10  # the seed's threads; a pool of one hands nothing over, so no policy can do better
+POOL = 10  # the seed's threads; beside it a pool of one, which hands nothing over
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,9 @@ def tell(args: argparse.Namespace, variants: Sequence[Variant], results: Results
     report.chart = chart.dots(report, ("requests", "p50", "p99"))
     report.notes = [
         f"p: requests at a time. The server has a pool of {POOL} threads; each request is a "
-        "connection of its own. A pool of 1 is compared with classic's of 10: it hands no request "
-        "over, so it is what a policy could win at most. Latencies are ab's, over the whole "
-        "request. CPU work: of what the computing thread does beside the same load under classic."
+        "connection of its own. A pool of 1 hands no request over; it is compared with classic's "
+        "of 10. Latencies are ab's, over the whole request. CPU work: of what the computing "
+        "thread does beside the same load under classic."
     ]
     return report
 

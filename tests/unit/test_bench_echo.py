@@ -69,7 +69,7 @@ def test_an_open_loop_has_to_answer_all_that_was_due() -> None:
     assert row("500 requests/s + 2 CPU", results)["of alone"] == (0.995, False)
 
 
-def test_processes_show_how_low_a_latency_can_be() -> None:
+def test_processes_are_compared_with_as_many_threads() -> None:
     results = {
         (CLASSIC, "echo"): outcomes(6_000, 20_000),
         (CLASSIC, "1 CPU"): outcomes(computed=1_000),
