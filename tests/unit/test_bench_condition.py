@@ -6,6 +6,7 @@ import argparse
 import ctypes
 import json
 import time
+from typing import Any
 
 import pytest
 
@@ -89,15 +90,28 @@ def test_two_c_threads_hand_over(kind: int) -> None:
     assert trips(kind, begin, begin) == 0  # the end has passed
 
 
-def test_a_quick_run_measures_every_use_of_every_kit(capsys: pytest.CaptureFixture[str]) -> None:
+def quick(capsys: pytest.CaptureFixture[str], seconds: float) -> dict[str, Any]:
+    """Each use's figures of one short run."""
     parser = argparse.ArgumentParser()
     bench.add_arguments(parser)
-    bench.run(parser.parse_args(["--quick", "--seconds", "0.05", "--policy", "classic", "--json"]))
-    rows = {row["use"]: row["figures"] for row in json.loads(capsys.readouterr().out)["rows"]}
+    length = ["--seconds", str(seconds)]
+    bench.run(parser.parse_args(["--quick", *length, "--policy", "classic", "--json"]))
+    return {row["use"]: row["figures"] for row in json.loads(capsys.readouterr().out)["rows"]}
+
+
+def idle(rows: dict[str, Any]) -> list[tuple[str, str]]:
+    """The uses and kits that came to nothing in their time."""
+    made = [(load.name, kit) for load in bench.MADE for kit in bench.KITS]
+    return [(use, kit) for use, kit in made if rows[use][kit]["median"] == 0]
+
+
+def test_a_quick_run_measures_every_use_of_every_kit(capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = 0.05
+    while idle(rows := quick(capsys, seconds)) and seconds < 2:  # the machine may be busy
+        seconds *= 4
+    assert idle(rows) == []
     assert list(rows)[:2] == ["notify", "wait(0)"]
     for load in bench.MADE:
-        for kit in bench.KITS:
-            assert rows[load.name][kit]["median"] > 0, (load.name, kit)
         assert ("floor" in rows[load.name]) == (
             load in (bench.NOTIFY, bench.WAIT_0) or load.has_chain
         )
