@@ -113,12 +113,15 @@ def test_the_longest_wait_is_the_hogs_doing(
 ) -> None:
     done, hog, victim = stamped
     waits = of_thread(done, done.trace.waits, "victim")
-    long = waits[waits["end_ns"] - waits["start_ns"] > 10_000_000]
+    # Behind its first stamp: on a busy machine its very first wait may be for the hog too.
+    long = waits[
+        (waits["end_ns"] - waits["start_ns"] > 10_000_000) & (waits["start_ns"] > victim[0][0])
+    ]
     assert len(long) >= len(hog) // 2
     begins, hog_ends, own_ends = [], [], []
     for wait in long:
         a, b, _ = max(hog, key=lambda s: overlap(long[long == wait], s[0], s[1]))
-        asleep = next(s for s in victim if s[0] < wait["start_ns"] and wait["end_ns"] < s[1] + 1)
+        asleep = next(s for s in victim if s[0] < wait["start_ns"] and wait["end_ns"] <= s[1])
         begins.append(max(0, a - int(wait["start_ns"])))
         hog_ends.append(abs(int(wait["end_ns"]) - b))
         own_ends.append(asleep[1] - int(wait["end_ns"]))
