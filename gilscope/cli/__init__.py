@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import argparse
 import errno
-import io
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn, Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 
 from gilscope import __doc__ as description
 from gilscope import __version__
+from gilscope.cli import streams
 from gilscope.errors import GilscopeError, UsageError
 
 COMMANDS = (
@@ -37,7 +37,7 @@ EXIT_SIGINT = 130
 EXIT_SIGPIPE = 141
 
 # Of standard output, as a rule: what a command opens it looks after itself.
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 class Command(Protocol):
@@ -63,6 +63,12 @@ class Parser(argparse.ArgumentParser):
         """Raise UsageError."""
         raise UsageError(f"{message} (see `{self.prog} --help`)")
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Help or version; argparse's own ends with 0 where they cannot be written."""
+        file = file or sys.stdout
+        file.write(message)
+        file.flush()
+
 
 def load(package: str, name: str) -> Command:
     """The module of the command `name`."""
@@ -71,9 +77,7 @@ def load(package: str, name: str) -> Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `gilscope ARGV…` and return its exit code; errors become one line on stderr."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name that this locale cannot write
-            stream.reconfigure(errors="backslashreplace")
+    streams.prepare()
     try:
         code = _run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
@@ -83,14 +87,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_SIGINT
     except BrokenPipeError:
-        _abandon_stdout()
+        streams.abandon_stdout()
         return EXIT_SIGPIPE
     except OSError as error:
         if error.filename is not None:
             what = os.fsdecode(error.filename)
-        elif error.errno in _NO_ROOM:
+        elif error.errno in _CANNOT_WRITE:
             what = "cannot write"
-            _abandon_stdout()
+            streams.abandon_stdout()
         else:
             raise  # a mistake of ours
         print(f"gilscope: {what}: {error.strerror}", file=sys.stderr)
@@ -115,9 +119,3 @@ def _overview() -> Parser:
     for name in COMMANDS:
         commands.add_parser(name, help=load(__name__, name).HELP)
     return parser
-
-
-def _abandon_stdout() -> None:
-    """Let the interpreter's last flush go nowhere instead of complaining."""
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -6,12 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from gilscope.cli.output import check_output
+
 HELP = "write a trace in the form of another tool"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `gilscope export`."""
-    parser.add_argument("trace", metavar="TRACE", type=Path)
+    parser.add_argument("trace", metavar="TRACE", type=Path, help="a .pftrace or .pftrace.gz file")
     parser.add_argument(
         "--format",
         choices=("collapsed",),
@@ -23,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The flame, and on standard error what share of the held time its stacks cover."""
+    check_output(args.output)
     import gilscope  # noqa: PLC0415
     from gilscope.analysis.flame import collapsed, flame_of  # noqa: PLC0415
     from gilscope.analysis.units import duration, percent  # noqa: PLC0415

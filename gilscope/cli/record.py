@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gilscope.cli.output import check_trace
 from gilscope.cli.run import add_policy_arguments, choice
 from gilscope.errors import GilscopeError, UsageError
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 HELP = "run a command and trace its GIL; then print the summary"
 
-_NAMELESS = {KeyboardInterrupt: "interrupted", MemoryError: "no memory to write the trace"}
+# What may go wrong when the program has run. Whoever waits for its exit code gets that.
+_TROUBLE = (GilscopeError, KeyboardInterrupt, OSError, MemoryError, ImportError)
+_NAMELESS = {KeyboardInterrupt: "interrupted", MemoryError: "no memory"}
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -60,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if not command:
         raise UsageError("record what? for example: gilscope record python app.py")
     policy = choice(args)
-    check_output(args.output)
+    check_trace(args.output)
     from gilscope.recorder.record import STACKS, record, say  # noqa: PLC0415
 
     if args.no_stacks:
@@ -71,29 +74,25 @@ def run(args: argparse.Namespace) -> int:
     assert exit_code is not None
     try:
         events = _finish(directory, trace)
-    except (GilscopeError, KeyboardInterrupt, OSError, MemoryError, ImportError) as error:
-        # The program has run, and whoever waits for its exit code gets it.
-        reason = " ".join(str(error).split()) or _NAMELESS[type(error)]
-        say(f"{reason}; the recording is kept: gilscope recover {directory} -o FILE")
+    except _TROUBLE as error:
+        say(f"{_reason(error)}; the recording is kept: gilscope recover {directory} -o FILE")
         return exit_code
     recorded.session.discard()
-    if events and not args.no_summary:
-        _print_summary(trace)
+    readable = trace.is_file()  # no device and no pipe
+    if events and readable and not args.no_summary:
+        try:
+            _print_summary(trace)
+        except _TROUBLE as error:
+            say(f"no summary: {_reason(error)}")
     if recorded.notes.stopped:
         say(_stop_reason(recorded.session, recorded.notes.stopped))
-    say(f"{events:,} events in {trace}; see it with: gilscope view {trace}")
+    see = f"; see it with: gilscope view {trace}" if readable else ""
+    say(f"{events:,} events in {trace}{see}")
     return exit_code
 
 
-def check_output(output: Path | None) -> None:
-    """Fail before the program runs, not after. Raises UsageError."""
-    if output is not None and output.is_dir():
-        raise UsageError(f"{output} is a directory; -o names a file")
-    folder = output.parent if output else Path()
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: no such directory for the trace")
-    if not os.access(folder, os.W_OK):
-        raise UsageError(f"{folder.resolve()}: not writable; name another place with -o FILE")
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split()) or _NAMELESS.get(type(error), type(error).__name__)
 
 
 def _finish(directory: Path, trace: Path) -> int:

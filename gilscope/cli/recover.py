@@ -5,15 +5,24 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gilscope.cli.record import check_output
+from gilscope.cli.output import check_trace
 
 HELP = "turn the rings of a crashed recording into a trace"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `gilscope recover`."""
-    parser.add_argument("directory", metavar="DIR", type=Path)
-    parser.add_argument("-o", dest="output", metavar="FILE", type=Path, required=True)
+    parser.add_argument(
+        "directory", metavar="DIR", type=Path, help="the folder of the recording's rings"
+    )
+    parser.add_argument(
+        "-o",
+        dest="output",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help=".pftrace or .pftrace.gz",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -23,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from gilscope.recorder.record import say  # noqa: PLC0415
     from gilscope.trace.rings import open_rings  # noqa: PLC0415
 
-    check_output(args.output)
+    check_trace(args.output)
     with open_rings(args.directory) as rings:
         for line in left_out(*rings.left_out):
             say(line)

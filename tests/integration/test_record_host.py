@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pty
 import re
@@ -232,9 +233,22 @@ def test_what_cannot_be_started(tmp_path: Path) -> None:
         assert done.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("output", ["no/such/folder/out.pftrace", "."])
+@pytest.mark.parametrize(
+    "output",
+    [
+        "no/such/folder/out.pftrace",
+        ".",
+        "-",
+        "/proc/out.pftrace",
+        "notes.txt",
+        "notes.gz",
+        "n" * 300,
+    ],
+)
 def test_where_nothing_can_be_written_the_program_does_not_run(tmp_path: Path, output: str) -> None:
     code = "open('ran', 'w').close()"
+    (tmp_path / "notes.txt").write_text("\nimport gilscope\n")
+    (tmp_path / "notes.gz").write_bytes(gzip.compress(b"gilscope"))
     done = subprocess.run(
         [*GILSCOPE, "record", "-o", output, sys.executable, "-c", code],
         cwd=tmp_path,
@@ -244,7 +258,55 @@ def test_where_nothing_can_be_written_the_program_does_not_run(tmp_path: Path, o
     )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert not (tmp_path / "ran").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "notes.gz"}
+    assert (tmp_path / "notes.txt").read_text() == "\nimport gilscope\n"
+
+
+@pytest.mark.parametrize("name", ["out.pftrace", "out.gz"])
+def test_an_earlier_trace_is_overwritten_and_so_is_an_empty_file(tmp_path: Path, name: str) -> None:
+    trace = tmp_path / name
+    trace.touch()
+    for code in (4, 5):
+        command = [sys.executable, "-c", f"raise SystemExit({code})"]
+        done = subprocess.run(
+            [*GILSCOPE, "record", "--no-summary", "-o", trace, *command],
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == code
+        assert open_trace(trace).metadata.exit_code == code
+
+
+def test_a_trace_that_goes_to_a_device_is_not_read_back(tmp_path: Path) -> None:
+    """No summary, no hint how to see it, and the program's exit code."""
+    done = subprocess.run(
+        [*GILSCOPE, "record", "-o", "/dev/null", sys.executable, "-c", "raise SystemExit(5)"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 5
+    assert re.fullmatch(r"gilscope: [\d,]+ events in /dev/null\n", done.stderr)
+
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "MemoryError", "TraceError('torn')"])
+def test_a_summary_that_fails_leaves_the_exit_code(tmp_path: Path, error: str) -> None:
+    program = f"""
+import sys
+from gilscope.cli import main, record
+from gilscope.errors import TraceError
+def fail(trace):
+    raise {error}
+record._print_summary = fail
+sys.exit(main(["record", "-o", "out.pftrace", sys.executable, "-c", "raise SystemExit(5)"]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 5
+    assert re.match(r"gilscope: no summary: (interrupted|no memory|torn)\ngilscope: ", done.stderr)
+    assert open_trace(tmp_path / "out.pftrace").metadata.exit_code == 5
 
 
 # ---- where there is nothing to record -----------------------------------------------------------

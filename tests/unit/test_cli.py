@@ -119,7 +119,11 @@ def test_ctrl_c_ends_quietly(stand_in: Any, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize("size", [1, 100_000])  # it fails at the end, or in the middle
-def test_standard_output_that_is_full_is_one_line(size: int) -> None:
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")],
+)
+def test_standard_output_that_takes_nothing_is_one_line(size: int, where: str, reason: str) -> None:
     program = (
         "import sys\n"
         "from types import SimpleNamespace\n"
@@ -129,16 +133,15 @@ def test_standard_output_that_is_full_is_one_line(size: int) -> None:
         "    HELP='', add_arguments=lambda parser: None, run=run)\n"
         "sys.exit(cli.main(['dump']))\n"
     )
-    with open("/dev/full", "w", encoding="utf-8") as full:
+    for arguments in (("-c", program), ("-m", "gilscope", "--version")):
         done = subprocess.run(
-            [sys.executable, "-c", program],
-            stdout=full,
+            ["sh", "-c", f'exec "$@" {where}', "sh", sys.executable, *arguments],
             stderr=subprocess.PIPE,
             text=True,
             check=False,
         )
-    assert done.stderr == "gilscope: cannot write: No space left on device\n"
-    assert done.returncode == 1
+        assert done.stderr == f"gilscope: cannot write: {reason}\n"
+        assert done.returncode == 1
 
 
 def test_a_reader_that_left_is_no_error(tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""`-o FILE`: what can be known of it before there is anything to write."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from gilscope.errors import UsageError
+
+
+def check_output(output: Path | None) -> None:
+    """Find out whether a file can be made there; None: in this folder. Raises UsageError."""
+    target = Path(os.path.realpath(output or "any"))  # a link stays a link
+    if str(output) == "-":
+        raise UsageError("-o names a file; standard output is not one")
+    try:
+        if output and _is_special(target):
+            if not os.access(target, os.W_OK):
+                raise UsageError(f"{output}: not writable; name another place with -o FILE")
+            return
+        if not target.parent.is_dir():
+            raise UsageError(f"{target.parent}: no such directory for {target.name}")
+        _try(target.parent)
+    except OSError as error:
+        raise UsageError(
+            f"{output or target.parent}: {error.strerror}; name another place with -o FILE"
+        ) from error
+
+
+def check_trace(output: Path | None) -> None:
+    """As `check_output`; and a file that is no trace is not overwritten by one."""
+    from gilscope.perfetto.recognise import is_trace  # noqa: PLC0415
+
+    check_output(output)
+    if output and output.is_file() and output.stat().st_size and not is_trace(output):
+        raise UsageError(f"{output} exists and is no trace of gilscope's; -o names another file")
+
+
+def _is_special(target: Path) -> bool:
+    """A device or a pipe, which is written to as it is. Raises UsageError for a directory."""
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return False
+    if stat.S_ISDIR(mode):
+        raise UsageError(f"{target} is a directory; -o names a file")
+    return not stat.S_ISREG(mode)
+
+
+def _try(folder: Path) -> None:
+    """Make a file there; to ask for permission is not enough (/proc). Raises OSError."""
+    path = folder / f".gilscope.{os.getpid()}.part"
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    path.unlink()
