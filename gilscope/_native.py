@@ -33,6 +33,12 @@ def engine() -> ctypes.CDLL:
 
 
 def _load(name: str) -> ctypes.CDLL:
+    root = _HERE.parent
+    if not (_HERE / name).exists() and (root / "setup.py").exists():
+        raise InstallationError(
+            f"{root} holds gilscope's sources, which are not built: "
+            "run gilscope in another folder, or `make setup` and .venv/bin/gilscope in this one"
+        )
     try:
         return ctypes.CDLL(str(_HERE / name))
     except OSError as error:

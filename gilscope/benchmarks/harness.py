@@ -28,6 +28,7 @@ from functools import cache
 from pathlib import Path
 
 from gilscope.errors import RecordingError, UsageError
+from gilscope.recorder.launch import itself
 
 CLASSIC = "classic"
 IO_PRIORITY = "io-priority"
@@ -174,7 +175,7 @@ class Variant:
         if self.policy == CLASSIC and not self.watched:
             return [python, *script]
         grace = [] if self.grace_us is None else ["--grace", str(self.grace_us)]
-        ours = [sys.executable, "-m", "gilscope", "run", "--policy", self.policy, *grace]
+        ours = [*itself(), "run", "--policy", self.policy, *grace]
         return [*ours, "--", python, *script]
 
 

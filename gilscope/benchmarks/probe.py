@@ -27,6 +27,7 @@ from typing import TypeVar
 from gilscope.benchmarks import harness
 from gilscope.benchmarks.harness import Worker, cpus, median_interval, starting_on
 from gilscope.errors import RecordingError, UsageError
+from gilscope.recorder.launch import itself
 
 T = TypeVar("T")
 
@@ -387,7 +388,7 @@ def start_up(rounds: int) -> list[Figure]:
     took, own, nothing = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder, "start.pftrace")
-        command = [sys.executable, "-m", "gilscope", "record", "--no-summary"]
+        command = [*itself(), "record", "--no-summary"]
         command += ["-o", str(trace), shell, "-c", QUEUED]
         for _ in range(rounds + 1):
             begin = time.monotonic_ns()

@@ -23,6 +23,7 @@ from pathlib import Path
 from gilscope import __version__, _native
 from gilscope.errors import GilscopeError
 from gilscope.interpreter import build, check, places, release
+from gilscope.recorder.launch import itself
 
 HELP = "say what works here, what does not, and what to do about it"
 
@@ -106,12 +107,15 @@ def findings() -> Iterator[Finding]:
 
 
 def libraries() -> Iterator[Finding]:
-    """What does not load."""
+    """What does not load, and why; once where both are missing for one reason."""
+    told = set()
     for load in (_native.probe, _native.engine):
         try:
             load()
         except GilscopeError as error:
-            yield Finding(BAD, "libraries", str(error))
+            if str(error) not in told:
+                yield Finding(BAD, "libraries", str(error))
+            told.add(str(error))
 
 
 def rings() -> Iterator[Finding]:
@@ -204,10 +208,10 @@ def real_interpreter(candidate: str) -> str | None:
 
 def recording(python: Path, trace: Path) -> Iterator[Finding]:
     """Record an interpreter for a moment and look at what came of it."""
-    gilscope = [sys.executable, "-m", "gilscope", "record", "--no-summary", "-o", str(trace)]
+    command = [*itself(), "record", "--no-summary", "-o", str(trace), "--"]
     try:
         done = subprocess.run(
-            [*gilscope, "--", str(python), "-c", PROGRAM],
+            [*command, str(python), "-c", PROGRAM],
             capture_output=True,
             text=True,
             timeout=PATIENCE_S,

@@ -106,7 +106,8 @@ class Session:
     """
 
     def __init__(self, max_bytes: int | None = None, follow: bool = True) -> None:
-        """Make the directory and the ring file. Raises RecordingError."""
+        """Make the directory and the ring file. Raises RecordingError, InstallationError."""
+        self._probe = _probe()  # before there is anything that a failure would leave behind
         self.directory = choose_directory()
         self.path = self.directory / RINGS
         self.disk_full = False
@@ -125,7 +126,6 @@ class Session:
             ) from error
         self._pointer = ctypes.c_char.from_buffer(self._map)
         self._header = ctypes.addressof(self._pointer)
-        self._probe = _probe()
         self._probe.gilscope_ring_create(self._header, self.limit_bytes // UNIT, int(follow))
         self._extend(FIRST_UNITS)
         if self.disk_full:

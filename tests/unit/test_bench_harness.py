@@ -14,6 +14,7 @@ from gilscope.benchmarks import harness, windows
 from gilscope.benchmarks.harness import Interpreter, Variant, Worker, estimate, median_interval
 from gilscope.benchmarks.report import Figure, Report, Row, number, publish
 from gilscope.errors import RecordingError, UsageError
+from gilscope.recorder.launch import itself
 
 
 @pytest.mark.parametrize("n", [6, 10, 11, 12, 51, 400])
@@ -81,8 +82,8 @@ def test_how_variants_are_run() -> None:
     script = str(harness.PROGRAMS / "threads.py")
     assert Variant(stock, "classic").command("threads.py") == ["/opt/python3", script]
     ours = Variant(stock, "io-priority", 20).command("threads.py")
-    assert ours[1:7] == ["-m", "gilscope", "run", "--policy", "io-priority", "--grace"]
-    assert ours[7:] == ["20", "--", "/opt/python3", script]
+    options = ["run", "--policy", "io-priority", "--grace", "20"]
+    assert ours == [*itself(), *options, "--", "/opt/python3", script]
     assert Variant(plus, "io-priority", None, "futex").command("threads.py", "x") == [
         "/opt/plus", "-Xgilscope.policy=io-priority", "-Xgilscope.condvar=futex", script, "x",
     ]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +38,40 @@ def test_a_program_that_is_no_python_is_a_note(tmp_path: Path) -> None:
     (finding,) = doctor.recording(program, tmp_path / "t.pftrace")
     assert finding.verdict == doctor.NOTE
     assert "nothing recorded" in finding.text
+
+
+@pytest.fixture
+def sources(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: gilscope's sources as they come, where `pip install .` leaves a user."""
+    folder = tmp_path / "sources"
+    shutil.copytree(root / "gilscope", folder / "gilscope", ignore=shutil.ignore_patterns("*.so"))
+    shutil.copy(root / "setup.py", folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_the_current_folders_gilscope_is_not_the_one_it_tries(sources: Path) -> None:
+    (finding,) = doctor.recording(Path(sys.executable), sources / "t.pftrace")
+    assert finding.verdict == doctor.GOOD, finding
+
+
+@pytest.mark.parametrize(
+    "command", ["record true", "run --policy io-priority true", "doctor", "dump setup.py"]
+)
+def test_sources_that_are_not_built_say_so_and_leave_nothing(sources: Path, command: str) -> None:
+    (rings := sources / "rings").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "gilscope", *command.split()],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "GILSCOPE_DIR": str(rings), "COLUMNS": "1000"},
+    )
+    assert done.returncode == 1
+    told = f"{sources} holds gilscope's sources, which are not built: run gilscope in another "
+    assert (done.stdout + done.stderr).count(told) == 1
+    assert list(rings.iterdir()) == []
 
 
 def test_without_the_libraries_it_stops_there(monkeypatch: pytest.MonkeyPatch) -> None:
