@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     directory, exit_code = recorded.session.directory, recorded.notes.exit_code
     assert exit_code is not None
     try:
-        events = _finish(directory, trace)
+        events = _finish(directory, trace, not args.no_follow)
     except _TROUBLE as error:
         say(f"{_reason(error)}; the recording is kept: gilscope recover {directory} -o FILE")
         return exit_code
@@ -95,7 +95,7 @@ def _reason(error: BaseException) -> str:
     return " ".join(str(error).split()) or _NAMELESS.get(type(error), type(error).__name__)
 
 
-def _finish(directory: Path, trace: Path) -> int:
+def _finish(directory: Path, trace: Path, follow: bool) -> int:
     """Turn the rings in a directory into a trace; returns its number of events."""
     from gilscope.perfetto.writer import write_trace  # noqa: PLC0415 - after the program's end
     from gilscope.recorder.diagnose import left_out, nothing_recorded  # noqa: PLC0415
@@ -103,7 +103,7 @@ def _finish(directory: Path, trace: Path) -> int:
     from gilscope.trace.rings import open_rings  # noqa: PLC0415
 
     with open_rings(directory) as rings:
-        if reason := nothing_recorded(rings.metadata.command, rings.metadata.processes):
+        if reason := nothing_recorded(rings.metadata.command, rings.metadata.processes, follow):
             say(reason)
         for line in left_out(*rings.left_out):
             say(line)

@@ -3,32 +3,70 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from gilscope.trace.schema import Process
+_OLDEST = (3, 9)
+_HEAD = 1 << 20  # an ELF file names the libraries that it needs near its beginning
 
 
-def nothing_recorded(command: Sequence[str], processes: Sequence[Process]) -> str | None:
+class Ran(Protocol):
+    """A process image that the probe was in: schema.Process or session.Image."""
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """Its arguments, as the kernel has them."""
+
+    @property
+    def interpreter(self) -> str:
+        """`gil`, `free-threaded` or `none`."""
+
+
+def nothing_recorded(
+    command: Sequence[str], processes: Sequence[Ran], follow: bool = True
+) -> str | None:
     """One line that says what and why, when no GIL was seen; None when there is one."""
-    why = why_no_gil(command, [p.interpreter for p in processes])
+    why = why_no_gil(command, processes)
+    if why and not follow:
+        why += "; --no-follow left out what it started"
     return why and f"nothing recorded: {why}"
 
 
-def why_no_gil(command: Sequence[str], interpreters: Sequence[str]) -> str | None:
-    """Why none of the processes that the probe was in had a GIL; None when one had.
-
-    `interpreters` are as `schema.Process.interpreter`, one a process.
-    """
-    if "gil" in interpreters:
+def why_no_gil(command: Sequence[str], processes: Sequence[Ran]) -> str | None:
+    """Why none of the processes that the probe was in had a GIL; None when one had."""
+    kinds = {process.interpreter for process in processes}
+    if "gil" in kinds:
         return None
-    if "free-threaded" in interpreters:
+    if "free-threaded" in kinds:
         return "this Python is a free-threaded build and has no GIL (PYTHON_GIL=1 turns it on)"
-    if not interpreters:
-        return why_not_loaded(shutil.which(command[0]) or command[0])
+    if not processes:
+        return why_not_loaded(_found(command[0]))
+    for process in processes:
+        program = process.command[0] if process.command else ""
+        version = python_version(_found(program))
+        if version and version < _OLDEST:
+            number, oldest = (".".join(map(str, of)) for of in (version, _OLDEST))
+            return f"{program} runs Python {number}; gilscope records {oldest} and later"
     return f"no Python interpreter ran in {command[0]}"
+
+
+def _found(program: str) -> str:
+    return shutil.which(program) or program
+
+
+def python_version(program: str) -> tuple[int, int] | None:
+    """Which Python an executable is, from its name or from the libpython that it needs."""
+    name = re.fullmatch(r"python(\d)\.(\d+)\w*", os.path.basename(os.path.realpath(program)))
+    if name:
+        return int(name[1]), int(name[2])
+    try:
+        with open(program, "rb") as file:
+            library = re.search(rb"libpython(\d)\.(\d+)\w*\.so", file.read(_HEAD))
+    except OSError:
+        return None
+    return (int(library[1]), int(library[2])) if library else None
 
 
 def left_out(processes: int, programs: int, gils: int) -> Iterator[str]:

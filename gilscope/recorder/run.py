@@ -44,7 +44,7 @@ def run(command: Sequence[str], policy: Choice) -> int:
             exit_code = launch.wait(pid, lambda: None)
             if unfit_for_preload(str(_native.probe_path())):  # the session has a link to it
                 wait_for_the_rest(session, pid)
-        if policy.name != CLASSIC and (why := why_no_gil(command, session.interpreters)):
+        if policy.name != CLASSIC and (why := why_no_gil(command, session.images)):
             say(f"the GIL was not scheduled: {why}")
     finally:
         session.discard()

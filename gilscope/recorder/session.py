@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from gilscope import _native
 from gilscope.errors import RecordingError
@@ -32,6 +33,7 @@ _STOP_OFFSET = 28
 _READY_UNITS_OFFSET = 64
 _NEXT_UNIT_OFFSET = 128
 _PROCESS_PAGE = 0x50534731
+_COMMAND_OFFSET = 160  # of struct gs_process_page
 _INTERPRETERS = ("none", "gil", "free-threaded")  # enum gs_interpreter_state
 
 
@@ -97,6 +99,13 @@ def choose_directory() -> Path:
         f"no place for the recording's rings ({'; '.join(problems)}); "
         "set GILSCOPE_DIR to a directory with room"
     )
+
+
+class Image(NamedTuple):
+    """Of one process image what a diagnosis needs; fields as those of schema.Process."""
+
+    command: tuple[str, ...]
+    interpreter: str
 
 
 class Session:
@@ -176,10 +185,10 @@ class Session:
         import psutil  # noqa: PLC0415 - not needed before the program has run
 
         candidates: dict[int, tuple[bool, float]] = {}
-        for at, pid, interpreter in self._process_pages():
+        for at, pid, image in self._process_pages():
             start_ns, end_ticks = struct.unpack_from("<QQ", self._map, at + 56)
             # The last page of a pid tells what it is now: an exec leaves one behind.
-            candidates[pid] = (interpreter == "gil" and not end_ticks, start_ns / 1e9)
+            candidates[pid] = (image.interpreter == "gil" and not end_ticks, start_ns / 1e9)
 
         def lives(pid: int, since: float) -> bool:
             try:
@@ -192,18 +201,22 @@ class Session:
         return [pid for pid, (may, since) in candidates.items() if may and lives(pid, since)]
 
     @property
-    def interpreters(self) -> list[str]:
-        """What the probe found, one a process, as `schema.Process.interpreter`."""
-        return [interpreter for _, _, interpreter in self._process_pages()]
+    def images(self) -> list[Image]:
+        """What the probe was in, in the order of their beginning."""
+        return [image for _, _, image in self._process_pages()]
 
-    def _process_pages(self) -> Iterator[tuple[int, int, str]]:
-        """Offset, pid and interpreter of each process page."""
+    def _process_pages(self) -> Iterator[tuple[int, int, Image]]:
+        """Offset and pid of each process page, and what it tells."""
         unit, end = 1, self.used_bytes // UNIT
         while unit < end:
-            magic, length = struct.unpack_from("<II", self._map, unit * UNIT)
+            at = unit * UNIT
+            magic, length = struct.unpack_from("<II", self._map, at)
             if magic == _PROCESS_PAGE:
-                pid, _, interpreter = struct.unpack_from("<III", self._map, unit * UNIT + 16)
-                yield unit * UNIT, pid, _INTERPRETERS[interpreter & 0xFF]
+                pid, _, interpreter = struct.unpack_from("<III", self._map, at + 16)
+                (size,) = struct.unpack_from("<I", self._map, at + _COMMAND_OFFSET - 4)
+                words = self._map[at + _COMMAND_OFFSET : at + _COMMAND_OFFSET + size].split(b"\0")
+                command = tuple(map(os.fsdecode, words[:-1]))
+                yield at, pid, Image(command, _INTERPRETERS[interpreter & 0xFF])
             unit += length if magic else 1
 
     def _extend(self, units: int) -> None:

@@ -329,6 +329,40 @@ def test_a_static_program(tmp_path: Path) -> None:
     assert done.trace.totals.events == 0
 
 
+@pytest.mark.parametrize("way", ["record", "run"])
+def test_a_python_that_is_too_old_is_named(tmp_path: Path, way: str) -> None:
+    """By the name of what ran, whatever it was started by, or by the libpython that it needs."""
+    compile_c(tmp_path, "python3.7", "int main(void) { return 5; }")
+    (tmp_path / "python").symlink_to("python3.7")
+    compile_c(tmp_path, "libpython2.7.so.1.0", "int answer(void) { return 6; }", "-shared", "-fPIC")
+    needs = ("-L.", "-l:libpython2.7.so.1.0", "-Wl,-rpath," + str(tmp_path))
+    code = "int answer(void);\nint main(void) { return answer(); }"
+    (tmp_path / "embeds.c").write_text(code)
+    subprocess.run(["gcc", "embeds.c", "-o", "embeds", *needs], cwd=tmp_path, check=True)
+    options = {"record": ("--no-summary",), "run": ("--policy", "io-priority")}[way]
+    for command, told in (
+        (("./python",), "./python runs Python 3.7"),
+        (("sh", "-c", "./python || exit $?"), "./python runs Python 3.7"),
+        (("./embeds",), "./embeds runs Python 2.7"),
+    ):
+        done = subprocess.run(
+            [*GILSCOPE, way, *options, *command],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == (6 if "embeds" in told else 5)
+        assert f"{told}; gilscope records 3.9 and later\n" in done.stderr
+
+
+def test_what_the_user_left_out_is_named_where_nothing_is_left(tmp_path: Path) -> None:
+    command = ("sh", "-c", f"{sys.executable} -c pass; true")
+    done = record(tmp_path, *command, options=("--no-follow",))
+    told = "no Python interpreter ran in sh; --no-follow left out what it started"
+    assert f"gilscope: nothing recorded: {told}\n" in done.err
+
+
 # ---- children -----------------------------------------------------------------------------------
 
 FAMILY = """
