@@ -8,24 +8,37 @@ characters, ASCII stands for them.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from rich import box
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from gilscope.analysis.findings import place
+from gilscope.analysis.names import names_of
 from gilscope.analysis.units import duration, escaped, percent
+from gilscope.viewers.layout import (
+    GAP,
+    NAME_LEAST,
+    Column,
+    lines,
+    room_for_names,
+    table,
+    wrapped,
+)
 
 Row = dict[str, Any]
 
 TOP = 10
-WIDE = 130  # columns from which a thread's bar and its waits share a line
 CAUSES = 3  # named for each waiter
 STORIES = 3  # told of the longest waits
-_NAME_WIDTH = 22
-_NARROW_NAME_WIDTH = 18
+ELLIPSIS = 3  # its place among the glyphs
+_LIFE = "its life"
+_BAR_LEAST, _BAR_MOST = 10, 40
+_CAUSE_SHARE = 0.6  # of the room for texts, which a cause has at least
+_CAUSE_LEAST = 20  # cells of a cause, below which a table is given up
 _SMALL = 0.01  # of the longest waiting, or of a waiter's, below which nothing is explained
 
 _STYLES = {"held": "green", "waiting": "red", "outside": "bright_black"}
@@ -40,21 +53,26 @@ _SEVERITIES = {
 
 def render(summary: Row, console: Console, top: int = TOP) -> None:
     """Print `summary` on `console`; `top` is how many threads, waiters and GILs are shown."""
-    console.print(view(summary, console.width, top, _glyphs(console)))
+    shown = view(summary, console.width, top, _glyphs(console))
+    if console.is_terminal:
+        console.print(shown)
+        return
+    with console.capture() as capture:
+        console.print(shown)
+    for line in capture.get().splitlines():  # tables fill their lines with blanks
+        console.file.write(line.rstrip() + "\n")
 
 
 def view(summary: Row, width: int, top: int, glyphs: str) -> RenderableType:
     """The whole view, laid out for `width` columns."""
+    names = names_of(t for p in summary["processes"] for t in p["threads"])
+    page = _Page(names, width, top, glyphs)
     threads = _worst_first(summary)
-    names = _names(summary, threads)
     parts: list[RenderableType] = [_verdict(summary), Text(), _headline(summary)]
     parts += _gils(summary, top)
     shown = [entry for entry in threads if entry[1]["gil"] is not None][:top]
     if shown:
-        wide = width >= WIDE
-        parts += [Text(), _threads(shown, names, width, glyphs=glyphs, waits=wide)]
-        if not wide:
-            parts += [Text(), _waits(shown, names)]
+        parts += [Text(), *_threads(shown, page)]
         left = len(threads) - len(shown)
         if left:
             quiet = sum(t["waiting_ns"] for _, t in threads) - sum(
@@ -62,23 +80,40 @@ def view(summary: Row, width: int, top: int, glyphs: str) -> RenderableType:
             )
             more = "1 more thread, which" if left == 1 else f"{left:,} more threads, which"
             parts.append(Text(f"and {more} waited {duration(quiet)} in all", "dim"))
-        blame = _blame(shown, names)
+        if waits := _waits(shown, page):
+            parts += [Text(), *waits]
+        blame = _blame(shown, page)
         if blame:
-            parts += [Text(), blame]
-            stories = _stories(summary, names, top)
+            parts += [Text(), *blame]
+            stories = _stories(summary, page)
             parts += [Text(), Text("the longest waits", "dim"), *stories]
-        parts += _sync(summary, names, width, top)
-        parts += [Text(), _legend(glyphs)]
+        parts += _sync(summary, page)
+        parts += [Text(), _legend(glyphs, waits=bool(waits), blame=bool(blame))]
     else:
-        parts += _sync(summary, names, width, top)
+        parts += _sync(summary, page)
     notes = [f for f in summary["findings"] if f["severity"] == "note"]
     parts += [Text(note["text"], _SEVERITIES["note"]) for note in notes]
-    return Group(*parts)
+    return Group(*(wrapped(p, width) if isinstance(p, Text) else p for p in parts))
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What all parts of a view are laid out by."""
+
+    names: dict[int, str]  # of threads, by id
+    width: int
+    top: int
+    glyphs: str
+
+    def table(self, names: Column, others: Sequence[Column]) -> list[RenderableType]:
+        """A table where there is room for one, else the same in sentences."""
+        made = table(names, others, self.width, self.glyphs[ELLIPSIS])
+        return [made] if made else list(lines(names, others))
 
 
 def _glyphs(console: Console) -> str:
-    """Characters for held, waiting, outside."""
-    return "█▒·" if console.encoding.lower().startswith("utf") else "#=."
+    """Characters for held, waiting, outside, and for what a name leaves out."""
+    return "█▒·…" if console.encoding.lower().startswith("utf") else "#=.~"
 
 
 def _verdict(summary: Row) -> Text:
@@ -145,58 +180,40 @@ def _gils(summary: Row, top: int) -> list[RenderableType]:
     return lines
 
 
-def _threads(
-    shown: list[tuple[Row, Row]], names: dict[int, str], width: int, *, glyphs: str, waits: bool
-) -> Table:
-    table = _table()
-    table.add_column(
-        "thread, worst first", max_width=_NAME_WIDTH, no_wrap=True, overflow="ellipsis"
-    )
-    table.add_column("kind")
-    longest = max(len("thread, worst first"), *(len(names[t["id"]]) for _, t in shown))
-    left = width - min(longest, _NAME_WIDTH) - 34  # by the other columns
-    bar_width = max(10, min(40, width // 3 - 4 if waits else left))
-    table.add_column("its life", width=bar_width)
-    for share in ("held", "waiting", "outside"):
-        table.add_column(share, justify="right")
-    if waits:
-        for header in _WAIT_HEADERS:
-            table.add_column(header, justify="right")
-    for _, thread in shown:
-        life = thread["life_ns"]
-        table.add_row(
-            Text(names[thread["id"]]),
-            Text(thread["class"], _CLASS_STYLES[thread["class"]]),
-            _bar(thread, bar_width, glyphs),
-            *(percent(thread[f"{part}_ns"], life) for part in ("held", "waiting", "outside")),
-            *(_wait_cells(thread) if waits else ()),
-        )
-    return table
+def _threads(shown: list[tuple[Row, Row]], page: _Page) -> list[RenderableType]:
+    threads = [thread for _, thread in shown]
+    names = Column("thread", [page.names[t["id"]] for t in threads], left=True)
+    kind = Column("kind", [Text(t["class"], _CLASS_STYLES[t["class"]]) for t in threads], left=True)
+    figures = [
+        Column(part, [percent(t[f"{part}_ns"], t["life_ns"]) for t in threads])
+        for part in ("held", "waiting", "outside")
+    ]
+    figures.append(Column("waited", [duration(t["waiting_ns"]) for t in threads]))
+    room = room_for_names([kind, *figures], page.width) - GAP  # for names and bars
+    bar = min(_BAR_MOST, max(_BAR_LEAST, room - names.width))
+    columns = [kind, *figures]
+    if room >= bar + min(names.width, NAME_LEAST):
+        bars = [_bar(thread, bar, page.glyphs) for thread in threads]
+        columns.insert(1, Column(_LIFE, bars, left=True))
+    return page.table(names, columns)
 
 
-_WAIT_HEADERS = ("IO wait p50", "p99", "max", "CPU wait p50", "p99", "max")
-
-
-def _waits(shown: list[tuple[Row, Row]], names: dict[int, str]) -> Table:
-    table = _table()
-    table.add_column(
-        "each wait took", max_width=_NARROW_NAME_WIDTH, no_wrap=True, overflow="ellipsis"
-    )
-    for header in _WAIT_HEADERS:
-        table.add_column(header, justify="right")
-    for _, thread in shown:
-        table.add_row(Text(names[thread["id"]]), *_wait_cells(thread))
-    return table
-
-
-def _wait_cells(thread: Row) -> list[str]:
-    cells = []
-    for kind in ("io_wait_ns", "cpu_wait_ns"):
-        values = thread[kind]
-        cells += [
-            duration(values[key]) if values["count"] else "-" for key in ("p50", "p99", "max")
-        ]
-    return cells
+def _waits(shown: list[tuple[Row, Row]], page: _Page) -> list[RenderableType]:
+    """How long single waits took, a line each for those after IO and after a forced yield."""
+    rows = [
+        (page.names[thread["id"]], kind, thread[key])
+        for _, thread in shown
+        for kind, key in (("IO wait", "io_wait_ns"), ("CPU wait", "cpu_wait_ns"))
+        if thread[key]["count"]
+    ]
+    if not rows:
+        return []
+    names = Column("each wait took", [name for name, *_ in rows], left=True)
+    columns = [Column("", [kind for _, kind, _ in rows], left=True)]
+    columns += [
+        Column(key, [duration(waits[key]) for *_, waits in rows]) for key in ("p50", "p99", "max")
+    ]
+    return page.table(names, columns)
 
 
 def _bar(thread: Row, width: int, glyphs: str) -> Text:
@@ -208,45 +225,55 @@ def _bar(thread: Row, width: int, glyphs: str) -> Text:
     largest = max(range(len(parts)), key=lambda part: cells[part])
     cells[largest] += width - sum(cells)
     bar = Text()
-    for part, glyph, count in zip(parts, glyphs, cells, strict=True):
+    for part, glyph, count in zip(parts, glyphs, cells, strict=False):
         bar.append(glyph * count, _STYLES[part])
     return bar
 
 
-def _blame(shown: list[tuple[Row, Row]], names: dict[int, str]) -> Table | None:
+def _blame(shown: list[tuple[Row, Row]], page: _Page) -> list[RenderableType]:
     """Who made whom wait, at which line: some lines a waiter, its largest causes first."""
     causes: dict[int, _Causes] = defaultdict(lambda: defaultdict(Counter))
     for process in {process["id"]: process for process, _ in shown}.values():
         for row in process["blame"]:
-            whom, where = _cause(row, names)
+            whom, where = _cause(row, page.names)
             causes[row["waiter"]][where or whom, where][whom] += row["wait_ns"]
     least = _SMALL * shown[0][1]["waiting_ns"]
-    waiters = [t for _, t in shown if causes[t["id"]] and t["waiting_ns"] >= least]
-    if not waiters:
-        return None
-    table = _table()
-    table.add_column("who waited", max_width=_NARROW_NAME_WIDTH, no_wrap=True, overflow="ellipsis")
-    table.add_column("in all", justify="right")
-    table.add_column("for", max_width=_NARROW_NAME_WIDTH, no_wrap=True, overflow="ellipsis")
-    table.add_column("share", justify="right")
-    table.add_column("at which line", overflow="fold")
-    for thread in waiters:
-        rows = [
-            (_longest_of(whom), where, whom.total())
-            for (_, where), whom in causes[thread["id"]].items()
+    rows: list[tuple[str, str, str, str, str]] = []
+    for thread in (t for _, t in shown if causes[t["id"]] and t["waiting_ns"] >= least):
+        waited = thread["waiting_ns"]
+        first = (page.names[thread["id"]], duration(waited))
+        for whom, where, spent in _largest(causes[thread["id"]], waited):
+            rows.append((*first, percent(spent, waited), whom, where))
+            first = ("", "")
+    if not rows:
+        return []
+    who = Column("who waited", [row[0] for row in rows], left=True)
+    figures = [Column("in all", [row[1] for row in rows])]
+    figures.append(Column("share", [row[2] for row in rows]))
+    told = [" ".join(row[3:]).rstrip() for row in rows]
+    room = room_for_names(figures, page.width) - GAP  # for both texts
+    width = min(max(map(cell_len, told)), max(room - who.width, int(room * _CAUSE_SHARE)))
+    if width >= _CAUSE_LEAST or width == max(map(cell_len, told)):
+        cells = [
+            wrapped(Text("\n".join(row[3:]) if cell_len(text) > width else text), width)
+            for text, row in zip(told, rows, strict=True)
         ]
-        rows.sort(key=lambda row: -row[2])
-        total = thread["waiting_ns"]
-        told = [rows[0], *(r for r in rows[1:CAUSES] if r[2] >= _SMALL * total)]
-        rest = total - sum(spent for *_, spent in told)
-        if rest >= _SMALL * total:
-            left = len(rows) - len(told)
-            told.append((f"{left:,} more cause{'s' * (left > 1)}", "", rest))
-        first = [Text(names[thread["id"]]), Text(duration(total))]
-        for whom, where, spent in told:
-            table.add_row(*first, Text(whom), Text(percent(spent, total)), Text(where))
-            first = [Text(), Text()]
-    return table
+        columns = [*figures, Column("for", cells, left=True)]
+        if made := table(who, columns, page.width, page.glyphs[ELLIPSIS]):
+            return [made]
+    return list(lines(who, [*figures, Column("for", told)]))
+
+
+def _largest(causes: _Causes, total: int) -> list[tuple[str, str, int]]:
+    """Whom, where and how long: the largest causes of one waiter, and what they leave."""
+    rows = [(_longest_of(whom), where, whom.total()) for (_, where), whom in causes.items()]
+    rows.sort(key=lambda row: -row[2])
+    told = [rows[0], *(r for r in rows[1:CAUSES] if r[2] >= _SMALL * total)]
+    rest = total - sum(spent for *_, spent in told)
+    if rest >= _SMALL * total:
+        left = len(rows) - len(told)
+        told.append((f"{left:,} more cause{'s' * (left > 1)}", "", rest))
+    return told
 
 
 # Of one waiter: by line, or by thread where no line is known, how long for which threads.
@@ -270,10 +297,11 @@ def _cause(row: Row, names: dict[int, str]) -> tuple[str, str]:
     return names[row["holder"]], place(site) if site else ""
 
 
-def _stories(summary: Row, names: dict[int, str], top: int) -> list[RenderableType]:
+def _stories(summary: Row, page: _Page) -> list[RenderableType]:
     """The longest single waits, one sentence each."""
-    lines: list[RenderableType] = []
-    for wait in summary["longest_waits"][: min(top, STORIES)]:
+    names = page.names
+    told: list[RenderableType] = []
+    for wait in summary["longest_waits"][: min(page.top, STORIES)]:
         text = f"at {wait['at_ns'] / 1e9:.3f} s {names[wait['waiter']]} waited"
         text += f" {duration(wait['wait_ns'])}"
         if wait["waiter_site"]:
@@ -287,11 +315,11 @@ def _stories(summary: Row, names: dict[int, str], top: int) -> list[RenderableTy
             if wait["others"]:
                 more = "hold" if wait["others"] == 1 else "holds"
                 text += f" ({duration(wait['held_ns'])}) and {wait['others']:,} more {more}"
-        lines.append(Text(text))
-    return lines
+        told.append(Text(text))
+    return told
 
 
-def _sync(summary: Row, names: dict[int, str], width: int, top: int) -> list[RenderableType]:
+def _sync(summary: Row, page: _Page) -> list[RenderableType]:
     """Conditions, locks and atomic sections, where there are any."""
     parts: list[RenderableType] = []
     for key, table_of in (("conditions", _conditions), ("locks", _locks)):
@@ -300,73 +328,70 @@ def _sync(summary: Row, names: dict[int, str], width: int, top: int) -> list[Ren
             continue
         rows.sort(key=lambda entry: -(entry[1]["wait_ns"]["sum"] or 0))
         several = len({process["id"] for process, _ in rows}) > 1
-        parts += [Text(), table_of(rows[:top], several, width >= WIDE)]
-        if len(rows) > top:
-            left = len(rows) - top
+        parts += [Text(), *table_of(rows[: page.top], several, page)]
+        if len(rows) > page.top:
+            left = len(rows) - page.top
             parts.append(Text(f"and {left:,} more {key if left > 1 else key[:-1]}", "dim"))
     sections = [p for p in summary["processes"] if p["atomic"] and p["atomic"]["sections"]]
     if sections:
         parts.append(Text())
-        parts += [_atomic(process, names, len(sections) > 1) for process in sections[:top]]
+        parts += [_atomic(p, page.names, len(sections) > 1) for p in sections[: page.top]]
     return parts
 
 
-def _object_name(process: Row, row: Row, several: bool, wide: bool) -> Text:
-    name = row["object"] if wide else row["object"].split(" at ")[0]
-    return Text(f"{name} of {process['pid']}" if several else name)
-
-
-def _cells(distribution: Row, *keys: str) -> list[str]:
-    return [duration(distribution[key]) if distribution["count"] else "-" for key in keys]
-
-
-def _conditions(rows: list[tuple[Row, Row]], several: bool, wide: bool) -> Table:
-    table = _table()
-    table.add_column("condition", no_wrap=True, overflow="ellipsis")
-    table.add_column("kind", no_wrap=True)
-    for header in ("waits", "notifies", "woken in p50", "p99", "with GIL p50", "p99"):
-        table.add_column(header, justify="right")
-    if wide:
-        for header in ("waited p50", "p99", "max", "timeouts"):
-            table.add_column(header, justify="right")
+def _objects(header: str, rows: list[tuple[Row, Row]], several: bool, *, address: bool) -> Column:
+    names = []
     for process, row in rows:
-        table.add_row(
-            _object_name(process, row, several, wide),
-            row["kind"],
-            f"{row['waits']:,}",
-            f"{row['notifies']:,}",
-            *_cells(row["wakeup_ns"], "p50", "p99"),
-            *_cells(row["gil_ns"], "p50", "p99"),
-            *(
-                (*_cells(row["wait_ns"], "p50", "p99", "max"), f"{row['timeouts']:,}")
-                if wide
-                else ()
-            ),
-        )
-    return table
+        name = row["object"] if address else row["object"].split(" at ")[0]
+        names.append(f"{name} of {process['pid']}" if several else name)
+    return Column(header, names, left=True)
 
 
-def _locks(rows: list[tuple[Row, Row]], several: bool, wide: bool) -> Table:
-    table = _table()
-    table.add_column("lock", no_wrap=True, overflow="ellipsis")
-    table.add_column("kind", no_wrap=True)
-    for header in ("waits", "timeouts", "waited p50", "p99", "max", "in all"):
-        table.add_column(header, justify="right")
-    for process, row in rows:
-        table.add_row(
-            _object_name(process, row, several, wide),
-            row["kind"],
-            f"{row['waits']:,}",
-            f"{row['timeouts']:,}",
-            *_cells(row["wait_ns"], "p50", "p99", "max", "sum"),
-        )
-    return table
+def _conditions(rows: list[tuple[Row, Row]], several: bool, page: _Page) -> list[RenderableType]:
+    kind = Column("kind", [row["kind"] for _, row in rows], left=True)
+    columns = [kind, _counts(rows, "waits"), _counts(rows, "notifies")]
+    columns += _times(rows, "wakeup_ns", {"p50": "woken in p50", "p99": "p99"})
+    columns += _times(rows, "gil_ns", {"p50": "with GIL p50", "p99": "p99"})
+    more = _times(rows, "wait_ns", {"p50": "waited p50", "p99": "p99", "max": "max"})
+    more.append(_counts(rows, "timeouts"))
+    names = _objects("condition", rows, several, address=True)
+    if room_for_names([*columns, *more], page.width) >= names.width:
+        return page.table(names, [*columns, *more])
+    return page.table(_objects("condition", rows, several, address=False), columns)
+
+
+def _locks(rows: list[tuple[Row, Row]], several: bool, page: _Page) -> list[RenderableType]:
+    kind = Column("kind", [row["kind"] for _, row in rows], left=True)
+    columns = [kind, _counts(rows, "waits"), _counts(rows, "timeouts")]
+    waited = {"p50": "waited p50", "p99": "p99", "max": "max", "sum": "in all"}
+    columns += _times(rows, "wait_ns", waited)
+    names = _objects("lock", rows, several, address=True)
+    if room_for_names(columns, page.width) < names.width:
+        names = _objects("lock", rows, several, address=False)
+    return page.table(names, columns)
+
+
+def _counts(rows: list[tuple[Row, Row]], key: str) -> Column:
+    return Column(key, [f"{row[key]:,}" for _, row in rows])
+
+
+def _times(rows: list[tuple[Row, Row]], key: str, headers: dict[str, str]) -> list[Column]:
+    """A column for each of the keys of a distribution."""
+    return [
+        Column(header, [_cell(row[key], of) for _, row in rows]) for of, header in headers.items()
+    ]
+
+
+def _cell(distribution: Row, key: str) -> str:
+    return duration(distribution[key]) if distribution["count"] else "-"
 
 
 def _atomic(process: Row, names: dict[int, str], several: bool) -> Text:
     atomic = process["atomic"]
     sections, deferred = atomic["sections"], atomic["deferred_yields"]
-    held, p50, p99, longest = _cells(atomic["held_ns"], "sum", "p50", "p99", "max")
+    held, p50, p99, longest = (
+        _cell(atomic["held_ns"], key) for key in ("sum", "p50", "p99", "max")
+    )
     of = f" of process {process['pid']}" if several else ""
     text = (
         f"{sections:,} atomic section{'s' * (sections != 1)}{of}: held the GIL {held} in all"
@@ -377,31 +402,25 @@ def _atomic(process: Row, names: dict[int, str], several: bool) -> Text:
     return Text(text + (f"; waited for them: {', '.join(told)}" if told else ""))
 
 
-def _legend(glyphs: str) -> Text:
-    held, waiting, outside = tuple(glyphs)
+def _legend(glyphs: str, *, waits: bool, blame: bool) -> Text:
+    """Of what is shown."""
+    parts = ("held", "waiting", "outside")
+    words = ("holds the GIL", "waits for it", "needs no GIL (IO, sleep, C code)")
     legend = Text()
-    legend.append(held * 2, _STYLES["held"])
-    legend.append(" holds the GIL  ", "dim")
-    legend.append(waiting * 2, _STYLES["waiting"])
-    legend.append(" waits for it  ", "dim")
-    legend.append(outside * 2, _STYLES["outside"])
-    legend.append(" needs no GIL (IO, sleep, C code)\n", "dim")
-    legend.append(
-        "IO wait: after it gave the GIL up by itself; CPU wait: after a forced yield.\n"
-        "waking up: the GIL was free until it took it; overtaken: another took it first.",
-        "dim",
-    )
+    for part, glyph, word in zip(parts, glyphs, words, strict=False):
+        legend.append(glyph * 2, _STYLES[part])
+        legend.append(f" {word}  ", "dim")
+    legend.rstrip()
+    if waits:
+        legend.append(
+            "\nIO wait: after it gave the GIL up by itself; CPU wait: after a forced yield.", "dim"
+        )
+    if blame:
+        legend.append(
+            "\nwaking up: the GIL was free until it took it; overtaken: another took it first.",
+            "dim",
+        )
     return legend
-
-
-def _table() -> Table:
-    return Table(
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        header_style="dim",
-    )
 
 
 def _worst_first(summary: Row) -> list[tuple[Row, Row]]:
@@ -409,17 +428,3 @@ def _worst_first(summary: Row) -> list[tuple[Row, Row]]:
     threads = [(p, t) for p in summary["processes"] for t in p["threads"]]
     threads.sort(key=lambda entry: (-entry[1]["waiting_ns"], -entry[1]["held_ns"]))
     return threads
-
-
-def _names(summary: Row, threads: list[tuple[Row, Row]]) -> dict[int, str]:
-    """What to call each thread: its name, with the tid where a name occurs twice."""
-    count: dict[str, int] = defaultdict(int)
-    for _, thread in threads:
-        count[thread["name"]] += 1
-    names = {}
-    for _, thread in threads:
-        name = escaped(thread["name"])
-        if count[thread["name"]] > 1:
-            name = f"{name[: _NAME_WIDTH - 9]} {thread['tid']}"
-        names[thread["id"]] = name
-    return names

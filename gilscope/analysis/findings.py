@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from gilscope.analysis.names import names_of
 from gilscope.analysis.units import duration, escaped, percent
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 Finding = dict[str, str]
 Row = dict[str, Any]
+Names = dict[int, str]  # of threads, by id, as they are written in a sentence
 
 VICTIM_SHARE = 0.05  # of its life that a thread waits, from which it is worth a sentence
 SLOW_WAIT_NS = 1_000_000  # p99 of IO waits from which it is, when it waits QUIET_SHARE of its life
@@ -37,7 +39,7 @@ def findings(summary: Row, kept: list[Kept]) -> list[Finding]:
 
 def _verdicts(summary: Row, kept: list[Kept]) -> list[Finding]:
     threads = [t for p in summary["processes"] for t in p["threads"]]
-    name = _Names(threads)
+    name = {number: f"`{text}`" for number, text in names_of(threads).items()}
     if not any(t["acquires"] or t["wait_ns"]["count"] for t in threads):
         return [_say("ok", _nothing(summary), "nothing")]
     problems: list[tuple[int, Finding]] = []
@@ -54,7 +56,7 @@ def _verdicts(summary: Row, kept: list[Kept]) -> list[Finding]:
     text = f"nothing to fix: threads waited {percent(waiting, life)} of their time for the GIL"
     if worst["waiting_ns"]:
         longest = duration(worst["wait_ns"]["max"])
-        text += f", {duration(waiting)} in all, {name(worst)} most (longest wait {longest})"
+        text += f", {duration(waiting)} in all, {name[worst['id']]} most (longest wait {longest})"
     return [_say("ok", text + ".", "nothing")]
 
 
@@ -70,9 +72,7 @@ def _nothing(summary: Row) -> str:
     return f"the trace has {summary['events']:,} events, but none in which a thread took a GIL."
 
 
-def _victims(
-    process: Row, kept: list[Kept], name: _Names, policy: str
-) -> list[tuple[int, Finding]]:
+def _victims(process: Row, kept: list[Kept], name: Names, policy: str) -> list[tuple[int, Finding]]:
     """Threads that come back from IO and wait, under this policy."""
     worst_first = sorted(process["threads"], key=lambda t: -t["waiting_ns"])
     for thread in worst_first:
@@ -82,8 +82,8 @@ def _victims(
         if thread["class"] == "cpu" or not waits["count"] or not worth:
             continue
         text = (
-            f"{name(thread)} waited {duration(waits['p99'])} (p99) for the GIL when it came back"
-            f" from IO{_because(process, thread, name)}."
+            f"{name[thread['id']]} waited {duration(waits['p99'])} (p99) for the GIL when it came"
+            f" back from IO{_because(process, thread, name)}."
         )
         by_cpu = _held_by_cpu(process, kept, thread)
         convoy = waits["count"] >= CONVOY_WAITS and by_cpu >= CONVOY_SHARE * thread["waiting_ns"]
@@ -107,7 +107,7 @@ def _held_by_cpu(process: Row, kept: list[Kept], waiter: Row) -> int:
     return max(by_cpu - sum(row.waited_ns for row in kept if row.thread in computing), 0)
 
 
-def _because(process: Row, thread: Row, name: _Names) -> str:
+def _because(process: Row, thread: Row, name: Names) -> str:
     """What the largest part of its waiting was for."""
     rows = [row for row in process["blame"] if row["waiter"] == thread["id"]]
     causes: Counter[str] = Counter()
@@ -127,8 +127,7 @@ def _because(process: Row, thread: Row, name: _Names) -> str:
     return f"; {percent(spent, thread['waiting_ns'])} of that time {words[cause]}"
 
 
-def _held_by(process: Row, thread: Row, name: _Names, rows: list[Row]) -> str:
-    by_id = {t["id"]: t for t in process["threads"]}
+def _held_by(process: Row, thread: Row, name: Names, rows: list[Row]) -> str:
     holders: Counter[int] = Counter()
     for row in rows:
         if row["holder"] is not None:
@@ -140,10 +139,10 @@ def _held_by(process: Row, thread: Row, name: _Names, rows: list[Row]) -> str:
     (first, longest), *others = holders.most_common()
     if others and longest < MAIN_SHARE * held:  # none stands out
         more = "many" if many else f"{len(others):,}"
-        text = f"; {name(by_id[first])} and {more} more held it {percent(held, waiting)}"
+        text = f"; {name[first]} and {more} more held it {percent(held, waiting)}"
         return f"{text} of that time{_mostly_at(rows, held)}"
     mine = [row for row in rows if row["holder"] == first]
-    text = f"; {name(by_id[first])} held it {percent(longest, waiting)} of that time"
+    text = f"; {name[first]} held it {percent(longest, waiting)} of that time"
     text += _mostly_at(mine, longest)
     if (rest := held - longest) >= LEAST_SHARE * waiting:
         threads = f"{len(others):,} other thread{'s' * (len(others) > 1)}"
@@ -164,15 +163,14 @@ def _mostly_at(rows: list[Row], held_ns: int) -> str:
     return f", {part} of it {where}"
 
 
-def _kept(process: Row, kept: Iterable[Kept], name: _Names) -> list[tuple[int, Finding]]:
+def _kept(process: Row, kept: Iterable[Kept], name: Names) -> list[tuple[int, Finding]]:
     """C code that does not let the GIL go: the worst line."""
-    by_id = {t["id"]: t for t in process["threads"]}
+    waits = {t["id"]: t["waiting_ns"] for t in process["threads"]}
     for row in kept:
-        waits = [t["waiting_ns"] for t in by_id.values()]
-        if row.thread not in by_id or row.waited_ns < KEPT_SHARE * max(*waits, 1):
+        if row.thread not in waits or row.waited_ns < KEPT_SHARE * max(*waits.values(), 1):
             continue
         text = (
-            f"{name(by_id[row.thread])} kept the GIL {row.times:,} times after it was asked for it,"
+            f"{name[row.thread]} kept the GIL {row.times:,} times after it was asked for it,"
             f" for {duration(row.median_ns)} (median), {place(row.site.json)}: a call into C"
             f" that does not let it go. Others waited {duration(row.waited_ns)} for these calls."
             " Split the work into smaller calls, move it to a process, or let the C code release"
@@ -182,7 +180,7 @@ def _kept(process: Row, kept: Iterable[Kept], name: _Names) -> list[tuple[int, F
     return []
 
 
-def _crowds(process: Row, name: _Names) -> list[tuple[int, Finding]]:
+def _crowds(process: Row, name: Names) -> list[tuple[int, Finding]]:
     """Threads that compute and keep each other waiting."""
     crowd = [t for t in process["threads"] if t["class"] == "cpu"]
     crowd = [t for t in crowd if t["waiting_ns"] >= CROWD_SHARE * t["life_ns"]]
@@ -190,7 +188,7 @@ def _crowds(process: Row, name: _Names) -> list[tuple[int, Finding]]:
         return []
     waiting, life = (sum(t[key] for t in crowd) for key in ("waiting_ns", "life_ns"))
     worst = max(crowd, key=lambda t: t["waiting_ns"])
-    rest = f"{name(worst)} and {len(crowd) - 1} more"
+    rest = f"{name[worst['id']]} and {len(crowd) - 1} more"
     text = (
         f"{rest} compute on one GIL: they waited {percent(waiting, life)} of their time for it."
         " Threads do not make Python code faster: use processes for it."
@@ -249,17 +247,6 @@ def _minor(python: str | None) -> tuple[int, ...]:
 
 def _versions(minors: list[tuple[int, ...]]) -> str:
     return ", ".join(".".join(map(str, minor)) or "(version not known)" for minor in minors)
-
-
-class _Names:
-    """Names of threads, with the tid where two have the same."""
-
-    def __init__(self, threads: list[Row]) -> None:
-        self._count = Counter(t["name"] for t in threads)
-
-    def __call__(self, thread: Row) -> str:
-        name = escaped(thread["name"])
-        return f"`{name}`" + (f" ({thread['tid']})" if self._count[thread["name"]] > 1 else "")
 
 
 def place(site: Row) -> str:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import io
+import re
+from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 from support.golden import expect_golden
 from support.stories import MemorySource, StoryBuilder, rolled_story, told
 
+from gilscope.analysis.names import names_of
 from gilscope.analysis.summary import summarise
 from gilscope.trace.model import Trace
 from gilscope.trace.schema import EventKind as K
+from gilscope.viewers.layout import shortened
 from gilscope.viewers.terminal import render
 
 CONVOY = Path(__file__).parents[1] / "golden" / "stories" / "convoy.story"
 VIEWS = CONVOY.parent.parent
+FIGURE = re.compile(r"[\d.,]+ (?:[nµm]?s\b|%)")
 
 
 def shown(source: MemorySource, width: int = 80, top: int = 10, **options: Any) -> str:
@@ -64,14 +72,12 @@ def crowd() -> MemorySource:
 
 @pytest.mark.parametrize("width", [80, 200])
 def test_convoy_looks_like_this(width: int) -> None:
-    text = "".join(line.rstrip() + "\n" for line in shown(convoy(), width).splitlines())
-    expect_golden(VIEWS / f"convoy-{width}.txt", text)
+    expect_golden(VIEWS / f"convoy-{width}.txt", shown(convoy(), width))
 
 
 @pytest.mark.parametrize("width", [80, 200])
 def test_conditions_locks_and_sections_look_like_this(width: int) -> None:
-    text = "".join(line.rstrip() + "\n" for line in shown(conditions(), width).splitlines())
-    expect_golden(VIEWS / f"conditions-{width}.txt", text)
+    expect_golden(VIEWS / f"conditions-{width}.txt", shown(conditions(), width))
 
 
 @pytest.mark.parametrize("width", [1, 20, 40, 80, 129, 130, 200, 500])
@@ -93,6 +99,94 @@ def test_no_line_is_too_long_and_nothing_escapes(
     assert text.strip()
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) <= width
+
+
+NAMES = {
+    "pool": [f"ThreadPoolExecutor-{n // 4}_{n % 4}" for n in range(12)],
+    "same": ["ThreadPoolExecutor-0_0"] * 12,
+    "targets": [f"Thread-{n} (process_request_thread)" for n in range(6, 18)],
+    "wide": [f"スレッドプール実行者 {n} の作業" for n in range(12)],
+    "short": ["", *"abcdefghijk"],
+}
+
+
+@cache
+def summary_with(names: str | None, source: Callable[[], MemorySource] = crowd) -> dict[str, Any]:
+    """Of a story of three processes whose threads have these names, or of another story."""
+    if names is None:
+        return summarise(Trace.from_source(source()))
+    story = rolled_story(5, 3_000, ((6, 2), (3, 1), (3, 1)))
+    threads = zip(story.metadata.threads, NAMES[names], strict=True)
+    renamed = tuple(replace(thread, name=name) for thread, name in threads)
+    story.metadata = replace(story.metadata, threads=renamed)
+    return summarise(Trace.from_source(story))
+
+
+def lines_of(summary: dict[str, Any], width: int) -> list[str]:
+    file = io.StringIO()
+    render(summary, Console(file=file, width=width), 10)
+    return file.getvalue().splitlines()
+
+
+STORIES = [*((names, crowd) for names in NAMES), (None, convoy), (None, conditions), (None, crowd)]
+
+
+@pytest.mark.parametrize(("names", "source"), STORIES)
+def test_at_every_width_figures_have_their_units_and_headers_are_whole(
+    names: str | None, source: Callable[[], MemorySource]
+) -> None:
+    """Each story at its share of the widths, so that together they have them all."""
+    summary = summary_with(names, source)
+    figures = Counter(FIGURE.findall("\n".join(lines_of(summary, 30))))  # no tables
+    assert figures
+    for width in range(60 + STORIES.index((names, source)), 201, len(STORIES)):
+        lines = lines_of(summary, width)
+        assert max(map(cell_len, lines)) <= width
+        assert not [line for line in lines if line != line.rstrip()]
+        assert not [line for line in lines if re.match(r"\s*(?:[nµm]?s|%)(?:\W|$)", line)]
+        assert not figures - Counter(FIGURE.findall("\n".join(lines)))
+        rules = [at for at, line in enumerate(lines) if set(line) == {"─"}]
+        headers = " ".join(" ".join(lines[at - 2 : at]) for at in rules)
+        assert "…" not in headers
+        assert {"held", "waiting", "outside", "waited"} <= set(headers.split())
+
+
+@pytest.mark.parametrize("names", NAMES)
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_each_thread_has_one_name_of_its_own(names: str, width: int) -> None:
+    """However short, and the longer one beyond the tables is the same everywhere."""
+    summary = summary_with(names)
+    lines = lines_of(summary, width)
+    first = 2 + next(at for at, line in enumerate(lines) if re.match("thread +kind", line))
+    shown = [re.split(" +(?:io|cpu|mixed|idle) ", line)[0] for line in lines[first : first + 10]]
+    assert len(set(shown)) == 10
+    told = names_of(t for p in summary["processes"] for t in p["threads"])
+    text = " ".join(line.strip() for line in lines)
+    assert all(told[w["waiter"]] in text for w in summary["longest_waits"][:3])
+    assert f"{told[summary['longest_waits'][0]['waiter']]}" in summary["findings"][0]["text"]
+
+
+def test_names_are_cut_where_they_do_not_differ() -> None:
+    pool = ["ThreadPoolExecutor-0_0 20316", "ThreadPoolExecutor-0_0 20317", "main"]
+    assert list(shortened(pool, 16).values()) == ["ThreadP…_0 20316", "ThreadP…_0 20317", "main"]
+    flask = [f"Thread-{n} (process_request_thread)" for n in (1, 11, 12)]
+    told = ["Thread-1 (pro…", "Thread-11 (pr…", "Thread-12 (pr…"]
+    assert list(shortened(flask, 14).values()) == told
+    assert shortened(flask[1:2], 14) == {flask[1]: "Thread…thread)"}  # not Thread-1…
+    assert shortened(["größenänderung"], 8, "~") == {"größenänderung": "grö~rung"}
+    alike = ["a" * 20, "a" * 30]
+    assert set(shortened(alike, 8).values()) == {"aaaaaaa…"}
+
+
+def test_who_is_left_out_of_a_cause_is_always_counted() -> None:
+    """A sum over many threads is not told as one of them."""
+    summary = deepcopy(summary_with("targets"))
+    site = {"file": "app.py", "line": 9, "function": "render", "library_line": None, "exact": True}
+    for row in (row for p in summary["processes"] for row in p["blame"]):
+        row["holder_site"] = None if row["holder"] is None else site
+    cause = re.compile(r"Thread-\d+ \(process_request_thread\) \+\d+ more in app.py:9 render")
+    for width in range(60, 201, 10):
+        assert cause.search(" ".join(line.strip() for line in lines_of(summary, width)))
 
 
 def test_the_verdict_is_first_with_its_number() -> None:
@@ -134,9 +228,9 @@ def test_threads_that_held_the_gil_at_one_line_are_one_cause() -> None:
     lines = shown(told(text), 200).splitlines()
     first = 2 + next(i for i, line in enumerate(lines) if line.startswith("who waited"))
     assert [line.split() for line in lines[first : first + 3]] == [
-        ["b", "70", "ns", "c", "+1", "more", "84", "%", "in", "main.py:17", "serve"],
-        ["e", "14", "%"],
-        ["(waking", "up)", "1.4", "%"],
+        ["b", "70", "ns", "84", "%", "c", "+1", "more", "in", "main.py:17", "serve"],
+        ["14", "%", "e"],
+        ["1.4", "%", "(waking", "up)"],
     ]
 
 
@@ -149,9 +243,8 @@ def test_the_worst_thread_is_first_and_the_rest_is_counted() -> None:
     assert "and 2,993 more threads, which waited 0 ns in all" in text
     assert "and 1 more thread, which" in shown(convoy(), top=2)
     lines = shown(convoy()).splitlines()
-    assert lines[next(i for i, line in enumerate(lines) if "worst first" in line) + 2].startswith(
-        "echo"
-    )
+    first = 2 + next(i for i, line in enumerate(lines) if line.startswith("thread "))
+    assert [line.split()[0] for line in lines[first : first + 3]] == ["echo", "spin", "MainThread"]
 
 
 def test_an_empty_trace_says_so() -> None:
