@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+__all__ = ["Condition", "atomic", "locks", "read", "set_atomic", "yield_gil"]
+
 # Name: the module that has it.
 _LAZY = dict.fromkeys(("Condition", "atomic", "set_atomic"), "gilscope.sync") | {
     "yield_gil": "gilscope.scheduling"
@@ -30,6 +32,10 @@ def __getattr__(name: str) -> object:
     value = getattr(import_module(_LAZY[name]), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def read(path: str | os.PathLike[str]) -> Trace:

@@ -7,6 +7,7 @@ characters, ASCII stands for them.
 
 from __future__ import annotations
 
+import signal
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -132,6 +133,14 @@ def _verdict(summary: Row) -> Text:
     return Text("\n").join(lines)
 
 
+def _meaning(exit_code: int) -> str:
+    """With the signal that a shell means by it, if it means one."""
+    try:
+        return f"{exit_code} ({signal.Signals(exit_code - 128).name})"
+    except ValueError:
+        return str(exit_code)
+
+
 def _headline(summary: Row) -> Text:
     command = escaped(" ".join(summary["command"])) or "(no command)"
     facts = [
@@ -148,7 +157,7 @@ def _headline(summary: Row) -> Text:
     if policy["name"] != "classic":
         facts.append(f"policy {policy['name']}, grace {duration(policy['grace_ns'])}")
     if summary["exit_code"]:
-        facts.append(f"exit code {summary['exit_code']}")
+        facts.append(f"exit code {_meaning(summary['exit_code'])}")
     line = Text(command, "bold")
     line.append("  " + ", ".join(facts), "not bold")
     return line

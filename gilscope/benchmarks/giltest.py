@@ -14,11 +14,11 @@ from gilscope.benchmarks import chart, harness, windows
 from gilscope.benchmarks.harness import CLASSIC, IO_PRIORITY, Outcome, Results, Variant, ratios
 from gilscope.benchmarks.report import Figure, Report, Row, publish
 from gilscope.benchmarks.windows import Window
+from gilscope.recorder.policy import CONDVARS
 
 HELP = "the seed's table: efficiency of two CPU threads, producer and consumer pairs"
 
 REPEATS = 12
-CONDVARS = ("pthread", "emulated", "futex")
 DEFAULTS = {CLASSIC: "pthread", IO_PRIORITY: "futex"}  # of Python Plus, by policy
 COMPUTING = {"1 CPU": {"cpu": 1}, "2 CPU": {"cpu": 2}}
 PAIRS = {

@@ -204,7 +204,9 @@ def add_arguments(parser: argparse.ArgumentParser, repeats: int) -> None:
         "--repeats", metavar="N", type=int, default=repeats, help=f"repeats (default: {repeats})"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="one short repeat: does it work here at all?"
+        "--quick",
+        action="store_true",
+        help="one short repeat that judges nothing: does it work here at all?",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the table there too")

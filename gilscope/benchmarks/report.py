@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Figure:
     at_least: float | None = None
     no_worse: float | None = None
     at_most: float | None = None
+    judged: bool = True
 
     @property
     def estimate(self) -> Estimate:
@@ -39,7 +40,9 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """None where there is no bound."""
+        """None where there is no bound, or it is not judged."""
+        if not self.judged:
+            return None
         if self.at_least is not None:
             return bool(self.values) and self.estimate.low >= self.at_least
         if self.at_most is not None:
@@ -57,13 +60,13 @@ class Figure:
             told = [self._number(e.median)]
             if len(self.values) > 1:
                 told += [f"({self._number(e.low)} to {self._number(e.high)})"]
-        verdict = "met" if self.met else "NOT MET"
+        verdict = {True: ": met", False: ": NOT MET", None: ""}[self.met]
         if self.at_least is not None:
-            told.append(f"≥ {self.at_least:g}: {verdict}")
+            told.append(f"≥ {self.at_least:g}{verdict}")
         elif self.at_most is not None:
-            told.append(f"≤ {self.at_most:g}: {verdict}")
-        elif self.no_worse is not None:
-            told.append(f"no worse: {verdict}")
+            told.append(f"≤ {self.at_most:g}{verdict}")
+        elif self.no_worse is not None and self.judged:
+            told.append(f"no worse{verdict}")
         return told
 
     def _number(self, value: float) -> str:
@@ -128,6 +131,15 @@ class Report:
         return sum(figure.met is False for figure in figures) + sum(
             not true for _, true in self.claims
         )
+
+    def unjudged(self) -> Report:
+        """The same without verdicts and claims: one short repeat says nothing about them."""
+        rows = [
+            Row(row.words, {name: replace(f, judged=False) for name, f in row.figures.items()})
+            for row in self.rows
+        ]
+        notes = [*self.notes, "A quick run judges nothing."]
+        return replace(self, rows=rows, claims=[], notes=notes)
 
     def as_json(self) -> dict[str, Any]:
         """Everything, with the values of each repeat."""
@@ -200,10 +212,12 @@ class Report:
 
 
 def publish(report: Report, args: argparse.Namespace) -> int:
-    """Print it as the options say, write page and chart; 1 when a bound was missed.
+    """Print it as the options say, write page and chart; 1 when a bound was missed: not by --quick.
 
     Raises RecordingError where they cannot be written; what was measured is printed before.
     """
+    if args.quick:
+        report = report.unjudged()
     if args.json:
         print(json.dumps(report.as_json(), indent=1))
     else:

@@ -108,14 +108,15 @@ def _run(argv: Sequence[str]) -> int:
         parser = Parser(prog=f"gilscope {argv[0]}", description=command.HELP)
         command.add_arguments(parser)
         return command.run(parser.parse_args(argv[1:]))
-    _overview().parse_args(argv)
-    raise AssertionError("the overview knows no other way out than help, version or error")
+    overview = _overview()
+    overview.parse_args(argv)
+    overview.error("the following arguments are required: COMMAND")
 
 
 def _overview() -> Parser:
     parser = Parser(prog="gilscope", description=description)
     parser.add_argument("--version", action="version", version=f"gilscope {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND")  # an option that nobody knows is told first
     for name in COMMANDS:
         commands.add_parser(name, help=load(__name__, name).HELP)
     return parser

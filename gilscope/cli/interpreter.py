@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
+import textwrap
 from pathlib import Path
 
 from gilscope.errors import BuildError, InstallationError
@@ -72,8 +74,24 @@ def _list(args: argparse.Namespace) -> int:
             has = str(look(python(prefix)))
         except BuildError as error:
             has = f"broken: {error}"
-        print(f"{prefix.name:<12} {has}  {python(prefix)}")
+        _show(f"{prefix.name:<12} ", f"{has}  {python(prefix)}")
     return 0
+
+
+def _show(name: str, about: str) -> None:
+    """One line, for scripts; on a terminal as many as it takes."""
+    if sys.stdout.isatty():
+        width, indent = shutil.get_terminal_size().columns, " " * len(name)
+        line = textwrap.fill(
+            name + about,
+            width,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    else:
+        line = name + about
+    print(line)
 
 
 def _path(args: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gilscope.cli.output import check_trace
-from gilscope.cli.run import add_policy_arguments, choice
+from gilscope.cli.run import add_policy_arguments, check_environment, choice
 from gilscope.errors import GilscopeError, UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `gilscope record`."""
     parser.usage = "gilscope record [-o FILE] [options] [--] COMMAND…"
     parser.add_argument(
-        "-o", dest="output", metavar="FILE", type=Path, help=".pftrace or .pftrace.gz"
+        "-o",
+        dest="output",
+        metavar="FILE",
+        type=Path,
+        help="the trace to write, .pftrace or .pftrace.gz (default: gilscope-PROGRAM-PID.pftrace)",
     )
     parser.add_argument(
         "--max-size",
@@ -54,7 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="do not record where in Python long holds and waits ended",
     )
     add_policy_arguments(parser)
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND…")
+    parser.add_argument(
+        "command",
+        nargs=argparse.REMAINDER,
+        metavar="COMMAND…",
+        help="the program to record and its arguments",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
         raise UsageError("record what? for example: gilscope record python app.py")
+    check_environment()
     policy = choice(args)
     check_trace(args.output)
     from gilscope.recorder.record import STACKS, record, say  # noqa: PLC0415

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         type=Path,
         required=True,
-        help=".pftrace or .pftrace.gz",
+        help="the trace to write, .pftrace or .pftrace.gz",
     )
 
 

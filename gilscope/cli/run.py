@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Mapping
 
 from gilscope.errors import UsageError
-from gilscope.recorder.policy import CLASSIC, GRACE_US, POLICIES, Choice
+from gilscope.recorder.policy import CLASSIC, CONDVARS, GRACE_US, POLICIES, Choice
 
 HELP = "run a command with its GIL scheduled for IO threads first; record nothing"
 
 _MOST_GRACE_US = 1_000_000
+# What the environment tells the probe and no option does: variable, pattern, what it may be.
+_SETTINGS = (
+    ("GILSCOPE_CONDVAR", "|".join(CONDVARS), f"it is one of {', '.join(CONDVARS)}"),
+    ("GILSCOPE_STACKS_US", r"\d{1,11}(\.\d*)?|off", "it is a number of microseconds, or off"),
+)
 
 
 def grace(text: str) -> int:
@@ -37,6 +43,14 @@ def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_environment(environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse what the probe would pass over in silence. Raises UsageError."""
+    for variable, good, what in _SETTINGS:
+        value = environment.get(variable)
+        if value and not re.fullmatch(good, value, re.ASCII):
+            raise UsageError(f"{variable}={value}: {what}")
+
+
 def choice(args: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Choice | None:
     """What the options say, else the environment; None where neither does. Raises UsageError."""
     name, grace_us = args.policy, args.grace
@@ -58,15 +72,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `gilscope run`."""
     parser.usage = "gilscope run --policy io-priority|classic [--grace US] [--] COMMAND…"
     add_policy_arguments(parser)
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND…")
+    parser.add_argument(
+        "command",
+        nargs=argparse.REMAINDER,
+        metavar="COMMAND…",
+        help="the program to run and its arguments",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Returns the command's own exit code."""
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    check_environment()
     chosen = choice(args)
     if chosen is None:
-        raise UsageError("run how? for example: gilscope run --policy io-priority python app.py")
+        raise UsageError(
+            "run how? gilscope run --policy io-priority COMMAND schedules its GIL for IO threads "
+            "first; --policy classic leaves that as it is, for gilscope.atomic alone"
+        )
     if not command:
         raise UsageError("run what? for example: gilscope run --policy io-priority python app.py")
     from gilscope.recorder.run import run as run_command  # noqa: PLC0415

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 CLASSIC, IO_PRIORITY = "classic", "io-priority"
 POLICIES = (CLASSIC, IO_PRIORITY)
 GRACE_US = 5  # the probe's default
+CONDVARS = ("pthread", "emulated", "futex")
 
 _POLICY, _GRACE = "GILSCOPE_POLICY", "GILSCOPE_GRACE_US"
 

@@ -97,7 +97,9 @@ def unfit_for_preload(path: str) -> bool:
 
 
 def program_name(command: Sequence[str]) -> str:
-    """`app` for `python app.py`, `pytest` for `python -m pytest`, else the command's own name."""
+    """`app` for `python app.py`, `http.server` for `python -m http.server`, else the command's own
+    name.
+    """
     words = list(command)
     name = os.path.basename(words[0])
     if name.startswith("python"):
@@ -105,9 +107,8 @@ def program_name(command: Sequence[str]) -> str:
             if words[index - 1] in ("-X", "-W"):  # they take the next word
                 continue
             if word == "-m" and index + 1 < len(words):
-                name = words[index + 1]
-                break
-            if word == "-c":
+                return words[index + 1]
+            if word in ("-c", "-"):
                 break
             if not word.startswith("-"):
                 name = os.path.basename(word)

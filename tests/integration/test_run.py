@@ -12,6 +12,7 @@ import pytest
 from support import interpreters, programs
 from support.recorded import GILSCOPE, record
 
+from gilscope.cli.run import check_environment
 from gilscope.trace.model import Trace
 
 POLICY = ("--policy", "io-priority")
@@ -105,6 +106,11 @@ def test_a_command_that_cannot_be_run_is_one_line() -> None:
         (["run", "--grace", "5", "true"], {}, "add --policy io-priority"),
         (["run", "true"], {"GILSCOPE_POLICY": "fifo"}, "a policy is classic or io-priority"),
         (["record", "true"], {"GILSCOPE_GRACE_US": "x"}, "GILSCOPE_GRACE_US: not a number"),
+        (["record", "true"], {"GILSCOPE_STACKS_US": "abc"}, "GILSCOPE_STACKS_US=abc: it is a num"),
+        (["record", "true"], {"GILSCOPE_STACKS_US": "-1"}, "GILSCOPE_STACKS_US=-1: it is a num"),
+        (["run", *POLICY, "true"], {"GILSCOPE_STACKS_US": "1 ms"}, "microseconds, or off"),
+        (["record", "true"], {"GILSCOPE_CONDVAR": "foo"}, "one of pthread, emulated, futex"),
+        (["run", *POLICY, "true"], {"GILSCOPE_CONDVAR": "foo"}, "GILSCOPE_CONDVAR=foo: it is"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], variables: dict[str, str], line: str) -> None:
@@ -119,6 +125,12 @@ def test_mistakes_are_one_line(arguments: list[str], variables: dict[str, str], 
     assert done.returncode == 2
     assert line in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("stacks", ["0", "1000", "0.5", "off", ""])
+@pytest.mark.parametrize("condvar", ["futex", "emulated", "pthread", ""])
+def test_settings_that_are_right_are_taken(stacks: str, condvar: str) -> None:
+    check_environment({"GILSCOPE_STACKS_US": stacks, "GILSCOPE_CONDVAR": condvar})
 
 
 def io_waits(trace: Trace) -> list[int]:

@@ -60,7 +60,7 @@ def test_a_report_as_page_and_as_json(tmp_path: Path, capsys: pytest.CaptureFixt
     report.notes.append("A note.")
     page = tmp_path / "page.md"
     report.chart = "<svg/>"
-    options = argparse.Namespace(json=True, markdown=page, chart=tmp_path / "page.svg")
+    options = argparse.Namespace(quick=False, json=True, markdown=page, chart=tmp_path / "page.svg")
     assert publish(report, options) == 1
     assert options.chart.read_text() == "<svg/>"
     told = json.loads(capsys.readouterr().out)
@@ -70,10 +70,24 @@ def test_a_report_as_page_and_as_json(tmp_path: Path, capsys: pytest.CaptureFixt
     assert text.startswith("# Title\n\n    gilscope bench echo\n\nA machine. Median of 3")
     assert "![Title](page.svg)" in text
     assert "| what | speed |\n|---|---|\n| this | 2.00 (2.00 to 2.00) ≥ 3: NOT MET |" in text
-    assert publish(report, argparse.Namespace(json=False, markdown=None, chart=None)) == 1
+    options = argparse.Namespace(quick=False, json=False, markdown=None, chart=None)
+    assert publish(report, options) == 1
     shown = capsys.readouterr().out
     assert "Title: this" in shown
     assert "A note." in shown
+
+
+def test_a_quick_run_judges_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    report = Report("echo", "Title", "gilscope bench echo", "A machine", 1, ("what",), ("speed",))
+    bounds = ({"at_least": 3}, {"at_most": 1}, {"no_worse": 3})
+    report.rows += [Row(("this",), {"speed": Figure([2.0], **bound)}) for bound in bounds]
+    report.claims.append(("It is fast", False))
+    options = argparse.Namespace(quick=True, json=False, markdown=None, chart=None)
+    assert publish(report, options) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("2.00") == 3
+    assert "NOT MET" not in shown
+    assert "A quick run judges nothing." in shown
 
 
 def test_how_variants_are_run() -> None:
@@ -125,7 +139,7 @@ def test_what_was_measured_is_told_where_its_page_cannot_be_written(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     report = Report("echo", "Title", "command", "A machine", 3, ("what",), ("speed",))
-    options = argparse.Namespace(json=True, markdown=Path("/dev/full"), chart=None)
+    options = argparse.Namespace(quick=False, json=True, markdown=Path("/dev/full"), chart=None)
     with pytest.raises(RecordingError, match="/dev/full: cannot be written: No space"):
         publish(report, options)
     assert json.loads(capsys.readouterr().out)["benchmark"] == "echo"

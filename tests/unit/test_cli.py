@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+import gilscope as package
 from gilscope import __version__, cli
+from gilscope.cli import interpreter
 from gilscope.errors import GilscopeError, TraceError
 
 
@@ -71,6 +73,44 @@ def test_a_mistake_in_use_is_one_line_and_2(arguments: tuple[str, ...]) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("gilscope: ")
+
+
+def test_an_option_that_nobody_knows_is_what_is_told() -> None:
+    assert "--nonsense" in gilscope("--nonsense").stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (("record",), ("gilscope-PROGRAM-PID.pftrace", "the program to record")),
+        (("run",), ("the program to run",)),
+        (("recover",), ("the folder of", "the trace to write")),
+    ],
+)
+def test_help_tells_what_each_argument_is(command: tuple[str, ...], told: tuple[str, ...]) -> None:
+    text = " ".join(gilscope(*command, "--help").stdout.split())
+    assert [part for part in told if part not in text] == []
+
+
+def test_what_is_loaded_late_is_listed_all_the_same() -> None:
+    names = dir(package)
+    assert {"Condition", "atomic", "locks", "read", "set_atomic", "yield_gil"} <= set(names)
+    assert [name for name in package.__all__ if getattr(package, name) is None] == []
+
+
+def test_the_list_of_interpreters_fits_a_terminal_and_is_lines_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = f"3.13.5, built in: {'locks, ' * 10} /a/path/{'long' * 10}"
+    interpreter._show("3.13 ", about)
+    assert capsys.readouterr().out == f"3.13 {about}\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    interpreter._show("3.13 ", about)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= 60
+    assert " ".join(" ".join(lines).split()) == " ".join(f"3.13 {about}".split())
 
 
 @pytest.mark.parametrize(("error", "code"), [(GilscopeError, 1), (TraceError, 3)])

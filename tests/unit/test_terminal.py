@@ -247,6 +247,16 @@ def test_the_worst_thread_is_first_and_the_rest_is_counted() -> None:
     assert [line.split()[0] for line in lines[first : first + 3]] == ["echo", "spin", "MainThread"]
 
 
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [(0, ""), (3, "exit code 3"), (143, "exit code 143 (SIGTERM)"), (255, "exit code 255")],
+)
+def test_how_the_command_ended_is_told(code: int, told: str) -> None:
+    summary = {**summarise(Trace.from_source(convoy())), "exit_code": code}
+    (headline,) = (line for line in lines_of(summary, 200) if " events, " in line)
+    assert headline.partition("exit code")[1:] == told.partition("exit code")[1:]
+
+
 def test_an_empty_trace_says_so() -> None:
     assert shown(nothing()).startswith("The trace has 0 events.")
 
