@@ -141,26 +141,35 @@ def _held_by(process: Row, thread: Row, name: Names, rows: list[Row]) -> str:
         more = "many" if many else f"{len(others):,}"
         text = f"; {name[first]} and {more} more held it {percent(held, waiting)}"
         return f"{text} of that time{_mostly_at(rows, held)}"
-    mine = [row for row in rows if row["holder"] == first]
     text = f"; {name[first]} held it {percent(longest, waiting)} of that time"
-    text += _mostly_at(mine, longest)
     if (rest := held - longest) >= LEAST_SHARE * waiting:
         threads = f"{len(others):,} other thread{'s' * (len(others) > 1)}"
-        text += f", {'many other threads' if many else threads} {percent(rest, waiting)}"
-    return text
+        text += f" ({'many other threads' if many else threads} {percent(rest, waiting)})"
+    return text + _mostly_at([row for row in rows if row["holder"] == first], longest)
 
 
 def _mostly_at(rows: list[Row], held_ns: int) -> str:
-    """The place with the largest part of what these rows were held."""
-    places: Counter[str] = Counter()
+    """The line with the largest part of what these rows were held.
+
+    A line where a hold ended is not where its time went, so it is not told as that.
+    """
+    seen: Counter[str] = Counter()
+    ended: Counter[str] = Counter()
     for row in rows:
-        if row["holder_site"]:
-            places[place(row["holder_site"])] += row["wait_ns"]
-    if not places:
+        if site := row["holder_site"]:
+            (seen if site["exact"] else ended)[spot(site)] += row["wait_ns"]
+    where, spent = next(iter(seen.most_common(1)), ("", 0))
+    if ended.total() > MAIN_SHARE * held_ns:
+        (last, _), *others = ended.most_common()
+        text = f", most of it in holds of which only the end is known (let go at {last}"
+        if others:
+            text += f" and {len(others):,} other line{'s' * (len(others) > 1)}"
+        return text + (f"), else mostly in {where}" if spent >= LEAST_SHARE * held_ns else ")")
+    if not seen:
         return ""
-    (where, spent), *_ = places.most_common(1)
-    part = "most" if spent > MAIN_SHARE * held_ns else percent(spent, held_ns)
-    return f", {part} of it {where}"
+    return (
+        f", {'most' if spent > MAIN_SHARE * held_ns else percent(spent, held_ns)} of it in {where}"
+    )
 
 
 def _kept(process: Row, kept: Iterable[Kept], name: Names) -> list[tuple[int, Finding]]:
@@ -250,15 +259,19 @@ def _versions(minors: list[tuple[int, ...]]) -> str:
 
 
 def place(site: Row) -> str:
-    """`in app.py:17 work`, and within the library what that line called.
+    """`in app.py:17 work`, or where only the end of a hold is known, `until it let go at …`."""
+    return f"{'in' if site['exact'] else 'until it let go at'} {spot(site)}"
+
+
+def spot(site: Row) -> str:
+    """`app.py:17 work`, and within the library what that line called.
 
     Where the time went before the call that ended the hold, that call is not its place.
     """
     file = site["file"].rsplit("/", 1)[-1] or "?"
     line = f":{site['line']}" if site["line"] else ""
     inside = f" (in {site['library_line']})" if site["library_line"] and site["exact"] else ""
-    before = "in" if site["exact"] else "at or before"
-    return escaped(f"{before} {file}{line} {site['function']}".rstrip() + inside)
+    return escaped(f"{file}{line} {site['function']}".rstrip() + inside)
 
 
 def _say(severity: str, text: str, kind: str) -> Finding:

@@ -14,18 +14,21 @@ if TYPE_CHECKING:
     from gilscope.trace.model import Trace
 
 NO_STACK = "(no stack recorded)"
+LET_GO = "(let go)"  # behind a line where a hold ended: its time went there or before
 
 
 @dataclass(frozen=True)
 class Flame:
     """`held_ns` by stack: the thread's name, then its frames, the outermost first.
 
-    All held time is in it; what has no stack is NO_STACK of its thread.
+    All held time is in it; what has no stack is NO_STACK of its thread. The last frame of a hold
+    that nobody looked into ends in LET_GO.
     """
 
     held_ns: dict[tuple[str, ...], int]
     total_ns: int
     covered_ns: int  # of which the stack is known
+    ended_ns: int  # of which it is known at the end alone
     holds: int
     covered_holds: int
 
@@ -36,18 +39,22 @@ def flame_of(trace: Trace) -> Flame:
     lengths = holds["end_ns"] - holds["start_ns"]
     mine = trace.stacks[trace.stacks["of_wait"] == 0]
     at = mine["interval"]
-    covered = Counter[tuple[int, int]]()
-    for thread, leaf, ns in zip(
-        holds["thread"][at].tolist(), mine["leaf"].tolist(), lengths[at].tolist(), strict=True
+    covered = Counter[tuple[int, int, bool]]()
+    for thread, leaf, seen, ns in zip(
+        holds["thread"][at].tolist(),
+        mine["leaf"].tolist(),
+        mine["seen"].astype(bool).tolist(),
+        lengths[at].tolist(),
+        strict=True,
     ):
-        covered[thread, leaf] += ns
+        covered[thread, leaf, seen] += ns
     rest = np.ones(len(holds), bool)
     rest[at] = False
     held: Counter[tuple[str, ...]] = Counter()
     names = [thread.name for thread in trace.metadata.threads]
-    for (thread, leaf), ns in covered.items():
-        frames = path(trace.metadata.stacks, leaf)
-        stack = (names[thread], *(where(row, 1) for row in reversed(frames)))
+    for (thread, leaf, seen), ns in covered.items():
+        *callers, last = (where(row, 1) for row in reversed(path(trace.metadata.stacks, leaf)))
+        stack = (names[thread], *callers, last if seen else f"{last} {LET_GO}")
         held[stack] += ns
     for thread in np.unique(holds["thread"][rest]).tolist():
         ns = int(lengths[rest & (holds["thread"] == thread)].sum())
@@ -57,6 +64,7 @@ def flame_of(trace: Trace) -> Flame:
         held_ns=held,
         total_ns=int(lengths.sum()),
         covered_ns=int(lengths[at].sum()),
+        ended_ns=int(lengths[at][mine["seen"] == 0].sum()),
         holds=len(holds),
         covered_holds=len(at),
     )

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """The flame, and on standard error what share of the held time its stacks cover."""
     check_output(args.output)
     import gilscope  # noqa: PLC0415
-    from gilscope.analysis.flame import collapsed, flame_of  # noqa: PLC0415
+    from gilscope.analysis.flame import LET_GO, collapsed, flame_of  # noqa: PLC0415
     from gilscope.analysis.units import duration, percent  # noqa: PLC0415
     from gilscope.perfetto.writer import whole_file  # noqa: PLC0415
 
@@ -42,7 +42,9 @@ def run(args: argparse.Namespace) -> int:
     print(
         f"gilscope: stacks cover {share} of the held time"
         f" ({duration(flame.covered_ns)} of {duration(flame.total_ns)}),"
-        f" {flame.covered_holds:,} of {flame.holds:,} holds; shorter ones have none",
+        f" {flame.covered_holds:,} of {flame.holds:,} holds; shorter ones have none."
+        f" {duration(flame.ended_ns)} of it end in {LET_GO}: nobody looked into these holds,"
+        " whose time went at that line or before",
         file=sys.stderr,
     )
     return 0

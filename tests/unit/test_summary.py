@@ -212,8 +212,36 @@ def test_verdict_of_several_holders() -> None:
     )
     assert verdict(told(IN_TURN.format(c=4_500_000))) == (
         "`b` waited 6 ms (p99) for the GIL when it came back from IO; `c` held it 58 % of that"
-        " time, 2 other threads 42 %."
+        " time (2 other threads 42 %)."
     )
+
+
+@pytest.mark.parametrize(
+    ("holds", "told_of"),
+    [
+        ({6: "arg=1 seen"}, ", most of it in main.py:17 serve."),
+        ({2: "arg=1 seen", 5: "arg=0", 6: ""}, ", 33 % of it in main.py:17 serve."),
+        ({6: "arg=1"}, ", {ended} (let go at main.py:17 serve)."),
+        (
+            {3: "arg=5", 5: "arg=1", 6: "arg=0 seen"},
+            ", {ended} (let go at größe.py Werk.tue and 1 other line),"
+            " else mostly in main.py:30 <module>.",
+        ),
+        ({3: "arg=1", 6: ""}, "."),
+    ],
+)
+def test_a_line_where_holds_ended_is_not_told_as_their_cause(
+    holds: dict[int, str], told_of: str
+) -> None:
+    """Whose time went before it. `holds` of c, whose stacks end them, by when they end."""
+    text = "0 a process.start\n0 b thread.start\n0 c gil.acquire\n0 b gil.wait io\n"
+    for end, stack in holds.items():
+        text += f"{end * MS} c stack {stack}\n" if stack else ""
+        text += f"{end * MS} c gil.release arg=1\n{end * MS} c gil.acquire\n"
+    text += f"{6 * MS} c gil.release\n{6 * MS} b gil.acquire waited\n{7 * MS} a process.end"
+    ended = "most of it in holds of which only the end is known"
+    held = "; `c` held it 100 % of that time" + told_of.format(ended=ended)
+    assert verdict(told(text)).partition(" Try ")[0].endswith(held)
 
 
 def test_the_policy_that_it_had_is_not_suggested() -> None:
