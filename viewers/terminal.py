@@ -19,7 +19,7 @@ from rich.text import Text
 
 from gilscope.analysis.findings import place
 from gilscope.analysis.names import names_of
-from gilscope.analysis.units import duration, escaped, percent
+from gilscope.analysis.units import counted, duration, escaped, percent
 from gilscope.viewers.layout import (
     GAP,
     NAME_LEAST,
@@ -79,8 +79,8 @@ def view(summary: Row, width: int, top: int, glyphs: str) -> RenderableType:
             quiet = sum(t["waiting_ns"] for _, t in threads) - sum(
                 t["waiting_ns"] for _, t in shown
             )
-            more = "1 more thread, which" if left == 1 else f"{left:,} more threads, which"
-            parts.append(Text(f"and {more} waited {duration(quiet)} in all", "dim"))
+            more = counted(left, "more thread")
+            parts.append(Text(f"and {more}, which waited {duration(quiet)} in all", "dim"))
         if waits := _waits(shown, page):
             parts += [Text(), *waits]
         blame = _blame(shown, page)
@@ -145,14 +145,14 @@ def _headline(summary: Row) -> Text:
     command = escaped(" ".join(summary["command"])) or "(no command)"
     facts = [
         duration(summary["duration_ns"]),
-        f"{summary['events']:,} events",
+        counted(summary["events"], "event"),
         f"{summary['lost_events']:,} lost",
     ]
     pythons = sorted({p["python"] for p in summary["processes"] if p["python"]})
     if pythons:
         facts.append("Python " + ", ".join(pythons))
     if len(summary["processes"]) != 1:
-        facts.append(f"{len(summary['processes']):,} processes")
+        facts.append(counted(len(summary["processes"]), "process"))
     policy = summary["policy"]
     if policy["name"] != "classic":
         facts.append(f"policy {policy['name']}, grace {duration(policy['grace_ns'])}")
@@ -180,12 +180,13 @@ def _gils(summary: Row, top: int) -> list[RenderableType]:
             Text(
                 f"{where}: held {percent(gil['held_ns'], life)} of the time"
                 f" ({percent(gil['contended_ns'], life)} while others waited),"
-                f" {gil['switches']:,} switches, {gil['forced_yields']:,} forced yields,"
+                f" {counted(gil['switches'], 'switch')},"
+                f" {counted(gil['forced_yields'], 'forced yield')},"
                 f" at most {gil['max_waiters']:,} waiting"
             )
         )
     if len(used) > top:
-        lines.append(Text(f"and {len(used) - top:,} more GILs", "dim"))
+        lines.append(Text(f"and {counted(len(used) - top, 'more GIL')}", "dim"))
     return lines
 
 
@@ -280,8 +281,7 @@ def _largest(causes: _Causes, total: int) -> list[tuple[str, str, int]]:
     told = [rows[0], *(r for r in rows[1:CAUSES] if r[2] >= _SMALL * total)]
     rest = total - sum(spent for *_, spent in told)
     if rest >= _SMALL * total:
-        left = len(rows) - len(told)
-        told.append((f"{left:,} more cause{'s' * (left > 1)}", "", rest))
+        told.append((counted(len(rows) - len(told), "more cause"), "", rest))
     return told
 
 
@@ -322,8 +322,8 @@ def _stories(summary: Row, page: _Page) -> list[RenderableType]:
             if wait["holder_site"]:
                 text += f" {place(wait['holder_site'])}"
             if wait["others"]:
-                more = "hold" if wait["others"] == 1 else "holds"
-                text += f" ({duration(wait['held_ns'])}) and {wait['others']:,} more {more}"
+                more = counted(wait["others"], "more hold")
+                text += f" ({duration(wait['held_ns'])}) and {more}"
         told.append(Text(text))
     return told
 
@@ -339,8 +339,8 @@ def _sync(summary: Row, page: _Page) -> list[RenderableType]:
         several = len({process["id"] for process, _ in rows}) > 1
         parts += [Text(), *table_of(rows[: page.top], several, page)]
         if len(rows) > page.top:
-            left = len(rows) - page.top
-            parts.append(Text(f"and {left:,} more {key if left > 1 else key[:-1]}", "dim"))
+            more = counted(len(rows) - page.top, f"more {key[:-1]}")
+            parts.append(Text(f"and {more}", "dim"))
     sections = [p for p in summary["processes"] if p["atomic"] and p["atomic"]["sections"]]
     if sections:
         parts.append(Text())
@@ -403,9 +403,9 @@ def _atomic(process: Row, names: dict[int, str], several: bool) -> Text:
     )
     of = f" of process {process['pid']}" if several else ""
     text = (
-        f"{sections:,} atomic section{'s' * (sections != 1)}{of}: held the GIL {held} in all"
+        f"{counted(sections, 'atomic section')}{of}: held the GIL {held} in all"
         f" (p50 {p50}, p99 {p99}, max {longest}),"
-        f" {deferred:,} yield{'s' * (deferred != 1)} held back"
+        f" {counted(deferred, 'yield')} held back"
     )
     told = [f"{names[w['thread']]} {duration(w['wait_ns'])}" for w in atomic["waiters"][:CAUSES]]
     return Text(text + (f"; waited for them: {', '.join(told)}" if told else ""))

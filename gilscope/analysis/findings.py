@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from gilscope.analysis.names import names_of
-from gilscope.analysis.units import duration, escaped, percent
+from gilscope.analysis.units import counted, duration, escaped, percent
 
 if TYPE_CHECKING:
     from gilscope.analysis.kept import Kept
@@ -20,16 +20,17 @@ Finding = dict[str, str]
 Row = dict[str, Any]
 Names = dict[int, str]  # of threads, by id, as they are written in a sentence
 
-VICTIM_SHARE = 0.05  # of its life that a thread waits, from which it is worth a sentence
-SLOW_WAIT_NS = 1_000_000  # p99 of IO waits from which it is, when it waits QUIET_SHARE of its life
-QUIET_SHARE = 0.01
+WORTH_SHARE = 0.10  # of its life that a thread waits, from which it is worth a sentence
+QUIET_SHARE = 0.01  # of its life, from which its waits count as slow from a p99 of SLOW_WAIT_NS on
+SLOW_WAIT_NS = 1_000_000
 WORTH_NS = 1_000_000  # in all, below which no share of a short life is worth a sentence
 CONVOY_WAITS = 2  # IO waits from which it is a pattern, and not a thread that waited at its start
 CONVOY_SHARE = 0.5  # of its waiting, for threads that compute, from which IO priority may help
+WORTH_GAIN = 1.2  # times as much work, from which a policy is worth a try
 KEPT_SHARE = 0.05  # of the longest waiting thread's, from which C code that kept the GIL is told
 MAIN_SHARE = 0.5  # of a whole, from which a part is most of it
+SIGINT_CODE = 130  # of the command, as a shell reports a program that Ctrl-C ended
 LEAST_SHARE = 0.01  # of its waiting, below which a part is not told
-CROWD_SHARE = 0.10  # of their lives that CPU threads wait, from which they crowd each other
 
 
 def findings(summary: Row, kept: list[Kept]) -> list[Finding]:
@@ -50,14 +51,34 @@ def _verdicts(summary: Row, kept: list[Kept]) -> list[Finding]:
     problems.sort(key=lambda found: -found[0])
     if problems:
         return [finding for _, finding in problems[:3]]
-    life = sum(t["life_ns"] for t in threads)
-    waiting = sum(t["waiting_ns"] for t in threads)
-    worst = max(threads, key=lambda t: t["waiting_ns"])
-    text = f"nothing to fix: threads waited {percent(waiting, life)} of their time for the GIL"
-    if worst["waiting_ns"]:
-        longest = duration(worst["wait_ns"]["max"])
-        text += f", {duration(waiting)} in all, {name[worst['id']]} most (longest wait {longest})"
-    return [_say("ok", text + ".", "nothing")]
+    return [_say("ok", _well(threads, name), "nothing")]
+
+
+def _well(threads: list[Row], name: Names) -> str:
+    """What is said where nothing is a problem. Rare waits may still be long ones."""
+    life, waiting = (sum(t[key] for t in threads) for key in ("life_ns", "waiting_ns"))
+    slow = [
+        t
+        for t in threads
+        if t["waiting_ns"] >= QUIET_SHARE * t["life_ns"]
+        and (t["io_wait_ns"]["p99"] or 0) >= SLOW_WAIT_NS
+    ]
+    text = f"{'little' if slow else 'nothing'} to fix: threads waited {percent(waiting, life)} of"
+    text += " their time for the GIL"
+    if waiting:
+        most = max(threads, key=lambda t: t["waiting_ns"])
+        longest = max(threads, key=lambda t: t["wait_ns"]["max"] or 0)
+        text += (
+            f", {duration(waiting)} in all, {name[most['id']]} most; the longest wait was"
+            f" {duration(longest['wait_ns']['max'])} ({name[longest['id']]})"
+        )
+    if slow:
+        slowest = max(slow, key=lambda t: t["io_wait_ns"]["p99"])
+        text += (
+            f". {name[slowest['id']]} waited {duration(slowest['io_wait_ns']['p50'])} (p50) and"
+            f" {duration(slowest['io_wait_ns']['p99'])} (p99) when it came back from IO, but seldom"
+        )
+    return text + "."
 
 
 def _nothing(summary: Row) -> str:
@@ -66,29 +87,29 @@ def _nothing(summary: Row) -> str:
     kinds = Counter(p["interpreter"] for p in summary["processes"])
     if kinds["free-threaded"]:
         n = kinds["free-threaded"]
-        return f"no GIL was used: {n} of {kinds.total()} processes ran a free-threaded Python."
+        return f"no GIL was used: {_part(n, kinds.total())} ran a free-threaded Python."
     if not kinds["gil"]:
-        return f"no GIL was seen in {kinds.total()} processes."
-    return f"the trace has {summary['events']:,} events, but none in which a thread took a GIL."
+        return f"no GIL was seen in {counted(kinds.total(), 'process')}."
+    events = counted(summary["events"], "event")
+    return f"the trace has {events}, but none in which a thread took a GIL."
 
 
 def _victims(process: Row, kept: list[Kept], name: Names, policy: str) -> list[tuple[int, Finding]]:
     """Threads that come back from IO and wait, under this policy."""
     worst_first = sorted(process["threads"], key=lambda t: -t["waiting_ns"])
     for thread in worst_first:
-        waits, share = thread["io_wait_ns"], thread["waiting_ns"] / max(thread["life_ns"], 1)
-        slow = share >= QUIET_SHARE and waits["count"] and waits["p99"] >= SLOW_WAIT_NS
-        worth = thread["waiting_ns"] >= WORTH_NS and (share >= VICTIM_SHARE or slow)
-        if thread["class"] == "cpu" or not waits["count"] or not worth:
+        waits = thread["io_wait_ns"]
+        if thread["class"] == "cpu" or not waits["count"] or not _worth(thread):
             continue
         text = (
             f"{name[thread['id']]} waited {duration(waits['p99'])} (p99) for the GIL when it came"
             f" back from IO{_because(process, thread, name)}."
         )
         by_cpu = _held_by_cpu(process, kept, thread)
+        gain = thread["life_ns"] / max(thread["life_ns"] - by_cpu, 1)
         convoy = waits["count"] >= CONVOY_WAITS and by_cpu >= CONVOY_SHARE * thread["waiting_ns"]
+        convoy = convoy and gain >= WORTH_GAIN
         if convoy and policy == "classic":
-            gain = thread["life_ns"] / max(thread["life_ns"] - by_cpu, 1)
             text += (
                 f" Try `gilscope run --policy io-priority`: of the {duration(thread['life_ns'])} of"
                 f" its life {duration(by_cpu)} went to waiting for threads that compute; without"
@@ -97,6 +118,10 @@ def _victims(process: Row, kept: list[Kept], name: Names, policy: str) -> list[t
         found = _say("problem", text, "convoy" if convoy else "io-waits")
         return [(thread["waiting_ns"], found)]
     return []
+
+
+def _worth(thread: Row) -> bool:
+    return bool(thread["waiting_ns"] >= max(WORTH_NS, WORTH_SHARE * thread["life_ns"]))
 
 
 def _held_by_cpu(process: Row, kept: list[Kept], waiter: Row) -> int:
@@ -143,7 +168,7 @@ def _held_by(process: Row, thread: Row, name: Names, rows: list[Row]) -> str:
         return f"{text} of that time{_mostly_at(rows, held)}"
     text = f"; {name[first]} held it {percent(longest, waiting)} of that time"
     if (rest := held - longest) >= LEAST_SHARE * waiting:
-        threads = f"{len(others):,} other thread{'s' * (len(others) > 1)}"
+        threads = counted(len(others), "other thread")
         text += f" ({'many other threads' if many else threads} {percent(rest, waiting)})"
     return text + _mostly_at([row for row in rows if row["holder"] == first], longest)
 
@@ -163,7 +188,7 @@ def _mostly_at(rows: list[Row], held_ns: int) -> str:
         (last, _), *others = ended.most_common()
         text = f", most of it in holds of which only the end is known (let go at {last}"
         if others:
-            text += f" and {len(others):,} other line{'s' * (len(others) > 1)}"
+            text += f" and {counted(len(others), 'other line')}"
         return text + (f"), else mostly in {where}" if spent >= LEAST_SHARE * held_ns else ")")
     if not seen:
         return ""
@@ -191,8 +216,7 @@ def _kept(process: Row, kept: Iterable[Kept], name: Names) -> list[tuple[int, Fi
 
 def _crowds(process: Row, name: Names) -> list[tuple[int, Finding]]:
     """Threads that compute and keep each other waiting."""
-    crowd = [t for t in process["threads"] if t["class"] == "cpu"]
-    crowd = [t for t in crowd if t["waiting_ns"] >= CROWD_SHARE * t["life_ns"]]
+    crowd = [t for t in process["threads"] if t["class"] == "cpu" and _worth(t)]
     if len(crowd) < 2:
         return []
     waiting, life = (sum(t[key] for t in crowd) for key in ("waiting_ns", "life_ns"))
@@ -209,20 +233,35 @@ def _warnings(summary: Row) -> list[Finding]:
     found = []
     if lost := summary["lost_events"]:
         total = summary["events"] + lost
+        were = "was" if lost == 1 else "were"
         found.append(
-            f"{lost:,} events were lost ({percent(lost, total)}): what happened there is unknown."
+            f"{counted(lost, 'event')} {were} lost ({percent(lost, total)}): what happened there is"
+            " unknown."
         )
     if summary["stopped"]:
         ran = duration(summary["duration_ns"])
         found.append(f"recording stopped early ({summary['stopped']}), after {ran}.")
-    unclean = [p for p in summary["processes"] if p["unclean_end"]]
-    if unclean:
-        pids = ", ".join(str(p["pid"]) for p in unclean[:3]) + (", …" if len(unclean) > 3 else "")
+    pids = _unclean(summary)
+    if pids and not _interrupted(summary):
+        of_them = ", ".join(map(str, pids[:3])) + (", …" if len(pids) > 3 else "")
         found.append(
-            f"{len(unclean)} of {len(summary['processes'])} processes ended without saying so"
-            f" (killed, or _exit): {pids}; what was open ends there."
+            f"{_part(len(pids), len(summary['processes']))} ended without saying so"
+            f" (killed, or _exit): {of_them}; what was open ends there."
         )
     return [_say("warning", text, "incomplete") for text in found]
+
+
+def _unclean(summary: Row) -> list[int]:
+    return [p["pid"] for p in summary["processes"] if p["unclean_end"]]
+
+
+def _interrupted(summary: Row) -> bool:
+    """Ended by Ctrl-C: Python tidies up, and then lets the signal kill it."""
+    return bool(summary["exit_code"] == SIGINT_CODE)
+
+
+def _part(number: int, total: int) -> str:
+    return "its only process" if total == 1 else f"{number:,} of {total:,} processes"
 
 
 def _notes(summary: Row) -> list[Finding]:
@@ -243,9 +282,15 @@ def _notes(summary: Row) -> list[Finding]:
             f"where in Python holds and waits ended is not known: the frames of Python"
             f" {', '.join(sorted(unread))} could not be read."
         )
+    if (pids := _unclean(summary)) and _interrupted(summary):
+        found.append(
+            f"{_part(len(pids), len(summary['processes']))} ended without saying so, as Ctrl-C ends"
+            " a program; what was open ends there."
+        )
     if clamped := summary["clock"]["clamped"]:
         total = max(summary["events"], 1)
-        found.append(f"{clamped:,} of {total:,} time stamps were out of order and were raised.")
+        were = "was" if clamped == 1 else "were"
+        found.append(f"{clamped:,} of {total:,} time stamps {were} out of order and {were} raised.")
     return [_say("note", text, "trust") for text in found]
 
 

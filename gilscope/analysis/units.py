@@ -28,6 +28,12 @@ def percent(part: int, whole: int) -> str:
     return ">99 %" if share >= 99.5 and part < whole else f"{share:.0f} %"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 thread`, `2 processes`, `1,234 events`."""
+    ending = "" if number == 1 else "es" if noun.endswith(("s", "ch")) else "s"
+    return f"{number:,} {noun}{ending}"
+
+
 def escaped(name: str) -> str:
     """`name` with everything unprintable escaped, so that it cannot move a cursor."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

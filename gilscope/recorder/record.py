@@ -126,11 +126,8 @@ def wait_for_the_rest(session: Session, root: int) -> None:
         left = [pid for pid in session.living_processes() if pid != root]
         if left and not told and time.monotonic() - first > 1:
             told = True
-            names = ", ".join(map(str, left[:5]))
-            say(
-                f"{len(left)} recorded processes still run ({names}); "
-                "Ctrl-C ends the recording, not them"
-            )
+            pids = ", ".join(map(str, left[:5])) + (", …" if len(left) > 5 else "")
+            say(f"recorded and still running: {pids}; Ctrl-C ends the recording alone")
         return not left
 
     launch.poll(all_ended, session.tick)

@@ -132,7 +132,7 @@ def test_a_crowd(tmp_path: Path) -> None:
 
 def test_nothing_to_fix(tmp_path: Path) -> None:
     one_by_one = CROWD.replace("thread.start()", "thread.start(), thread.join()")
-    assert "nothing to fix" in findings(tmp_path, one_by_one)["nothing"]
+    assert "to fix: threads waited" in findings(tmp_path, one_by_one)["nothing"]
     assert "nothing" not in findings(tmp_path, CROWD)
 
 
@@ -150,5 +150,5 @@ def test_a_recording_that_stopped_early(tmp_path: Path) -> None:
 
 def test_a_program_that_was_killed(tmp_path: Path) -> None:
     found = findings(tmp_path, KILLED, code=137)
-    assert "1 of 1 processes ended without saying so" in found["incomplete"]
+    assert "its only process ended without saying so" in found["incomplete"]
     assert "incomplete" not in findings(tmp_path, KILLED.replace("os.kill", "print"))

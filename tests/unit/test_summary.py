@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from support.stories import MemorySource, StoryBuilder, rolled_story, told
 
 from gilscope.analysis import classification as rules
 from gilscope.analysis.summary import summarise
-from gilscope.analysis.units import duration, escaped, percent
+from gilscope.analysis.units import counted, duration, escaped, percent
 from gilscope.trace.model import Trace
 from gilscope.trace.schema import EventKind as K
 from gilscope.trace.schema import Policy
@@ -271,8 +272,43 @@ def test_verdict_when_all_is_well() -> None:
     assert found[0]["severity"] == "ok"
     assert found[0]["text"] == (
         "nothing to fix: threads waited 0.3 % of their time for the GIL, 301 ns in all,"
-        " `b` most (longest wait 301 ns)."
+        " `b` most; the longest wait was 301 ns (`b`)."
     )
+
+
+def test_the_longest_wait_of_all_is_told_whoever_had_it() -> None:
+    text = "0 a process.start\n0 b thread.start\n0 c thread.start\n0 a gil.acquire\n"
+    text += "10 b gil.wait io\n400 a gil.release\n400 b gil.acquire waited\n410 b gil.release\n"
+    for at in range(1_000, 9_000, 1_000):
+        text += f"{at} a gil.acquire\n{at} c gil.wait io\n{at + 100} a gil.release\n"
+        text += f"{at + 100} c gil.acquire waited\n{at + 110} c gil.release\n"
+    assert verdict(told(text + "100000 a process.end")).endswith(
+        "1.19 µs in all, `c` most; the longest wait was 390 ns (`b`)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("life_ms", "kind"),
+    [
+        (1_100, "convoy"),
+        (1_300, "io-waits"),
+        (1_900, "io-waits"),
+        (2_100, "little to fix"),
+        (30_000, "nothing to fix"),
+    ],
+)
+def test_only_what_has_weight_is_a_problem(life_ms: int, kind: str) -> None:
+    """200 ms of waiting in a longer and longer life; a policy is worth a try from 1.2 times on."""
+    source = convoy(turns=40).source()
+    main, spin, echo = source.metadata.threads
+    echo = replace(echo, end_ns=echo.start_ns + life_ms * MS)
+    source.metadata = replace(source.metadata, threads=(main, spin, echo))
+    found = summary_of(source)["findings"][0]
+    assert found["kind"] == kind or found["text"].startswith(kind)
+    assert ("5.01 ms (p99) when it came back from IO, but seldom" in found["text"]) == (
+        kind == "little to fix"
+    )
+    assert ("Try" in found["text"]) == (kind == "convoy")
 
 
 def test_what_waited_less_than_a_millisecond_in_all_is_no_problem() -> None:
@@ -326,7 +362,17 @@ def test_what_is_not_whole_is_said() -> None:
     assert len(texts) == 3
     assert texts[0].startswith("7 events were lost (70 %)")
     assert texts[1].startswith("recording stopped early (max-size)")
-    assert texts[2].startswith("1 of 1 processes ended without saying so")
+    assert texts[2].startswith("its only process ended without saying so (killed, or _exit): 4242;")
+
+
+@pytest.mark.parametrize(("exit_code", "severity"), [(130, "note"), (137, "warning")])
+def test_ctrl_c_is_no_reason_to_warn(exit_code: int, severity: str) -> None:
+    text = "0 a process.start\n1 a gil.acquire\n9 a process.end arg=1\n"
+    text += "1 b process.start process=1\n9 b process.end"
+    found = summary_of(told(text, exit_code=exit_code))["findings"]
+    (unclean,) = (f for f in found if "ended without saying so" in f["text"])
+    assert unclean["severity"] == severity
+    assert unclean["text"].startswith("1 of 2 processes ended")
 
 
 def test_a_trace_without_events_says_so() -> None:
@@ -334,7 +380,20 @@ def test_a_trace_without_events_says_so() -> None:
     builder = StoryBuilder()
     builder.process(interpreter="free-threaded")
     builder.event(0, K.PROCESS_START, builder.thread())
-    assert "1 of 1 processes ran a free-threaded Python" in verdict(builder.source())
+    assert "no GIL was used: its only process ran a free" in verdict(builder.source())
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "text"),
+    [
+        (0, "event", "0 events"),
+        (1, "process", "1 process"),
+        (2, "process", "2 processes"),
+        (1_234, "switch", "1,234 switches"),
+    ],
+)
+def test_counts_have_their_plural(number: int, noun: str, text: str) -> None:
+    assert counted(number, noun) == text
 
 
 @pytest.mark.parametrize(
