@@ -1,4 +1,4 @@
-"""Lines and tables for a console of any width.
+"""Lines and tables for a console of any width, or for a pipe.
 
 A figure is never parted from its unit and a header never cut: what does not fit gives up the
 length of its names, then its form.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from rich import box
 from rich.cells import cell_len
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -35,6 +36,17 @@ class Column:
     def width(self) -> int:
         """Cells that it takes."""
         return max(map(_width, (self.header, *self.cells)))
+
+
+def show(console: Console, what: RenderableType) -> None:
+    """Print it; in a pipe or a file without the blanks that fill a table's lines."""
+    if console.is_terminal:
+        console.print(what)
+        return
+    with console.capture() as capture:
+        console.print(what)
+    for line in capture.get().splitlines():
+        console.file.write(line.rstrip() + "\n")
 
 
 def wrapped(text: Text, width: int) -> Text:

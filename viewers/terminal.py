@@ -26,6 +26,7 @@ from gilscope.viewers.layout import (
     Column,
     lines,
     room_for_names,
+    show,
     table,
     wrapped,
 )
@@ -54,14 +55,7 @@ _SEVERITIES = {
 
 def render(summary: Row, console: Console, top: int = TOP) -> None:
     """Print `summary` on `console`; `top` is how many threads, waiters and GILs are shown."""
-    shown = view(summary, console.width, top, _glyphs(console))
-    if console.is_terminal:
-        console.print(shown)
-        return
-    with console.capture() as capture:
-        console.print(shown)
-    for line in capture.get().splitlines():  # tables fill their lines with blanks
-        console.file.write(line.rstrip() + "\n")
+    show(console, view(summary, console.width, top, _glyphs(console)))
 
 
 def view(summary: Row, width: int, top: int, glyphs: str) -> RenderableType:

@@ -1,4 +1,4 @@
-"""The seed's table: `gilscope bench giltest`.
+"""Threads that compute and threads that hand over: `gilscope bench giltest`.
 
 How efficient two computing threads are against one, and how often pairs of threads hand over by a
 Lock and by a Condition, alone and beside a computing thread.
@@ -16,7 +16,7 @@ from gilscope.benchmarks.report import Figure, Report, Row, publish
 from gilscope.benchmarks.windows import Window
 from gilscope.recorder.policy import CONDVARS
 
-HELP = "the seed's table: efficiency of two CPU threads, producer and consumer pairs"
+HELP = "two threads that compute against one, and pairs that hand over to each other"
 
 REPEATS = 12
 DEFAULTS = {CLASSIC: "pthread", IO_PRIORITY: "futex"}  # of Python Plus, by policy

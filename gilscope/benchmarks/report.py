@@ -5,16 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gilscope.analysis.units import duration
 from gilscope.benchmarks.harness import Estimate, estimate
 from gilscope.errors import RecordingError
 
-_WIDTH = 132  # of tables in a pipe
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+_UNBOUNDED = 10_000  # columns
+_WIDTH = 132  # of sentences in a pipe
 
 
 @dataclass(frozen=True)
@@ -176,26 +182,51 @@ class Report:
         return "\n".join(lines) + "\n"
 
     def show(self) -> None:
-        """As tables, for people: one for each first word."""
-        from rich.console import Console  # noqa: PLC0415 - heavy
+        """As tables, for people: one for each first word. In a pipe they are as wide as they need
+        to be; on a terminal that is too narrow each figure has a line of its own.
+        """
+        from rich.console import Console, Group  # noqa: PLC0415 - heavy
+        from rich.text import Text  # noqa: PLC0415
+
+        from gilscope.viewers.layout import show, wrapped  # noqa: PLC0415
+
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console.width = _UNBOUNDED
+        for first in dict.fromkeys(row.words[0] for row in self.rows):
+            rows = [row for row in self.rows if row.words[0] == first]
+            shown: list[RenderableType] = [self._table(rows)]
+            unbounded = console.options.update(max_width=_UNBOUNDED)
+            if console.measure(shown[0], options=unbounded).maximum > console.width:
+                shown = [wrapped(line, console.width) for line in self._lines(rows)]
+            show(console, Group(Text(f"{self.title}: {first}", "italic"), *shown))
+        width = console.width if console.is_terminal else _WIDTH
+        show(console, Group(*(wrapped(Text(t), width) for t in (self._how(), *self._told()))))
+
+    def _table(self, rows: Sequence[Row]) -> Table:
+        """A column a figure."""
         from rich.table import Table  # noqa: PLC0415
 
-        console = Console()
-        if not console.is_terminal:
-            console.width = _WIDTH
-        for first in dict.fromkeys(row.words[0] for row in self.rows):
-            table = Table(title=f"{self.title}: {first}", title_justify="left")
-            for name in self.words[1:]:
-                table.add_column(name)
+        table = Table()
+        for name in self.words[1:]:
+            table.add_column(name, no_wrap=True)
+        for name in self.columns:
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in rows:
+            cells = ("\n".join(self._cell(row, name)) for name in self.columns)
+            table.add_row(*row.words[1:], *cells)
+        return table
+
+    def _lines(self, rows: Sequence[Row]) -> Iterator[Text]:
+        """A line a figure."""
+        from rich.text import Text  # noqa: PLC0415
+
+        width = max(map(len, self.columns))
+        for row in rows:
+            yield Text(", ".join(row.words[1:]), "bold")
             for name in self.columns:
-                table.add_column(name, justify="right")
-            for row in self.rows:
-                if row.words[0] == first:
-                    cells = ("\n".join(self._cell(row, name)) for name in self.columns)
-                    table.add_row(*row.words[1:], *cells)
-            console.print(table)
-        for note in (self._how(), *self._told()):
-            console.print(note, highlight=False)
+                if texts := self._cell(row, name):
+                    yield Text(f"  {name:<{width}}  {' '.join(texts)}")
 
     def _told(self) -> list[str]:
         claims = [f"{words}: {'met' if true else 'NOT MET'}." for words, true in self.claims]
@@ -207,7 +238,8 @@ class Report:
     def _how(self) -> str:
         return (
             f"{self.machine}. Median of {self.repeats} interleaved repeats (95 % interval of the "
-            "median, by order statistics); bounds are judged by the interval's nearer end."
+            "median, by order statistics). A bound ≥ is judged by the interval's lower end, ≤ and "
+            "no worse by its upper end."
         )
 
 

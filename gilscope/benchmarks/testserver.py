@@ -1,4 +1,4 @@
-"""The seed's test server under load: `gilscope bench testserver`.
+"""A threaded test server under load: `gilscope bench testserver`.
 
 A socketserver with a pool of threads, loaded by ApacheBench with 1 and with 10 requests at a time,
 with and without a computing thread in the server.
@@ -20,7 +20,7 @@ from gilscope.errors import RecordingError
 HELP = "requests a second of a threaded server with a pool, loaded by ab"
 
 REPEATS = 20
-POOL = 10  # the seed's threads; beside it a pool of one, which hands nothing over
+POOL = 10  # threads; beside it a pool of one, which hands nothing over
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Load:
 
     @property
     def name(self) -> str:
-        """As the seed writes it."""
+        """`p=10 + 1 CPU`: so many requests at a time, beside so many threads that compute."""
         pool = f", pool of {self.pool}" if self.pool != POOL else ""
         return f"p={self.parallel}{pool}" + (f" + {self.cpu} CPU" if self.cpu else "")
 

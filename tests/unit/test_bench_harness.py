@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import sys
 from pathlib import Path
 
@@ -68,6 +69,9 @@ def test_a_report_as_page_and_as_json(tmp_path: Path, capsys: pytest.CaptureFixt
     assert told["rows"][0]["figures"]["speed"]["met"] is False
     text = page.read_text()
     assert text.startswith("# Title\n\n    gilscope bench echo\n\nA machine. Median of 3")
+    assert (
+        "A bound ≥ is judged by the interval's lower end, ≤ and no worse by its upper end." in text
+    )
     assert "![Title](page.svg)" in text
     assert "| what | speed |\n|---|---|\n| this | 2.00 (2.00 to 2.00) ≥ 3: NOT MET |" in text
     options = argparse.Namespace(quick=False, json=False, markdown=None, chart=None)
@@ -75,6 +79,31 @@ def test_a_report_as_page_and_as_json(tmp_path: Path, capsys: pytest.CaptureFixt
     shown = capsys.readouterr().out
     assert "Title: this" in shown
     assert "A note." in shown
+
+
+@pytest.mark.parametrize("columns", [40, 80, 132, 250, None])
+def test_figures_are_legible_at_any_width(
+    columns: int | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a pipe a table has what it needs; on a terminal each figure has a line if need be."""
+    if columns is not None:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("COLUMNS", str(columns))
+    names = ("stock", "native", "atomic", "native faster", "atomic faster", "native, of alone")
+    report = Report("it", "Title", "command", "A machine", 3, ("what", "use", "policy"), names)
+    figures = {name: Figure([1_500.0 + len(name)] * 9, "ns", at_least=1) for name in names}
+    report.rows += [Row(("this", use, "io-priority"), figures) for use in ("notify", "wait(0)")]
+    report.show()
+    told = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
+    lines = told.splitlines()
+    assert "…" not in told
+    assert max(map(len, lines)) <= (columns or 250)
+    assert told.count("(1.5") == 2 * len(names)  # no interval is in two lines
+    assert all(told.count(f"{name} ") for name in names)
+    as_lines = any(line.startswith("  native faster     1.51 µs (1.51") for line in lines)
+    assert as_lines == (columns in (40, 80, 132))
+    assert columns is not None or not [line for line in lines if line.endswith(" ")]
 
 
 def test_a_quick_run_judges_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The seed's test server: a socketserver whose requests are served by a pool of threads.
+"""The test server: a socketserver whose requests are served by a pool of threads.
 
 Told `{"cpu": n}` it answers when n threads compute; told `{"cpu": 0}` it stops them and answers how
 many turns of their loop they made a second.
