@@ -38,6 +38,7 @@ CAUSES = 3  # named for each waiter
 STORIES = 3  # told of the longest waits
 ELLIPSIS = 3  # its place among the glyphs
 _LIFE = "its life"
+_WORD_MOST = 60  # characters of a word of the command
 _BAR_LEAST, _BAR_MOST = 10, 40
 _CAUSE_SHARE = 0.6  # of the room for texts, which a cause has at least
 _CAUSE_LEAST = 20  # cells of a cause, below which a table is given up
@@ -63,7 +64,7 @@ def view(summary: Row, width: int, top: int, glyphs: str) -> RenderableType:
     names = names_of(t for p in summary["processes"] for t in p["threads"])
     page = _Page(names, width, top, glyphs)
     threads = _worst_first(summary)
-    parts: list[RenderableType] = [_verdict(summary), Text(), _headline(summary)]
+    parts: list[RenderableType] = [_verdict(summary), Text(), _headline(summary, page)]
     parts += _gils(summary, top)
     shown = [entry for entry in threads if entry[1]["gil"] is not None][:top]
     if shown:
@@ -135,8 +136,9 @@ def _meaning(exit_code: int) -> str:
         return str(exit_code)
 
 
-def _headline(summary: Row) -> Text:
-    command = escaped(" ".join(summary["command"])) or "(no command)"
+def _headline(summary: Row, page: _Page) -> Text:
+    words = (_short(word, page.glyphs[ELLIPSIS]) for word in summary["command"])
+    command = escaped(" ".join(words)) or "(no command)"
     facts = [
         duration(summary["duration_ns"]),
         counted(summary["events"], "event"),
@@ -155,6 +157,13 @@ def _headline(summary: Row) -> Text:
     line = Text(command, "bold")
     line.append("  " + ", ".join(facts), "not bold")
     return line
+
+
+def _short(word: str, ellipsis: str) -> str:
+    """The first line of a word, which may be a whole program (`python -c`), or its beginning."""
+    line, *more = word.strip().splitlines() or [""]
+    room = _WORD_MOST - cell_len(ellipsis)
+    return line[:room] + ellipsis if more or len(line) > _WORD_MOST else line
 
 
 def _gils(summary: Row, top: int) -> list[RenderableType]:
@@ -358,9 +367,25 @@ def _conditions(rows: list[tuple[Row, Row]], several: bool, page: _Page) -> list
     more = _times(rows, "wait_ns", {"p50": "waited p50", "p99": "p99", "max": "max"})
     more.append(_counts(rows, "timeouts"))
     names = _objects("condition", rows, several, address=True)
+    short = _objects("condition", rows, several, address=False)
+    told = [
+        Text(f"{name}: {_first(row, page.names)}", "dim")
+        for name, (_, row) in zip(short.cells, rows, strict=True)
+    ]
     if room_for_names([*columns, *more], page.width) >= names.width:
-        return page.table(names, [*columns, *more])
-    return page.table(_objects("condition", rows, several, address=False), columns)
+        return [*page.table(names, [*columns, *more]), *told]
+    return [*page.table(short, columns), *told]
+
+
+def _first(condition: Row, names: dict[int, str]) -> str:
+    """What tells a condition from others: who used it first, and where."""
+    parts = []
+    if condition["waiter"] is not None:
+        where = f" {place(site)}" if (site := condition["waiter_site"]) else ""
+        parts.append(f"{names[condition['waiter']]} waited{where}")
+    if condition["notifier"] is not None:
+        parts.append(f"{names[condition['notifier']]} notified")
+    return ", ".join(parts)
 
 
 def _locks(rows: list[tuple[Row, Row]], several: bool, page: _Page) -> list[RenderableType]:

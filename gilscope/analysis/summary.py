@@ -38,7 +38,7 @@ def summarise(trace: Trace) -> Summary:
     threads = _by_process(metadata.threads, _threads(trace, folded))
     gils = _by_process(metadata.gils, _gils(trace))
     blame = _blame(trace, folded)
-    sync = Sync(trace)
+    sync = Sync(trace, folded.sites)
     lives = _lives(metadata.processes, trace.process_stats)
     processes = []
     for process, life_ns, stats in zip(

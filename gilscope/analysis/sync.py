@@ -18,6 +18,7 @@ from gilscope.trace.story import NEVER, OF_CONDITION, TIMED_OUT
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gilscope.analysis.sites import Sites
     from gilscope.trace.model import Trace
 
 Row = dict[str, Any]
@@ -26,8 +27,10 @@ Row = dict[str, Any]
 class Sync:
     """Answers for each process of a trace; rows are ready for `json.dumps`, times are ns."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, sites: Sites) -> None:
         self._trace = trace
+        self._sites = sites
+        self._came_back = _came_back(trace, sites)
         table = trace.metadata.threads
         self._process_of = np.array([thread.process for thread in table], np.int64)
         self._waits = self._by_process(trace.sync_waits)
@@ -73,11 +76,27 @@ class Sync:
         if not len(waits) and not len(notifies) and not _known(process):
             return None
         if of_condition:
-            answer = [_condition(*of_object) for of_object in _each_object(waits, notifies)]
+            answer = [
+                {**_condition(*of_object), **self._first(*of_object[2:])}
+                for of_object in _each_object(waits, notifies)
+            ]
         else:  # a release wakes a waiter of another sort too: only waits make a row
             answer = [_lock(*of_object) for of_object in _each_object(waits, notifies[:0])]
         answer.sort(key=lambda row: -(row["wait_ns"]["sum"] or 0))
         return answer
+
+    def _first(self, waits: NDArray[np.void], notifies: NDArray[np.void]) -> Row:
+        """Who first waited and who first notified, and where one came back who waited for the GIL
+        long enough to have a stack: what tells one condition from another.
+        """
+        waits_back = waits[np.isin(waits["running_ns"], list(self._came_back))]
+        ends = zip(waits_back["running_ns"].tolist(), waits_back["thread"].tolist(), strict=True)
+        places = (self._came_back[end].get(thread) for end, thread in ends)
+        return {
+            "waiter": int(waits["thread"][0]) if len(waits) else None,
+            "notifier": int(notifies["thread"][0]) if len(notifies) else None,
+            "waiter_site": self._sites.json(next(filter(None, places), 0)),
+        }
 
     def _waiters(self, sections: NDArray[np.void]) -> list[Row]:
         """Who waited for a GIL while a section held it, the longest first."""
@@ -112,6 +131,19 @@ class Sync:
             cut["end_ns"] = np.minimum(cut["end_ns"], mine["end_ns"][section])
             pieces.append(cut)
         return np.concatenate(pieces)
+
+
+def _came_back(trace: Trace, sites: Sites) -> dict[int, dict[int, int]]:
+    """By the end of a wait for a GIL, and thread: its site, where it has one."""
+    if sites.of_wait is None:
+        return {}
+    known = np.flatnonzero(sites.of_wait)
+    waits, numbers = trace.waits[known], sites.of_wait[known].tolist()
+    found: dict[int, dict[int, int]] = {}
+    ends = zip(waits["end_ns"].tolist(), waits["thread"].tolist(), numbers, strict=True)
+    for end, thread, number in ends:
+        found.setdefault(end, {})[thread] = number
+    return found
 
 
 def waited_until(waits: NDArray[np.void], times: NDArray[np.int64]) -> NDArray[np.int64]:

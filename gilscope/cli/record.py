@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from gilscope.cli.output import check_trace
@@ -85,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         events = _finish(directory, trace, not args.no_follow)
     except _TROUBLE as error:
-        say(f"{_reason(error)}; the recording is kept: gilscope recover {directory} -o FILE")
+        kept = f"gilscope recover {quote(str(directory))} -o FILE"
+        say(f"{_reason(error)}; the recording is kept: {kept}")
         return exit_code
     recorded.session.discard()
     readable = trace.is_file()  # no device and no pipe
@@ -96,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
             say(f"no summary: {_reason(error)}")
     if recorded.notes.stopped:
         say(_stop_reason(recorded.session, recorded.notes.stopped))
-    see = f"; see it with: gilscope view {trace}" if readable else ""
+    see = f"; see it with: gilscope view {quote(str(trace))}" if events and readable else ""
     say(f"{events:,} events in {trace}{see}")
     return exit_code
 

@@ -6,6 +6,7 @@ import gzip
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import stat
@@ -319,6 +320,16 @@ def test_no_python(tmp_path: Path) -> None:
     assert done.code == 0
     assert f"gilscope: nothing recorded: no Python interpreter ran in {program}" in done.err
     assert done.trace.totals.events == 0
+    assert "0 events in" in done.err
+    assert "gilscope view" not in done.err
+
+
+def test_what_to_type_next_is_quoted_for_a_shell(tmp_path: Path) -> None:
+    folder = tmp_path / "it's mine"
+    folder.mkdir()
+    done = record(folder, sys.executable, "-c", "")
+    words = shlex.split(done.err.partition("see it with: ")[2])
+    assert words == ["gilscope", "view", str(done.path)]
 
 
 def test_a_static_program(tmp_path: Path) -> None:

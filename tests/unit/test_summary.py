@@ -34,7 +34,7 @@ KEYS = {
     "name grace_ns switch_interval_ns",
     "source clamped",
     "severity kind text",
-    "object kind waits timeouts notifies wait_ns wakeup_ns gil_ns",
+    "object kind waits timeouts notifies wait_ns wakeup_ns gil_ns waiter notifier waiter_site",
     "object kind waits timeouts wait_ns",
     "sections deferred_yields held_ns length_ns waiters",
     "thread wait_ns",

@@ -127,3 +127,26 @@ def test_the_kinds_stand_apart_at_one_address() -> None:
     ]
     assert process["conditions"][0]["wakeup_ns"]["count"] == 0
     assert [(row["kind"], row["wait_ns"]["sum"]) for row in process["locks"]] == [("native", 5)]
+
+
+def test_a_condition_is_known_by_who_used_it_and_where() -> None:
+    text = """
+        0   main    process.start
+        0   worker  thread.start
+        5   main    gil.acquire
+        10  worker  cond.wait native object=0x10
+        20  main    cond.notify native object=0x10 woken=1
+        22  worker  cond.wake native object=0x10
+        23  worker  gil.wait io
+        40  main    gil.release
+        41  worker  stack arg=1 wait
+        41  worker  gil.acquire waited
+        50  main    cond.notify native object=0x20
+        60  worker  process.end
+    """
+    summary = summarise(Trace.from_source(told(text)))
+    first, second = summary["processes"][0]["conditions"]
+    main, worker = (thread["id"] for thread in summary["processes"][0]["threads"])
+    assert (first["waiter"], first["notifier"]) == (worker, main)
+    assert first["waiter_site"]["function"] == "serve"
+    assert (second["waiter"], second["notifier"], second["waiter_site"]) == (None, main, None)

@@ -234,6 +234,14 @@ def test_threads_that_held_the_gil_at_one_line_are_one_cause() -> None:
     ]
 
 
+def test_a_program_in_the_command_is_not_printed_whole() -> None:
+    program = "\nimport time\n" + "time.sleep(1)\n" * 50
+    source = convoy()
+    source.metadata = replace(source.metadata, command=("python", "-c", program, "x" * 99, "a\tb"))
+    head = f"python -c import time… {'x' * 59}… a\\tb  9.2 ms, 21 events, "
+    assert any(line.startswith(head) for line in shown(source, 200).splitlines())
+
+
 def test_colours_are_for_terminals() -> None:
     assert "\x1b[31m" in shown(convoy(), force_terminal=True, color_system="standard", _environ={})
 
