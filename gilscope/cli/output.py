@@ -33,8 +33,12 @@ def check_trace(output: Path | None) -> None:
     from gilscope.perfetto.recognise import is_trace  # noqa: PLC0415
 
     check_output(output)
-    if output and output.is_file() and output.stat().st_size and not is_trace(output):
-        raise UsageError(f"{output} exists and is no trace of gilscope's; -o names another file")
+    try:
+        other = output and output.is_file() and output.stat().st_size and not is_trace(output)
+    except OSError as error:
+        raise UsageError(f"{output}: {error.strerror}; name another place with -o FILE") from error
+    if other:
+        raise UsageError(f"{output} exists and is no trace of gilscope's; name another with -o")
 
 
 def _is_special(target: Path) -> bool:
