@@ -18,7 +18,7 @@ EXPORT uint64_t gilscope_bench_emit(uint64_t pairs) {
     if (!gs_recording())
         return 0;
     if (!bench_begun) {
-        bench_gil.index = gs_next_gil_index();
+        bench_gil.index = gs_next_gil_index(GS_NO_INDEX);
         bench_begun = true;
     }
     uint64_t begin = gs_clock_monotonic();

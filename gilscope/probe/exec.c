@@ -118,7 +118,7 @@ static const struct gs_process *process(void) {
 }
 
 static bool recorded_here(void) {
-    return process()->page && process()->ring.header->follow;
+    return process()->ring.header && process()->ring.header->follow;
 }
 
 /* Whether the child will find the recording: it is told where, and may open it there (another user

@@ -100,6 +100,7 @@ struct watched {
     pthread_cond_t *switch_cond;
     bool requested; /* a waiter asked the present holder to yield */
     bool scheduled; /* its waiters are in schedule.h */
+    bool has_index; /* so has a free slot: that of the GIL that was in it */
     struct gs_gil gil;
 };
 
@@ -119,8 +120,8 @@ static void forget(pthread_cond_t *cond) {
         if (gils[i].gil.sequence && gils[i].gil.holder == &gs_writer)
             gs_on_release(&gils[i].gil);
         gils[i].cond = NULL;
-        if (gils[i].gil.sequence == 0)
-            gs_return_gil_index(gils[i].gil.index);
+        if (gils[i].gil.sequence == 0 && gs_return_gil_index(gils[i].gil.index))
+            gils[i].has_index = false;
     }
 }
 
@@ -140,13 +141,20 @@ static void watch(pthread_cond_t *cond, pthread_cond_t *switch_cond) {
                                          (pthread_cond_t *)&gils[i], false, __ATOMIC_ACQUIRE,
                                          __ATOMIC_RELAXED))
             continue;
-        uint16_t index = gs_next_gil_index();
+        struct gs_gil before = gils[i].gil;
+        uint16_t ended = gils[i].has_index ? before.index : GS_NO_INDEX;
+        uint16_t index = gs_next_gil_index(ended);
         if (index == GS_NO_INDEX) {
             gils[i].cond = NULL;
             break;
         }
         gils[i].switch_cond = switch_cond;
+        gils[i].has_index = true;
         gils[i].gil = (struct gs_gil){.index = index, .state = holder_state(cond)};
+        if (index == ended) { /* the trace has both as one */
+            gils[i].gil.sequence = before.sequence;
+            gils[i].gil.stacks = before.stacks;
+        }
         gils[i].requested = false;
         gils[i].scheduled = gs_scheduling();
         gs_schedule_begin(i, &gils[i].gil);
@@ -405,11 +413,13 @@ INTERPOSE void _Exit(int status) {
  * anew right after; a child that was forked behind CPython's back goes on with what it inherited.
  */
 static void child_of_fork(void) {
-    for (unsigned i = 0; i < n_slots; i++)
-        if (gils[i].cond)
-            gils[i].gil = (struct gs_gil){.index = gs_next_gil_index(),
+    for (unsigned i = 0; i < n_slots; i++) {
+        gils[i].has_index = gils[i].cond != NULL;
+        if (gils[i].has_index)
+            gils[i].gil = (struct gs_gil){.index = gs_next_gil_index(GS_NO_INDEX),
                                           .holder = gils[i].gil.holder,
                                           .state = gils[i].gil.state};
+    }
     first_of_pair = NULL;
 }
 

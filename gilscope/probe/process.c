@@ -306,7 +306,6 @@ static bool open_page(const struct gs_process_page *parent, uint32_t parent_unit
     refreshing = 0; /* by a thread of the parent, perhaps */
     next_refresh_ns = 0;
     gs_process.unit = (uint32_t)unit;
-    gs_process.pid = page->pid;
     *gs_process.alive = 1;
     return true;
 }
@@ -322,12 +321,13 @@ static void pause_in_child(void) {
 static void begin_in_child(void) {
     int saved_errno = errno;
     struct gs_process_page *parent = gs_process.page;
-    uint32_t parent_unit = gs_process.unit;
     struct gs_thread_page *forker = gs_writer.page;
+    gs_process.page = NULL; /* that one is the parent's, whether or not there is one of its own */
+    gs_process.pid = (uint32_t)getpid();
     /* It goes on in the child inside the atomic section that it is in. */
     gs_writer = (struct gs_writer){.atomic_depth = gs_writer.atomic_depth,
                                    .atomic_deferred = gs_writer.atomic_deferred};
-    if (gs_process.ring.header->follow && open_page(parent, parent_unit)) {
+    if (gs_process.ring.header->follow && open_page(parent, gs_process.unit)) {
         if (gs_after_fork_in_child)
             gs_after_fork_in_child();
         if (forker && gs_recording())
@@ -337,8 +337,7 @@ static void begin_in_child(void) {
 }
 
 void gs_process_revive(void) {
-    if (gs_process.alive && !*gs_process.alive && gs_process.page &&
-        gs_process.pid != (uint32_t)getpid())
+    if (gs_process.alive && !*gs_process.alive && gs_process.pid != (uint32_t)getpid())
         begin_in_child();
 }
 
@@ -367,6 +366,7 @@ static bool begin_life(const struct gs_ring *ring) {
     gs_process.clock = (enum gs_clock_source)ring->header->clock_source;
     gs_process.stack_ticks = stack_threshold(ring->header);
     gs_process.alive = life;
+    gs_process.pid = (uint32_t)getpid();
     end_key_made = pthread_key_create(&end_key, thread_ends) == 0;
     if (__register_atfork)
         __register_atfork(NULL, NULL, pause_in_child, NULL);
@@ -396,7 +396,6 @@ void gs_process_take_over(struct gs_process *other) {
     gs_process.unit = other->unit;
     gs_process.newest_thread = other->newest_thread;
     gs_process.n_threads = other->n_threads;
-    gs_process.pid = other->pid;
     *gs_process.alive = 1;
 }
 
@@ -438,16 +437,20 @@ void gs_process_end(void) {
     page->end_ticks = gs_clock_now(gs_process.clock);
 }
 
-uint16_t gs_next_gil_index(void) {
+uint16_t gs_next_gil_index(uint16_t ended) {
     if (!gs_process.page)
         return 0;
-    uint32_t index = __atomic_fetch_add(&gs_process.page->n_gils, 1, __ATOMIC_RELAXED);
+    uint32_t *next = &gs_process.page->n_gils;
+    if (ended != GS_NO_INDEX &&
+        __atomic_load_n(next, __ATOMIC_RELAXED) > GS_GIL_MASK - GS_WATCHED_GILS)
+        return ended;
+    uint32_t index = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
     return (uint16_t)(index <= GS_GIL_MASK ? index : GS_NO_INDEX);
 }
 
-void gs_return_gil_index(uint16_t index) {
+bool gs_return_gil_index(uint16_t index) {
     uint32_t last = index + 1u;
-    if (gs_process.alive && *gs_process.alive)
-        __atomic_compare_exchange_n(&gs_process.page->n_gils, &last, index, false, __ATOMIC_RELAXED,
-                                    __ATOMIC_RELAXED);
+    return gs_process.alive && *gs_process.alive &&
+           __atomic_compare_exchange_n(&gs_process.page->n_gils, &last, index, false,
+                                       __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }

@@ -56,14 +56,17 @@ void gs_refresh_own_name(void);
  * beginning. Otherwise the name stands where Python gave none. */
 void gs_thread_names_itself(const char *name, bool by_python);
 
-/* A new GIL's index in this process; writes its number into the process page. GS_NO_INDEX when all
- * that a record can name have been used. */
-uint16_t gs_next_gil_index(void);
-#define GS_NO_INDEX UINT16_MAX
+/* A new GIL's index in this process; writes its number into the process page. A record can name
+ * 1,024: so many as may be watched at a time are kept for those that stand where none stood, and
+ * another goes on under the index of one that `ended` (GS_NO_INDEX: none did). GS_NO_INDEX when all
+ * have been used. */
+uint16_t gs_next_gil_index(uint16_t ended);
+#define GS_NO_INDEX     UINT16_MAX
+#define GS_WATCHED_GILS 256u /* by the stock feed */
 
 /* Takes the last index back when its GIL never had an event, as in a fork's child, where CPython
- * makes its GIL anew. */
-void gs_return_gil_index(uint16_t index);
+ * makes its GIL anew. Returns whether it did. */
+bool gs_return_gil_index(uint16_t index);
 
 /* Called in the child of a fork, before any other thread can exist there. */
 extern void (*gs_after_fork_in_child)(void);

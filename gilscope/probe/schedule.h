@@ -10,8 +10,7 @@
 
 #include "emit.h"
 #include "gil_condvar.h"
-
-#define GS_WATCHED_GILS 256u
+#include "process.h"
 
 /* When the library is loaded, with the policy known. */
 void gs_schedule_start(void);

@@ -79,7 +79,10 @@ def left_out(processes: int, programs: int, gils: int) -> Iterator[str]:
     if processes:
         yield f"{_were(processes, 'process', 'es')} left out: the rings had no room for more"
     if gils:
-        yield f"{_were(gils, 'GIL')} left out: a process can have 1,024, and 256 at a time"
+        yield (
+            f"{_were(gils, 'GIL')} left out: "
+            "a process can have 256 at a time, or in Python Plus 1,024 in all"
+        )
 
 
 def _were(number: int, noun: str, plural: str = "s") -> str:

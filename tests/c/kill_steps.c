@@ -48,7 +48,7 @@ static struct {
 static struct gs_gil gil;
 
 static void use_gil(void) {
-    gil = (struct gs_gil){.index = gs_next_gil_index()};
+    gil = (struct gs_gil){.index = gs_next_gil_index(GS_NO_INDEX)};
     while (shared->done < EVENTS) {
         shared->begun++;
         if (shared->done % 2 == 0)

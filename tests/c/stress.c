@@ -87,7 +87,7 @@ static void make_gil(void) {
     gs_built_in_configure();
     gs_hook_gil_created(fake.storage, NULL, &fake.switches, NULL);
 #else
-    *(struct gs_gil *)(void *)fake.storage = (struct gs_gil){.index = gs_next_gil_index()};
+    *(struct gs_gil *)(void *)fake.storage = (struct gs_gil){.index = gs_next_gil_index(GS_NO_INDEX)};
 #endif
 }
 

@@ -199,3 +199,40 @@ print("refused")
         check=False,
     )
     assert (done.stdout, done.stderr) == ("refused\n", "")
+
+
+@pytest.mark.parametrize(
+    "options", [("run", "--policy", "io-priority"), ("record", "--no-summary", "--no-follow")]
+)
+def test_in_the_last_of_many_forks(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """Children that are not recorded use up nobody's numbers of GILs."""
+    source = """
+import os, threading
+from gilscope import atomic
+
+def child():
+    thread = threading.Thread(target=int)
+    thread.start()
+    thread.join()
+    with atomic:
+        pass
+
+good = 0
+for _ in range(1400):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            child()
+            os._exit(7)
+        finally:
+            os._exit(1)
+    good += os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+print(good)
+"""
+    words = ["-m", "gilscope", *options, "--", interpreters.path("3.13"), "-c", source]
+    done = subprocess.run(
+        [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}, check=True,
+    )  # fmt: skip
+    assert done.stdout == "1400\n"
+    assert "left out" not in done.stderr
