@@ -50,6 +50,26 @@ static void extent(const void *symbol, size_t assumed, uintptr_t *start, uintptr
     *end = *start + size;
 }
 
+/* The loader puts a module's segments into one stretch of addresses that it has for itself. */
+static int note_extent(struct dl_phdr_info *module, size_t size, void *found) {
+    (void)size;
+    struct gs_python *python = found;
+    uintptr_t start = UINTPTR_MAX, end = 0;
+    for (unsigned i = 0; i < module->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &module->dlpi_phdr[i];
+        uintptr_t at = module->dlpi_addr + segment->p_vaddr;
+        if (segment->p_type != PT_LOAD)
+            continue;
+        start = at < start ? at : start;
+        end = at + segment->p_memsz > end ? at + segment->p_memsz : end;
+    }
+    if (python->runtime < start || python->runtime >= end)
+        return 0;
+    python->start = start;
+    python->end = end;
+    return 1;
+}
+
 static bool inspect(const void *base, void *handle) {
     struct gs_python found = {.base = base};
     char *runtime = module_symbol(handle, base, "_PyRuntime");
@@ -59,10 +79,12 @@ static bool inspect(const void *base, void *handle) {
     const void *save_thread = module_symbol(handle, base, "PyEval_SaveThread");
     if (save_thread)
         extent(save_thread, 0, &found.save_thread, &found.save_thread_end);
+    dl_iterate_phdr(note_extent, &found);
     struct debug_offsets offsets; /* _PyRuntime has always been larger */
     memcpy(&offsets, runtime, sizeof offsets);
     found.free_threaded = memcmp(offsets.cookie, "xdebugpy", 8) == 0 && offsets.free_threaded == 1;
 #define LOOK_UP(field, name) *(void **)&found.field = module_symbol(handle, base, name)
+    LOOK_UP(restore_thread, "PyEval_RestoreThread");
     LOOK_UP(get_version, "Py_GetVersion");
     LOOK_UP(gil_state_check, "PyGILState_Check");
     LOOK_UP(method_self, "PyMethod_Self");
@@ -89,11 +111,11 @@ static bool inspect(const void *base, void *handle) {
 }
 
 bool gs_python_owns(const void *code) {
+    if (gs_python.base)
+        return (uintptr_t)code >= gs_python.start && (uintptr_t)code < gs_python.end;
     Dl_info info;
     if (!dladdr(code, &info) || !info.dli_fbase)
         return false;
-    if (gs_python.base)
-        return info.dli_fbase == gs_python.base;
     if (known_not_python(info.dli_fbase))
         return false;
     if (inspect(info.dli_fbase, RTLD_DEFAULT))

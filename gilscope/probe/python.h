@@ -9,9 +9,11 @@
 #include <stdint.h>
 
 struct gs_python {
-    const void *base; /* where the module is loaded; NULL: not found yet */
+    const void *base;     /* where the module is loaded; NULL: not found yet */
+    uintptr_t start, end; /* all of it */
     uintptr_t runtime, runtime_end;
     uintptr_t save_thread, save_thread_end; /* the code of PyEval_SaveThread; 0: not known */
+    void (*restore_thread)(void *state);
     bool free_threaded;
     const char *(*get_version)(void);
     int (*gil_state_check)(void);
@@ -39,7 +41,8 @@ extern struct gs_python gs_python;
 extern const void *gs_table_lock;
 
 /* Whether `code` lies in the module that owns _PyRuntime; finds that module the first time that
- * one of its functions calls. Not for the hot path: it may ask the dynamic loader. */
+ * one of its functions calls, which is when there is no GIL yet. From then on it asks the dynamic
+ * loader no more: whoever loads a library has the loader's lock, and may wait for the GIL. */
 bool gs_python_owns(const void *code);
 
 /* The name of the threading.Thread that is about to run in a new thread, given what CPython hands

@@ -1,22 +1,18 @@
 /* gilscope_yield: a switch that the program asks for. */
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <sched.h>
 #include <stddef.h>
 
 #include "api.h"
 #include "gil_condvar.h"
 #include "policy.h"
+#include "python.h"
 
 int gilscope_yield(void) {
     if (gs_gave_way_to)
         return gs_gave_way_to->yield();
-    static void *(*save)(void);
-    static void (*restore)(void *);
-    if (!restore) {
-        *(void **)&save = dlsym(RTLD_DEFAULT, "PyEval_SaveThread");
-        *(void **)&restore = dlsym(RTLD_DEFAULT, "PyEval_RestoreThread");
-    }
+    void *(*save)(void) = (void *(*)(void))gs_python.save_thread;
+    void (*restore)(void *) = gs_python.restore_thread;
     if (!save || !restore)
         return -1;
     if (gs_scheduling())

@@ -8,6 +8,7 @@ import pytest
 from support import interpreters
 from support.ends import ENDS, HEAD
 from support.faults import WORK, Recording, same, script, thread_names
+from support.programs import loader
 
 PYTHON = interpreters.path("3.13")
 
@@ -112,3 +113,52 @@ print(seen)
     recording = same(tmp_path, [PYTHON, script(tmp_path, source)])
     assert recording.outcome.stdout == "[True, True, True]\n"
     assert len(recording.trace().metadata.threads) == 4
+
+
+@pytest.mark.parametrize("condvar", ["", "pthread"])
+def test_threads_start_and_wait_while_a_library_is_loaded(
+    tmp_path: Path, interpreter: Path, condvar: str
+) -> None:
+    """Its constructor has the loader's lock, and may wait for the GIL that they have."""
+    opener, opened = loader(tmp_path)
+    source = f"""
+import ctypes, threading, time
+# To look up a name takes the loader's lock, too.
+library = ctypes.CDLL({str(opener)!r}, mode=ctypes.RTLD_GLOBAL)
+open_library, is_inside, go_on = library.open_library, library.is_inside, library.go_on
+others = ctypes.PyDLL(None)
+give_way = getattr(others, "gilscope_yield", int)
+rename = others.pthread_setname_np
+rename.argtypes = ctypes.c_ulong, ctypes.c_char_p
+
+def load():
+    assert open_library({str(opened).encode()!r})
+
+def spin():
+    end = time.perf_counter() + 0.1
+    while time.perf_counter() < end:
+        sum(range(1000))
+
+opening = threading.Thread(target=load)
+opening.start()
+while not is_inside():
+    time.sleep(0.001)
+rename(threading.get_ident(), b"early")
+threads = [threading.Thread(target=spin, name=f"spin-{{i}}") for i in range(3)]
+for thread in threads:
+    thread.start()
+for _ in range(20):
+    time.sleep(0.001)
+    give_way()
+for thread in threads:
+    thread.join()
+go_on()
+opening.join()
+print("loaded")
+"""
+    environment = {"GILSCOPE_CONDVAR": condvar} if condvar else None
+    options = ("--policy", "io-priority") if condvar else ()
+    program = [interpreter, script(tmp_path, source)]
+    recorded = same(tmp_path, program, options=options, environment=environment)
+    assert recorded.outcome.stdout == "loaded\n"
+    assert started(recorded, "spin-") == 3

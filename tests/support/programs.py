@@ -144,6 +144,37 @@ void nonsense(void) {
 }
 """
 
+# Opens a library whose constructor stays inside, with the loader's lock, until it may go on.
+LOADER = r"""
+#include <dlfcn.h>
+#include <unistd.h>
+
+static volatile int inside, may_go_on;
+
+void constructor_runs(void) {
+    inside = 1;
+    while (!may_go_on)
+        usleep(1000);
+}
+
+int open_library(const char *path) { return dlopen(path, RTLD_NOW) != 0; }
+int is_inside(void) { return inside; }
+void go_on(void) { may_go_on = 1; }
+"""
+LOADED = """
+void constructor_runs(void);
+__attribute__((constructor)) static void begin(void) { constructor_runs(); }
+"""
+
+
+def loader(folder: Path) -> tuple[Path, Path]:
+    """A library for ctypes, with global symbols, and the one that it is to open."""
+    options = ("gcc", "-shared", "-fPIC")
+    return (
+        compiled(_source(folder, "loader.c", LOADER), folder / "loader.so", *options),
+        compiled(_source(folder, "loaded.c", LOADED), folder / "loaded.so", *options),
+    )
+
 
 def producer(folder: Path) -> Path:
     """The source of a library that tells the probe of a condition and of atomic sections."""
