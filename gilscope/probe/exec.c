@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "api.h"
+#include "gil_condvar.h"
 #include "process.h"
 #include "slice.h"
 
@@ -212,7 +213,7 @@ INTERPOSE int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_a
                           const posix_spawnattr_t *attributes, char *const arguments[],
                           char *const variables[]) {
     ensure_resolved();
-    gs_slice_restore();
+    gs_gil_thread_starts_another();
     CHILD_ENVIRONMENT(path, variables);
     return real.posix_spawn(pid, path, actions, attributes, arguments, variables);
 }
@@ -221,7 +222,7 @@ INTERPOSE int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_
                            const posix_spawnattr_t *attributes, char *const arguments[],
                            char *const variables[]) {
     ensure_resolved();
-    gs_slice_restore();
+    gs_gil_thread_starts_another();
     CHILD_ENVIRONMENT(file, variables);
     return real.posix_spawnp(pid, file, actions, attributes, arguments, variables);
 }

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <sched.h>
 #include <stddef.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -46,9 +45,8 @@ struct gs_gil_thread {
     uint8_t history;      /* the last three: 1, it was short */
     uint8_t wait_class;   /* enum gs_class, of the present wait */
     bool yields;
-    bool precise; /* its timer slack has been set */
-    bool brief;   /* its slice of the processor is short */
-    bool begun;   /* it has had a GIL */
+    bool brief; /* its slice of the processor is short */
+    bool begun; /* it has had a GIL */
 };
 
 static __thread struct gs_gil_thread self;
@@ -265,14 +263,6 @@ void gs_gil_acquired(struct gs_gil_condvar *condvar) {
 /* ---- waiting ----------------------------------------------------------------------------------
  */
 
-/* Linux rounds the end of a short sleep up by 50 us unless told not to. */
-static void be_precise(struct gs_gil_thread *me) {
-    if (!me->precise) {
-        prctl(PR_SET_TIMERSLACK, 1);
-        me->precise = true;
-    }
-}
-
 /* Whether the waiter should rather stay awake for what comes next: one thread at most, and an io
  * thread before a cpu thread. */
 static bool may_spin(const struct gs_gil_condvar *condvar, const struct gs_waiter *waiter,
@@ -381,10 +371,10 @@ static int wait_until(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex, bo
             continue;
         }
         if (!parker) {
-            be_precise(me);
             gs_parker_init(&waiter.parker, gs_gil_parameters.backend);
             parker = true;
         }
+        waiter.parker.precise = look < end;
         set_asleep(condvar, &waiter, look);
         gs_park(&waiter.parker, mutex, look);
         set_asleep(condvar, &waiter, 0);
@@ -463,11 +453,19 @@ static void stay_until_taken(struct gs_gil_condvar *condvar, pthread_mutex_t *mu
     pthread_setcancelstate(cancel_state, &cancel_state);
 }
 
-/* By itself: what it held before no longer counts. */
-static void let_go(struct gs_gil_thread *me) {
+static void give_slice_back(struct gs_gil_thread *me) {
     if (me->brief)
         gs_slice_restore();
     me->brief = false;
+}
+
+void gs_gil_thread_starts_another(void) {
+    give_slice_back(&self);
+}
+
+/* By itself: what it held before no longer counts. */
+static void let_go(struct gs_gil_thread *me) {
+    give_slice_back(me);
     me->burst = me->used = me->ticket = me->released_at = 0;
     me->returns = 0;
 }

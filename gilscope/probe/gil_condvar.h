@@ -39,7 +39,7 @@
  * wakes up, and then stays). In a queue of its class that is so for each place ahead of it; a cpu
  * thread ahead has its place for a quantum or GS_RETURNS returns.
  *
- * Actors: every thread of the interpreter. All calls but gs_gil_thread_yields are made with the
+ * Actors: every thread of the interpreter. All calls but gs_gil_thread_… are made with the
  * GIL's own mutex held, which guards everything here but what spinners read (marked atomic).
  * Nothing is allocated; a waiter's node lies on its stack and is linked only inside a call. A
  * thread cannot be cancelled in here (CPython would leave its mutex locked). errno is kept. */
@@ -139,6 +139,10 @@ void gs_gil_wait_after_yield(struct gs_gil_condvar *condvar, pthread_mutex_t *mu
 
 /* The next release of the calling thread hands the GIL to a waiter at once. No mutex. */
 void gs_gil_thread_yields(void);
+
+/* The calling thread is about to start a thread or a program, which would have its slice of the
+ * processor for life: gives that back; its next wait makes it short again. No mutex. */
+void gs_gil_thread_starts_another(void);
 
 /* Forgets all waiters: in a fork's child they are other processes' threads. */
 void gs_gil_after_fork(struct gs_gil_condvar *condvar);

@@ -355,6 +355,7 @@ INTERPOSE int pthread_create(pthread_t *thread, const pthread_attr_t *attributes
         gs_python_thread_name(argument, name, sizeof name);
         gs_refresh_names();
     }
+    gs_gil_thread_starts_another();
     errno = saved_errno;
     return ours ? gs_thread_create(thread, attributes, start, argument, name, real.create)
                 : real.create(thread, attributes, start, argument);

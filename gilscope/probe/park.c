@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,7 +27,7 @@ void gs_parker_init(struct gs_parker *parker, enum gs_backend backend) {
     if (backend == GS_EMULATED && !sem_clockwait)
         backend = GS_FUTEX;
     parker->backend = backend;
-    parker->woken = false;
+    parker->woken = parker->precise = false;
     if (backend == GS_FUTEX) {
         parker->word = 0;
     } else if (backend == GS_EMULATED) {
@@ -52,19 +53,40 @@ static int sleep_on_word(uint32_t *word, const struct timespec *until) {
     return futex(word, FUTEX_WAIT_BITSET, 0, until) == 0 ? 0 : errno;
 }
 
+static long slack(int operation, long ns) {
+    return syscall(SYS_prctl, operation, ns, 0L, 0L, 0L);
+}
+
+/* Linux rounds the end of a sleep up by the thread's timer slack, 50 us unless told otherwise. The
+ * thread's own sleeps, and what it starts, shall have the slack that it has: so that is given back
+ * after each sleep. Returns what there is to give back; 0: nothing. */
+static long take_slack(const struct gs_parker *parker) {
+    long ns = parker->precise ? slack(PR_GET_TIMERSLACK, 0) : 0;
+    return ns > 1 && slack(PR_SET_TIMERSLACK, 1) == 0 ? ns : 0;
+}
+
+static void give_back(long slack_ns) {
+    if (slack_ns)
+        slack(PR_SET_TIMERSLACK, slack_ns);
+}
+
 bool gs_park(struct gs_parker *parker, pthread_mutex_t *mutex, uint64_t until) {
     struct timespec deadline = timespec_of(until);
     int error = 0;
     while (!parker->woken && error != ETIMEDOUT) {
         if (parker->backend == GS_PTHREAD) {
+            long slack_ns = take_slack(parker);
             error = pthread_cond_timedwait(&parker->cond, mutex, &deadline);
+            give_back(slack_ns);
             continue;
         }
         pthread_mutex_unlock(mutex);
+        long slack_ns = take_slack(parker);
         if (parker->backend == GS_FUTEX)
             error = sleep_on_word(&parker->word, &deadline);
         else if (sem_clockwait(&parker->semaphore, CLOCK_MONOTONIC, &deadline) != 0)
             error = errno;
+        give_back(slack_ns);
         pthread_mutex_lock(mutex);
     }
     bool woken = parker->woken;

@@ -20,7 +20,8 @@ enum gs_backend { GS_PTHREAD, GS_EMULATED, GS_FUTEX };
 
 struct gs_parker {
     enum gs_backend backend;
-    bool woken; /* under the mutex; the futex word is its twin for the kernel */
+    bool woken;   /* under the mutex; the futex word is its twin for the kernel */
+    bool precise; /* the end of a sleep is not rounded up; false unless its owner says so */
     union {
         pthread_cond_t cond;
         sem_t semaphore;

@@ -13,8 +13,18 @@ from pathlib import Path
 import pytest
 from support import interpreters
 from support.ends import ENDS, HEAD
-from support.faults import WORK, Recording, await_line, recording, run, same, script, thread_names
-from support.programs import embedded
+from support.faults import (
+    GILSCOPE,
+    WORK,
+    Recording,
+    await_line,
+    recording,
+    run,
+    same,
+    script,
+    thread_names,
+)
+from support.programs import embedded, slices
 
 from gilscope.trace.story import NEVER
 
@@ -277,3 +287,52 @@ def test_what_a_thread_with_a_short_slice_starts_has_the_ordinary_one(tmp_path: 
     outcome = run([sys.executable, "-m", *command], tmp_path / "run")
     assert (outcome.code, outcome.stderr) == (0, "")
     assert outcome.stdout.split() == ["program", "True", "thread", "True", "itself", "True"]
+
+
+def test_the_timer_slack_is_the_programs_own(tmp_path: Path, interpreter: Path) -> None:
+    """A thread that waited for the GIL, and what it starts, has the slack that it chose."""
+    source = """
+import ctypes, os, subprocess, sys, warnings
+warnings.simplefilter("ignore")  # of forks beside threads
+prctl = ctypes.CDLL(None).prctl
+slack = lambda: prctl(30, 0, 0, 0, 0)
+print(slack(), prctl(29, 77_777, 0, 0, 0))
+meet()
+print(slack())
+thread = threading.Thread(target=lambda: print(slack()))
+thread.start()
+thread.join()
+code = "import ctypes; print(ctypes.CDLL(None).prctl(30, 0, 0, 0, 0))"
+print(subprocess.run([sys.executable, "-c", code], capture_output=True).stdout, flush=True)
+if os.fork() == 0:
+    print(slack(), flush=True)
+    os._exit(0)
+os.wait()
+"""
+    recorded = scheduled(tmp_path, interpreter, source)
+    assert recorded.outcome.stdout.count("77777") == 4
+
+
+def test_threads_of_c_have_an_ordinary_slice_of_the_processor(tmp_path: Path) -> None:
+    """A thread that computes has a short one, and threads that never have a GIL inherit it."""
+    ordinary = "import os; os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))\n"
+    source = f"""
+import ctypes
+library = ctypes.PyDLL({str(slices(tmp_path))!r})
+own, another = library.own_slice, library.slice_of_another
+own.restype = another.restype = ctypes.c_uint64
+
+def compute():
+    ordinary = own()
+    while ordinary and own() == ordinary:
+        sum(range(1000))
+    print(another() == ordinary, flush=True)
+
+meet()
+thread = threading.Thread(target=compute)
+thread.start()
+thread.join()
+"""
+    program = [PYTHON, script(tmp_path, ordinary + BESIDE + source)]
+    command = [*GILSCOPE, "run", *POLICY, "--", *program]
+    assert run(command, tmp_path / "run").stdout == "True\n"

@@ -166,6 +166,48 @@ void constructor_runs(void);
 __attribute__((constructor)) static void begin(void) { constructor_runs(); }
 """
 
+# For ctypes.PyDLL: the slice of the processor, in ns, of the calling thread, and of one that it
+# starts. 0 before Linux 6.12.
+SLICES = r"""
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+struct attributes {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+};
+
+uint64_t own_slice(void) {
+    struct attributes own = {0};
+    return syscall(SYS_sched_getattr, 0, &own, sizeof own, 0) == 0 ? own.runtime : 0;
+}
+
+static void *tell(void *slice) {
+    *(uint64_t *)slice = own_slice();
+    return NULL;
+}
+
+uint64_t slice_of_another(void) {
+    uint64_t slice = 1;
+    pthread_t other;
+    if (pthread_create(&other, NULL, tell, &slice) == 0)
+        pthread_join(other, NULL);
+    return slice;
+}
+"""
+
+
+def slices(folder: Path) -> Path:
+    """A library that tells of slices of the processor."""
+    source = _source(folder, "slices.c", SLICES)
+    return compiled(source, folder / "slices.so", "gcc", "-shared", "-fPIC", "-pthread")
+
 
 def loader(folder: Path) -> tuple[Path, Path]:
     """A library for ctypes, with global symbols, and the one that it is to open."""
