@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -16,15 +17,25 @@
 
 static int check_header(const struct gs_file_header *header, uint64_t bytes) {
     if (header->magic != GS_FILE_MAGIC || header->abi_version != GS_ABI_VERSION ||
-        header->limit_units * GS_UNIT_BYTES > bytes)
+        header->limit_units > bytes / GS_UNIT_BYTES)
         return EINVAL;
     return 0;
+}
+
+/* The name outlives the recording in a daemon's environment, and anybody may make a file of it. */
+static bool is_own(int fd) {
+    struct stat file;
+    return fstat(fd, &file) == 0 && S_ISREG(file.st_mode) && file.st_uid == geteuid();
 }
 
 int gs_ring_map(struct gs_ring *ring, const char *path) {
     int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return errno;
+    if (!is_own(fd)) {
+        close(fd);
+        return EPERM;
+    }
     int error = 0;
     off_t bytes = lseek(fd, 0, SEEK_END);
     void *map = MAP_FAILED;
@@ -51,6 +62,11 @@ int gs_ring_map(struct gs_ring *ring, const char *path) {
     return error;
 }
 
+/* Whether `units` from `unit` on end at `end` or before. Nothing wraps, whatever is in the file. */
+static bool fits(uint64_t unit, uint32_t units, uint64_t end) {
+    return unit < end && units <= end - unit;
+}
+
 uint64_t gs_ring_take(struct gs_ring *ring, uint32_t units) {
     struct gs_file_header *header = ring->header;
     /* Pairs with the release store in gs_ring_extend: what is ready is backed and zero. */
@@ -58,14 +74,14 @@ uint64_t gs_ring_take(struct gs_ring *ring, uint32_t units) {
     if (ready > ring->mapped_units)
         ready = ring->mapped_units;
     uint64_t next = __atomic_load_n(&header->next_unit, __ATOMIC_RELAXED);
-    if (next + units > ready) {
-        if (next + units > __atomic_load_n(&header->limit_units, __ATOMIC_RELAXED))
+    if (!fits(next, units, ready)) {
+        if (!fits(next, units, __atomic_load_n(&header->limit_units, __ATOMIC_RELAXED)))
             __atomic_store_n(&header->stop, 1, __ATOMIC_RELAXED);
         return 0;
     }
     uint64_t unit = __atomic_fetch_add(&header->next_unit, units, __ATOMIC_RELAXED);
     /* Lost a race for the last ready units: leave a hole, which readers skip. */
-    return unit + units <= ready ? unit : 0;
+    return fits(unit, units, ready) ? unit : 0;
 }
 
 void gs_ring_create(struct gs_file_header *header, uint64_t limit_units, uint32_t follow) {

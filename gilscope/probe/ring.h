@@ -18,7 +18,8 @@ struct gs_ring {
     uint64_t mapped_units;         /* may be less than the file's where address space is short */
 };
 
-/* Maps the ring file. No descriptor is kept. Returns 0 or an errno value. */
+/* Maps the ring file, if it is the user's own. No descriptor is kept. Returns 0 or an errno value.
+ */
 int gs_ring_map(struct gs_ring *ring, const char *path);
 
 /* Takes `units` ready units, or returns 0 (unit 0 is the header). Any thread; no lock, no system

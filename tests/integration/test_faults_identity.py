@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import subprocess
 from pathlib import Path
 
+import pytest
 from support import interpreters
-from support.faults import SECCOMP, WORK, require_root, same, script, thread_names
+from support.faults import (
+    DEADLINE_S,
+    SECCOMP,
+    WORK,
+    require_root,
+    same,
+    script,
+    thread_names,
+)
 from support.programs import compiled, hello
+
+from gilscope import _native
+from gilscope.recorder.session import _NEXT_UNIT_OFFSET, Session
 
 PYTHON = interpreters.path("3.13")
 OPENS = "2, 85, 257, 437"  # open, creat, openat, openat2 of x86-64
@@ -44,6 +59,45 @@ print(subprocess.run([sys.executable, "-I", "-c", "print('a child')"], user=6553
     recorded = same(tmp_path, [python, script(tmp_path, source)])
     assert len(recorded.trace().metadata.processes) == 1
     assert recorded.said("1 program was started")
+
+
+def left_behind(tmp_path: Path, next_unit: int) -> Path:
+    """Rings as they may lie where a daemon's environment says, once its recording is over."""
+    session = Session(1 << 20)
+    rings = bytearray(session.path.read_bytes())
+    session.discard()
+    struct.pack_into("<Q", rings, _NEXT_UNIT_OFFSET, next_unit)
+    path = tmp_path / "rings"
+    path.write_bytes(rings)
+    return path
+
+
+def programs_into(rings: Path) -> None:
+    """Run two programs with the probe, which are told to write there."""
+    variables = {"LD_PRELOAD": str(_native.probe_path()), "GILSCOPE_RINGS": str(rings)}
+    for command in (["/bin/echo"], [PYTHON, "-c", "import threading as t; t.Thread().start()"]):
+        subprocess.run(
+            command, env=variables, check=True, stdout=subprocess.DEVNULL, timeout=DEADLINE_S
+        )
+
+
+def test_rings_of_another_user_are_not_written_to(tmp_path: Path) -> None:
+    """Anybody may make a file of the name that a daemon keeps in its environment."""
+    require_root()
+    rings = left_behind(tmp_path, 1)
+    before = rings.read_bytes()
+    os.chown(rings, 65534, 65534)
+    rings.chmod(0o666)
+    programs_into(rings)
+    assert rings.read_bytes() == before
+    os.chown(rings, 0, 0)
+    programs_into(rings)
+    assert rings.read_bytes() != before
+
+
+@pytest.mark.parametrize("next_unit", [0, 255, 256, 1 << 52, (1 << 64) - 16, (1 << 64) - 1])
+def test_rings_whose_counter_is_damaged_harm_no_program(tmp_path: Path, next_unit: int) -> None:
+    programs_into(left_behind(tmp_path, next_unit))
 
 
 def test_a_child_in_a_chroot(tmp_path: Path) -> None:
