@@ -38,6 +38,7 @@ PROBE = Extension(
         "gilscope/probe/schedule.c",
         "gilscope/probe/interpose.c",
         "gilscope/probe/exec.c",
+        "gilscope/probe/limits.c",
         "gilscope/probe/bench.c",
     ],
     depends=HEADERS,

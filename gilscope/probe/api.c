@@ -30,6 +30,10 @@ static bool is_possible(uint32_t kind, uint64_t argument) {
 
 const struct gs_api *gs_gave_way_to;
 
+struct gs_process *gs_process_here(void) {
+    return gs_gave_way_to ? gs_gave_way_to->process : &gs_process;
+}
+
 void gilscope_emit(uint32_t kind, uint64_t argument) {
     if (gs_gave_way_to) {
         gs_gave_way_to->emit(kind, argument);

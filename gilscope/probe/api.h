@@ -60,6 +60,9 @@ struct gs_api {
 /* Where the calls go; NULL: this is the probe that they reach. */
 extern const struct gs_api *gs_gave_way_to;
 
+/* This process, as the probe that records here knows it. */
+struct gs_process *gs_process_here(void);
+
 /* Exported by the preloaded probe alone; the interpreter's calls it when it is loaded. Returns this
  * process as the preloaded probe knows it, or NULL where the versions differ and it stays. */
 GS_API struct gs_process *gilscope_give_way(int abi_version, const struct gs_api *to);

@@ -60,8 +60,8 @@ void gs_built_in_gil_created(uint64_t *storage, const unsigned long *interval, c
                              pthread_cond_t *cond) {
     gs_process_revive();
     struct gs_built_in_gil *gil = built_in(storage);
-    *gil = (struct gs_built_in_gil){.gil = {.index = gs_next_gil_index(GS_NO_INDEX), .state = holder},
-                                    .own_cond = cond};
+    *gil = (struct gs_built_in_gil){
+        .gil = {.index = gs_next_gil_index(GS_NO_INDEX), .state = holder}, .own_cond = cond};
     if (watched(&gil->gil))
         gil->queue.gil = &gil->gil;
     else if (gs_recording())

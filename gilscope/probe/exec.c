@@ -113,13 +113,9 @@ static struct child_environment inspect(char *const *variables) {
     return child;
 }
 
-/* As the probe that records here knows it. */
-static const struct gs_process *process(void) {
-    return gs_gave_way_to ? gs_gave_way_to->process : &gs_process;
-}
-
 static bool recorded_here(void) {
-    return process()->ring.header && process()->ring.header->follow;
+    const struct gs_process *here = gs_process_here();
+    return here->ring.header && here->ring.header->follow;
 }
 
 /* Whether the child will find the recording: it is told where, and may open it there (another user
@@ -132,7 +128,7 @@ static bool follows(const struct child_environment *child) {
 /* A search through PATH tries many names: only what exists counts. */
 static void count_unfollowed(const struct child_environment *child, const char *program) {
     if (!follows(child) && (!strchr(program, '/') || access(program, X_OK) == 0))
-        __atomic_fetch_add(&process()->ring.header->unfollowed, 1, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&gs_process_here()->ring.header->unfollowed, 1, __ATOMIC_RELAXED);
 }
 
 /* The environment that the child shall have: `given`, or a copy on this stack frame without us. A

@@ -40,10 +40,9 @@ int gs_ring_map(struct gs_ring *ring, const char *path) {
     off_t bytes = lseek(fd, 0, SEEK_END);
     void *map = MAP_FAILED;
     uint64_t length = bytes > 0 ? (uint64_t)bytes : 0;
-    /* Under RLIMIT_AS a part of the file has to do: the space is the program's. */
     struct rlimit space;
-    if (getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur / 16 < length)
-        length = space.rlim_cur / 16 / GS_UNIT_BYTES * GS_UNIT_BYTES;
+    if (getrlimit(RLIMIT_AS, &space) == 0 && gs_ring_share(space.rlim_cur) < length)
+        length = gs_ring_share(space.rlim_cur);
     while (length >= 64 * GS_UNIT_BYTES) {
         map = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
         if (map != MAP_FAILED)
@@ -71,17 +70,42 @@ uint64_t gs_ring_take(struct gs_ring *ring, uint32_t units) {
     struct gs_file_header *header = ring->header;
     /* Pairs with the release store in gs_ring_extend: what is ready is backed and zero. */
     uint64_t ready = __atomic_load_n(&header->ready_units, __ATOMIC_ACQUIRE);
-    if (ready > ring->mapped_units)
-        ready = ring->mapped_units;
+    uint64_t mapped = __atomic_load_n(&ring->mapped_units, __ATOMIC_RELAXED);
     uint64_t next = __atomic_load_n(&header->next_unit, __ATOMIC_RELAXED);
-    if (!fits(next, units, ready)) {
+    if (!fits(next, units, ready) || !fits(next, units, mapped)) {
         if (!fits(next, units, __atomic_load_n(&header->limit_units, __ATOMIC_RELAXED)))
             __atomic_store_n(&header->stop, 1, __ATOMIC_RELAXED);
         return 0;
     }
-    uint64_t unit = __atomic_fetch_add(&header->next_unit, units, __ATOMIC_RELAXED);
-    /* Lost a race for the last ready units: leave a hole, which readers skip. */
-    return fits(unit, units, ready) ? unit : 0;
+    uint64_t unit = __atomic_fetch_add(&header->next_unit, units, __ATOMIC_SEQ_CST);
+    /* Lost a race for the last ready units, or the mapping is shorter by now (gs_ring_shorten):
+     * leave a hole, which readers skip. */
+    mapped = __atomic_load_n(&ring->mapped_units, __ATOMIC_SEQ_CST);
+    return fits(unit, units, ready) && fits(unit, units, mapped) ? unit : 0;
+}
+
+uint64_t gs_ring_shorten(struct gs_ring *ring, uint64_t more) {
+    uint64_t *next = &ring->header->next_unit, before = ring->mapped_units;
+    uint64_t taken = __atomic_load_n(next, __ATOMIC_RELAXED);
+    if (taken >= before || more >= before - taken)
+        return before;
+    __atomic_store_n(&ring->mapped_units, taken + more, __ATOMIC_SEQ_CST);
+    /* A writer takes a unit and then looks at mapped_units. One that did not see the store has
+     * taken its unit by now, so it lies before `next`. */
+    uint64_t end = __atomic_load_n(next, __ATOMIC_SEQ_CST);
+    if (end < taken + more)
+        end = taken + more;
+    if (end < before)
+        munmap((char *)ring->header + end * GS_UNIT_BYTES, (before - end) * GS_UNIT_BYTES);
+    return end < before ? end : before;
+}
+
+void gs_ring_lengthen(struct gs_ring *ring, uint64_t end, uint64_t units) {
+    /* Without MREMAP_MAYMOVE: writers have addresses in it. */
+    if (end < units &&
+        mremap(ring->header, end * GS_UNIT_BYTES, units * GS_UNIT_BYTES, 0) == MAP_FAILED)
+        units = end;
+    __atomic_store_n(&ring->mapped_units, units, __ATOMIC_SEQ_CST);
 }
 
 void gs_ring_create(struct gs_file_header *header, uint64_t limit_units, uint32_t follow) {

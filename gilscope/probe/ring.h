@@ -15,16 +15,30 @@
 
 struct gs_ring {
     struct gs_file_header *header; /* NULL: not mapped */
-    uint64_t mapped_units;         /* may be less than the file's where address space is short */
+    uint64_t mapped_units;         /* atomic; less than the file's where address space is short */
 };
 
 /* Maps the ring file, if it is the user's own. No descriptor is kept. Returns 0 or an errno value.
  */
 int gs_ring_map(struct gs_ring *ring, const char *path);
 
+/* The part of an address space that is limited to `bytes` (RLIMIT_AS) that the mapping may have:
+ * the space is the program's. Whole units, in bytes. */
+static inline uint64_t gs_ring_share(uint64_t bytes) {
+    return bytes / 16 / GS_UNIT_BYTES * GS_UNIT_BYTES;
+}
+
 /* Takes `units` ready units, or returns 0 (unit 0 is the header). Any thread; no lock, no system
  * call. Sets the header's stop flag when the file's limit is what is in the way. */
 uint64_t gs_ring_take(struct gs_ring *ring, uint32_t units);
+
+/* Gives back the address space past what has been taken and `more` units, while writers may be at
+ * work. Returns at which unit the mapping ends now. One caller at a time. */
+uint64_t gs_ring_shorten(struct gs_ring *ring, uint64_t more);
+
+/* Makes a mapping that ends at unit `end` as long as `units` again, if nobody else has the
+ * addresses. Same caller. */
+void gs_ring_lengthen(struct gs_ring *ring, uint64_t end, uint64_t units);
 
 /* The page or chunk at `unit`; its header is filled in by the caller and published with
  * gs_ring_publish. Reading both ends first lets the kernel map the whole chunk in two faults. */

@@ -6,6 +6,7 @@
  * FILE becomes the ring file. Modes:
  *   threads   one process: this thread is the recorder, the others use one GIL
  *   starved   the same, but the recorder lags: records are lost, and counted
+ *   shortened the same as threads, but the mapping is made shorter and longer under its writers
  *   limit     the file is too small: recording stops, nothing before the stop is missing
  *   forks     two children, each with threads and a GIL of its own
  *   killed    the same, but they are killed somewhere in the middle
@@ -54,6 +55,7 @@ static struct {
 } *shared;
 
 static unsigned turns = 1500;
+static struct gs_file_header *header; /* in the recorder's own mapping */
 static const char *mode;
 
 static bool is(const char *name) {
@@ -87,7 +89,8 @@ static void make_gil(void) {
     gs_built_in_configure();
     gs_hook_gil_created(fake.storage, NULL, &fake.switches, NULL);
 #else
-    *(struct gs_gil *)(void *)fake.storage = (struct gs_gil){.index = gs_next_gil_index(GS_NO_INDEX)};
+    *(struct gs_gil *)(void *)fake.storage =
+        (struct gs_gil){.index = gs_next_gil_index(GS_NO_INDEX)};
 #endif
 }
 
@@ -180,7 +183,6 @@ static void *run_in_background(void *finished) {
  */
 
 static void keep_ahead(int fd, uint64_t units) {
-    struct gs_file_header *header = gs_process.ring.header;
     uint64_t next = __atomic_load_n(&header->next_unit, __ATOMIC_RELAXED);
     CHECK(gs_ring_extend(header, fd, next + units) == 0, "cannot extend");
 }
@@ -225,6 +227,15 @@ static uint64_t events_done(void) {
     return done;
 }
 
+/* As where the program sets a limit, and where it locks its memory and it is made longer `again`.
+ */
+static void shorten(bool again) {
+    uint64_t units = gs_process.ring.mapped_units, end = gs_ring_shorten(&gs_process.ring, 1);
+    sched_yield();
+    if (again)
+        gs_ring_lengthen(&gs_process.ring, end, units);
+}
+
 static void run_here(int fd) {
     int finished = 0;
     pthread_t runner;
@@ -234,11 +245,11 @@ static void run_here(int fd) {
     while (!__atomic_load_n(&finished, __ATOMIC_ACQUIRE)) {
         if (!is("starved")) {
             keep_ahead(fd, 512);
+            if (is("shortened"))
+                shorten(events_done() < 5000);
         } else if (events_done() >= fed + 1000) { /* three units hold 768 records at the most */
             fed += 1000;
-            CHECK(gs_ring_extend(gs_process.ring.header, fd,
-                                 gs_process.ring.header->ready_units + 3) == 0,
-                  "cannot extend");
+            CHECK(gs_ring_extend(header, fd, header->ready_units + 3) == 0, "cannot extend");
         }
         sched_yield();
     }
@@ -253,7 +264,6 @@ static void read_back(const char *path) {
     off_t bytes = lseek(fd, 0, SEEK_END);
     const unsigned char *map = mmap(NULL, (size_t)bytes, PROT_READ, MAP_SHARED, fd, 0);
     CHECK(map != MAP_FAILED, "cannot map");
-    const struct gs_file_header *header = (const void *)map;
     struct gs_order *order = gs_order_open(map, (uint64_t)bytes);
     CHECK(order, "out of memory");
     CHECK(!*gs_order_error(order), "%s", gs_order_error(order));
@@ -325,6 +335,8 @@ static void read_back(const char *path) {
               (unsigned long)done, (unsigned long)read, (unsigned long)lost);
     if (is("starved"))
         CHECK(lost > 0 && read > 0 && told > 0, "nothing lost: %lu read", (unsigned long)read);
+    else if (is("shortened"))
+        CHECK(lost > 0 && read > 0, "nothing lost: %lu read", (unsigned long)read);
     else
         CHECK(lost == 0 && told == 0, "%lu lost", (unsigned long)lost);
     if (is("threads") || is("forks"))
@@ -344,8 +356,7 @@ int main(int argc, char **argv) {
     uint64_t units = is("limit") ? 100 : LIMIT_UNITS;
     int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
     CHECK(fd >= 0 && ftruncate(fd, (off_t)(units * GS_UNIT_BYTES)) == 0, "no ring file");
-    struct gs_file_header *header =
-        mmap(NULL, units * GS_UNIT_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    header = mmap(NULL, units * GS_UNIT_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(header != MAP_FAILED && shared != MAP_FAILED, "cannot map");
     gs_ring_create(header, units, 1);

@@ -146,6 +146,9 @@ OWN_LIMITS = {
     "FSIZE": "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))",
     "NOFILE": "resource.setrlimit(resource.RLIMIT_NOFILE, (4, 4))",
     "AS": "resource.setrlimit(resource.RLIMIT_AS, (3 << 29, 3 << 29))",
+    "AS, and use it": "resource.setrlimit(resource.RLIMIT_AS, (6 << 27, 6 << 27)); bytes(1 << 28)",
+    "AS of its pid": "resource.prlimit(os.getpid(), resource.RLIMIT_AS, (6 << 27, 6 << 27)); "
+    "bytes(1 << 28)",
     "MEMLOCK": "resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))",
     "STACK": "resource.setrlimit(resource.RLIMIT_STACK, (1 << 20, 1 << 20))",
     "CPU": "resource.setrlimit(resource.RLIMIT_CPU, (100, 100))",
@@ -155,9 +158,27 @@ OWN_LIMITS = {
 @pytest.mark.parametrize("limit", OWN_LIMITS)
 def test_limits_that_the_program_sets_itself(tmp_path: Path, limit: str) -> None:
     """They do not touch what is mapped already: nothing is lost."""
-    source = f"import resource\n{OWN_LIMITS[limit]}\n{CALM}"
+    source = f"import os, resource\n{OWN_LIMITS[limit]}\n{CALM}"
     recorded = same(tmp_path, [PYTHON, script(tmp_path, source)])
     assert "crew-2" in thread_names(recorded.trace())
+
+
+def test_a_program_that_locks_its_memory(tmp_path: Path) -> None:
+    """The rings are not locked, not filled, and not too long for what it may lock."""
+    require_root()
+    source = f"""
+import ctypes, resource
+{WORK}
+def locked():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmLck"))
+work(100_000)
+print(ctypes.CDLL(None).mlockall(3), 0 < locked() < 1 << 18)
+work(400_000)
+"""
+    recorded = same(tmp_path, [PYTHON, script(tmp_path, source)])
+    assert recorded.outcome.stdout == "0 True\n"
+    assert recorded.trace().totals.events > 1_000_000
 
 
 def test_a_program_that_runs_into_its_limit_of_files(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def run(*command: str | Path) -> str:
 
 
 @pytest.mark.parametrize("sanitizers", ["thread", "address,undefined"])
-@pytest.mark.parametrize("mode", ["threads", "starved", "limit", "forks", "killed"])
+@pytest.mark.parametrize("mode", ["threads", "starved", "shortened", "limit", "forks", "killed"])
 @pytest.mark.parametrize("feed", [STRESS, BUILT_IN], ids=["interposed", "built-in"])
 def test_written_is_read_plus_lost(
     build: Build, tmp_path: Path, sanitizers: str, mode: str, feed: tuple[str, ...]
