@@ -20,7 +20,7 @@ Finding = dict[str, str]
 Row = dict[str, Any]
 Names = dict[int, str]  # of threads, by id, as they are written in a sentence
 
-WORTH_SHARE = 0.10  # of its life that a thread waits, from which it is worth a sentence
+WORTH_SHARE = 0.15  # of its life that a thread waits, from which it is worth a sentence
 QUIET_SHARE = 0.01  # of its life, from which its waits count as slow from a p99 of SLOW_WAIT_NS on
 SLOW_WAIT_NS = 1_000_000
 WORTH_NS = 1_000_000  # in all, below which no share of a short life is worth a sentence

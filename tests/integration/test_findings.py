@@ -152,3 +152,10 @@ def test_a_program_that_was_killed(tmp_path: Path) -> None:
     found = findings(tmp_path, KILLED, code=137)
     assert "its only process ended without saying so" in found["incomplete"]
     assert "incomplete" not in findings(tmp_path, KILLED.replace("os.kill", "print"))
+
+
+def test_a_program_that_ctrl_c_ended(tmp_path: Path) -> None:
+    """Python dies of the signal too, but that was meant."""
+    found = findings(tmp_path, KILLED.replace("SIGKILL", "SIGINT"), code=130)
+    assert "incomplete" not in found
+    assert "as Ctrl-C ends a program" in found["trust"]
