@@ -35,6 +35,8 @@ _PROCESS_PAGE = struct.Struct("<16xIIII32sQ56sQ16sII")
 _THREAD_PAGE = struct.Struct("<16xIH2xQQQ200s")
 _UNIT = 4096
 _LONGEST_NS = 1 << 62
+_MOST_LOST = 1 << 40  # by one thread; what damaged pages tell must still be a number when added up
+_PIDS = 1 << 22  # Linux's limit, of tids as well
 _YIELDS_TOLD = 0x100
 _STACKS = ((0x400, "unknown"), (0x200, "told"))
 
@@ -165,6 +167,8 @@ class RingSource:
         lost_unattached, *left_out = struct.unpack_from("<QQQQ", self._map, _LOST_OFFSET)
         self.left_out = LeftOut(*left_out)
         _, monotonic, boottime, realtime = _SNAPSHOT.unpack_from(self._map, _CLOCKS_OFFSET)
+        if max(monotonic, boottime, realtime) >= _LONGEST_NS:
+            raise TraceError(f"{self._path}: offset 0x{_CLOCKS_OFFSET:x}: impossible times")
         threads = [self._thread(i) for i in range(n_threads)]
         processes, gils = self._processes(n_processes, threads)
         threads = [self._with_end(t, processes[t.process]) for t in threads]
@@ -179,7 +183,7 @@ class RingSource:
             realtime_offset_ns=realtime - monotonic,
             boottime_offset_ns=boottime - monotonic,
             clock_source=_CLOCKS.get(clock, "unknown"),
-            lost_events=lost_unattached + sum(t.lost_events for t in threads),
+            lost_events=min(lost_unattached, _MOST_LOST) + sum(t.lost_events for t in threads),
             stopped=stopped,
             exit_code=self.notes.exit_code,
             gilscope=self.notes.gilscope,
@@ -202,6 +206,12 @@ class RingSource:
         )
         return tuple(table)
 
+    def _id(self, number: int, at: int) -> int:
+        """The kernel's id of a process or thread, in a page at this offset. Raises TraceError."""
+        if number >= _PIDS:
+            raise TraceError(f"{self._path}: offset 0x{at:x}: {number} is no id of a process")
+        return number
+
     def _thread(self, index: int) -> Thread:
         page, process, last = ctypes.c_uint64(), ctypes.c_uint64(), ctypes.c_int64()
         _engine().gs_order_thread(
@@ -212,12 +222,12 @@ class RingSource:
         return Thread(
             id=index,
             process=process.value,
-            tid=tid,
+            tid=self._id(tid, page.value),
             name=text or ("MainThread" if is_main else f"thread {tid}"),
             is_main=bool(is_main),
             start_ns=self._to_ns(start),
             end_ns=self._to_ns(end) if end else -last.value,  # negative: not its end, its last sign
-            lost_events=lost,
+            lost_events=min(lost, _MOST_LOST),
         )
 
     @staticmethod
@@ -274,7 +284,7 @@ class RingSource:
         return {
             "page": at,
             "n_gils": n_gils.value,
-            "pid": pid,
+            "pid": self._id(pid, at),
             "parent": parent,
             "interpreter": interpreter,
             "lost_stacks": lost_stacks,

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from support.ring_file import CHUNK_UNITS, RECORDS_IN_PAGE, START, UNIT, RingFile, record
 
-from gilscope.errors import TraceError
+import gilscope
+from gilscope.errors import GilscopeError, TraceError
+from gilscope.perfetto.writer import write_trace
 from gilscope.recorder import session
 from gilscope.recorder.notes import Notes
 from gilscope.trace import rings as reader
@@ -338,6 +340,31 @@ def test_damage_is_named_with_its_place(tmp_path: Path, at: int, value: int, why
     assert why in told
     if at >= UNIT:
         assert f"offset 0x{at // UNIT * UNIT:x}" in told
+
+
+@pytest.mark.parametrize("value", [0, 1, 1 << 31, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+def test_a_damaged_word_ends_in_an_error_or_in_a_trace(tmp_path: Path, value: int) -> None:
+    """Any of the words that Python reads: of the header, a process page and a thread page."""
+    rings = RingFile()
+    process = rings.process(10, end=900)
+    thread = rings.thread(process, 10, [record(BEGIN, 1), *cycles(0, 2, at=2)])
+    whole = bytes(rings.data)
+    words = [*range(0, 288, 8), *range(process * UNIT, process * UNIT + 192, 8)]
+    words += range(thread * UNIT, thread * UNIT + 72, 8)
+    traces = 0
+    for at in words:
+        rings.data[:] = whole
+        struct.pack_into("<Q", rings.data, at, value)
+        trace = tmp_path / "out.pftrace"
+        trace.unlink(missing_ok=True)
+        try:
+            with rings.open(tmp_path) as source:
+                write_trace(source, trace)
+        except GilscopeError:
+            continue
+        traces += 1
+        gilscope.read(trace)
+    assert traces > 30
 
 
 def test_an_unknown_kind_and_an_unknown_gil(tmp_path: Path) -> None:
