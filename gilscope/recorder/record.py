@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from gilscope import __version__, _native
-from gilscope.errors import RecordingError, UsageError
+from gilscope import __version__
+from gilscope.errors import GilscopeError, RecordingError
 from gilscope.recorder import launch
 from gilscope.recorder.notes import Notes
 from gilscope.recorder.policy import Choice
+from gilscope.recorder.preload import preload
 from gilscope.recorder.session import Session
 
-PRELOAD = "LD_PRELOAD"
 RINGS = "GILSCOPE_RINGS"
 STACKS = "GILSCOPE_STACKS_US"
 
@@ -47,7 +47,7 @@ def record(
     """Run the command, with the probe in it and in what it starts, until all of it has ended.
 
     `max_bytes` limits the rings. Where there is no room to record, it says so and becomes the
-    command. Raises UsageError for a command that cannot be run.
+    command. Raises UsageError for a command that cannot be run, and as `preload` does.
     """
     try:
         session = Session(max_bytes, follow)
@@ -66,7 +66,7 @@ def record(
             wait_for_the_rest(session, pid)
             stopped = session.stopped
             session.stop()
-    except (UsageError, OSError):
+    except (GilscopeError, OSError):
         session.discard()
         raise
     notes = notes._replace(root_pid=pid, root_end_ns=ended_ns, exit_code=exit_code, stopped=stopped)
@@ -75,25 +75,13 @@ def record(
 
 
 def environment(session: Session, policy: Choice | None = None) -> dict[str, str]:
-    """The program's environment: its own, the probe first among what is preloaded."""
+    """The program's environment: its own, with the probe preloaded. Raises as `preload` does."""
     variables = dict(os.environ)
-    probe = str(_native.probe_path())
-    preload(variables, session.link(probe) if unfit_for_preload(probe) else probe)
+    preload(variables)
     variables[RINGS] = str(session.path)
     if policy:
         policy.set(variables)
     return variables
-
-
-def preload(variables: dict[str, str], probe: str) -> None:
-    """Put the probe first among what is preloaded."""
-    before = variables.get(PRELOAD)
-    variables[PRELOAD] = f"{probe}:{before}" if before else probe
-
-
-def unfit_for_preload(path: str) -> bool:
-    """Whether the loader takes a character of it for the end of a name."""
-    return " " in path or ":" in path
 
 
 def program_name(command: Sequence[str]) -> str:

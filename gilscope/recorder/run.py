@@ -10,31 +10,25 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from gilscope import _native
 from gilscope.errors import RecordingError
 from gilscope.recorder import launch
 from gilscope.recorder.diagnose import why_no_gil
 from gilscope.recorder.policy import CLASSIC, Choice
-from gilscope.recorder.record import (
-    environment,
-    preload,
-    say,
-    unfit_for_preload,
-    wait_for_the_rest,
-)
+from gilscope.recorder.preload import preload
+from gilscope.recorder.record import environment, say
 from gilscope.recorder.session import LEAST_BYTES, Session
 
 
 def run(command: Sequence[str], policy: Choice) -> int:
     """Run the command and what it starts under `policy`; returns its exit code.
 
-    Raises UsageError for a command that cannot be run.
+    Raises UsageError for a command that cannot be run, and as `preload` does.
     """
     try:
         session = Session(LEAST_BYTES)
     except RecordingError:  # no room: whether it is scheduled cannot be told, that is all
         variables = dict(os.environ)
-        preload(variables, str(_native.probe_path()))
+        preload(variables)
         policy.set(variables)
         launch.become(command, variables)
     try:
@@ -42,8 +36,6 @@ def run(command: Sequence[str], policy: Choice) -> int:
         with launch.signals_held():
             pid = launch.spawn(command, environment(session, policy), session.begin)
             exit_code = launch.wait(pid, lambda: None)
-            if unfit_for_preload(str(_native.probe_path())):  # the session has a link to it
-                wait_for_the_rest(session, pid)
         if policy.name != CLASSIC and (why := why_no_gil(command, session.images)):
             say(f"the GIL was not scheduled: {why}")
     finally:

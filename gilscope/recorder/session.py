@@ -146,12 +146,6 @@ class Session:
         """Note the process that --no-follow confines the recording to."""
         struct.pack_into("<I", self._map, _ROOT_PID_OFFSET, root_pid)
 
-    def link(self, library: str) -> str:
-        """A name for the probe's library that lasts as long as the recording."""
-        name = self.directory / "probe.so"
-        name.symlink_to(library)
-        return str(name)
-
     def tick(self) -> None:
         """Keep the rings ahead of their writers; call it every few milliseconds."""
         if time.monotonic() >= self._next_clock:

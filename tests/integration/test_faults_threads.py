@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,20 @@ print("loaded")
     recorded = same(tmp_path, program, options=options, environment=environment)
     assert recorded.outcome.stdout == "loaded\n"
     assert started(recorded, "spin-") == 3
+
+
+@pytest.mark.parametrize("name", ["libasan.so", "libubsan.so", "liblsan.so"])
+def test_beside_a_sanitizer(tmp_path: Path, name: str) -> None:
+    """One that is preloaded wants to be the first, and so it is."""
+    asked = subprocess.run(
+        ["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True, timeout=60
+    )
+    library = asked.stdout.strip()
+    assert Path(library).is_absolute()
+    # The interpreter leaves memory behind at its end.
+    environment = {"LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0"}
+    environment["LSAN_OPTIONS"] = environment["ASAN_OPTIONS"]
+    program = [PYTHON, script(tmp_path, f"{WORK}\ncrew()\nprint('clean')\n")]
+    recorded = same(tmp_path, program, environment=environment)
+    assert recorded.outcome.stdout == "clean\n"
+    assert len(recorded.trace().metadata.threads) == 4

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from gilscope.errors import RecordingError, TraceError
+from gilscope import _native
+from gilscope.errors import InstallationError, RecordingError, TraceError
 from gilscope.recorder import session as sessions
 from gilscope.recorder.notes import Notes
+from gilscope.recorder.preload import preload
 from gilscope.recorder.record import environment, program_name
 from gilscope.recorder.session import UNIT, Session, choose_directory
 
@@ -85,7 +87,7 @@ def test_no_place_for_rings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         choose_directory()
 
 
-@pytest.mark.parametrize("before", ["", "/lib/other.so", "/lib/a.so:/lib/b.so"])
+@pytest.mark.parametrize("before", ["", "/lib/other.so", "/lib/a.so:/lib/b.so", "a.so b.so"])
 def test_the_probe_comes_first_and_the_rest_stays(
     session: Session, monkeypatch: pytest.MonkeyPatch, before: str
 ) -> None:
@@ -96,6 +98,64 @@ def test_the_probe_comes_first_and_the_rest_stays(
     assert Path(first).exists()
     assert rest == before
     assert variables["GILSCOPE_RINGS"] == str(session.path)
+
+
+@pytest.mark.parametrize(
+    ("sanitizers", "rest"),
+    [
+        ("/usr/lib/libasan.so.8", ""),
+        ("libubsan.so:/x/liblsan.so.0", "/lib/mimalloc.so"),
+        ("/lib/a.so /x/libclang_rt.asan-x86_64.so", "b.so c.so"),
+    ],
+)
+def test_sanitizers_stay_before_the_probe(sanitizers: str, rest: str) -> None:
+    variables = {"LD_PRELOAD": f"{sanitizers} {rest}".strip()}
+    preload(variables)
+    names = [sanitizers, str(_native.probe_path()), *filter(None, [rest])]
+    assert variables["LD_PRELOAD"] == ":".join(names)
+
+
+def test_a_probe_that_cannot_be_named_has_a_link_that_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder that only its user can write to, whatever else is there."""
+    library = tmp_path / "with space" / "_probe.so"
+    monkeypatch.setattr(_native, "probe_path", lambda: library)
+    open_to_all, cache = tmp_path / "open", tmp_path / "cache"
+    (open_to_all / "gilscope" / "preload").mkdir(parents=True)
+    (open_to_all / "gilscope" / "preload").chmod(0o777)
+    monkeypatch.setenv("HOME", str(tmp_path / "a home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(open_to_all))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(cache))
+    for _ in range(2):
+        variables: dict[str, str] = {}
+        preload(variables)
+        link = Path(variables["LD_PRELOAD"])
+        assert link.is_relative_to(cache)
+        assert link.readlink() == library
+        assert stat.S_IMODE(link.parent.stat().st_mode) == 0o700
+        link.unlink()
+        link.symlink_to("elsewhere")  # by an installation that moved, say
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    with pytest.raises(InstallationError, match="XDG_CACHE_HOME"):
+        preload({})
+
+
+def test_a_relative_directory_is_found_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GILSCOPE_DIR", "here")
+    assert choose_directory().parent == tmp_path / "here"
+
+
+def test_damaged_pages_of_processes_are_stepped_over(session: Session) -> None:
+    """The program may write anything into its rings while they are recorded."""
+    page = struct.pack("<IIIIIII", sessions._PROCESS_PAGE, 0, 0, 0, 77, 0, 200)
+    session._map[UNIT : UNIT + len(page)] = page
+    struct.pack_into("<Q", session._map, sessions._NEXT_UNIT_OFFSET, 3)
+    assert [image.interpreter for image in session.images] == ["free-threaded"]
 
 
 @pytest.mark.parametrize(
