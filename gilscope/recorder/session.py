@@ -90,7 +90,7 @@ def choose_directory() -> Path:
             if free_bytes(place) < 2 * LEAST_BYTES:
                 problems.append(f"{place}: full")
                 continue
-            directory = Path(place, f"gilscope-{os.urandom(6).hex()}")
+            directory = Path(os.path.abspath(place), f"gilscope-{os.urandom(6).hex()}")
             directory.mkdir(mode=0o700)
             return directory
         except OSError as error:
@@ -210,8 +210,8 @@ class Session:
                 (size,) = struct.unpack_from("<I", self._map, at + _COMMAND_OFFSET - 4)
                 words = self._map[at + _COMMAND_OFFSET : at + _COMMAND_OFFSET + size].split(b"\0")
                 command = tuple(map(os.fsdecode, words[:-1]))
-                yield at, pid, Image(command, _INTERPRETERS[interpreter & 0xFF])
-            unit += length if magic else 1
+                yield at, pid, Image(command, _INTERPRETERS[min(interpreter & 0xFF, 2)])
+            unit += max(length, 1) if magic else 1
 
     def _extend(self, units: int) -> None:
         error = self._probe.gilscope_ring_keep_ahead(self._header, self._fd, units)
