@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -70,7 +71,7 @@ def become(command: Sequence[str], environment: Mapping[str, str] = os.environ) 
     """Let the command take this process's place. Raises UsageError when it cannot be run."""
     _undo_handlers()
     try:
-        os.execvpe(command[0], list(command), environment)
+        _exec(command, environment)
     except OSError as error:
         raise UsageError(_explain(command[0], error.errno or 0)) from error
 
@@ -84,11 +85,24 @@ def _exec_when_told(
             pass
         _undo_handlers()
         signal.pthread_sigmask(signal.SIG_SETMASK, _original_mask)
-        os.execvpe(command[0], list(command), environment)
+        _exec(command, environment)
     except OSError as error:
         os.write(error_pipe, str(error.errno).encode())
     finally:
         os._exit(127)
+
+
+def _exec(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+    """As `env` does, which takes a script without `#!` for one of the shell's. Raises OSError."""
+    try:
+        os.execvpe(command[0], list(command), environment)
+    except OSError as error:
+        if error.errno != errno.ENOEXEC or command[0].endswith(".py"):
+            raise
+    import shutil  # noqa: PLC0415 - hardly ever needed
+
+    script = shutil.which(command[0]) or command[0]
+    os.execve("/bin/sh", ["/bin/sh", script, *command[1:]], environment)
 
 
 def _undo_handlers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -60,6 +61,18 @@ def test_wrappers_in_shell(tmp_path: Path, wrapper: str) -> None:
     python = [p.id for p in trace.metadata.processes if p.interpreter == "gil"]
     assert len(python) == 1
     assert set(thread_names(trace, python[0])) >= CREW
+
+
+@pytest.mark.parametrize("named", ["by its path", "on PATH"])
+def test_a_script_that_names_no_interpreter(tmp_path: Path, named: str) -> None:
+    """It is the shell's, as `env` and all shells have it."""
+    shell = script(tmp_path, f"{PYTHON} {script(tmp_path, CODE)} && echo $1\n", "run")
+    shell.chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = [shell if named == "by its path" else "run", "an argument"]
+    recorded = same(tmp_path, command, environment=path, within=("env",))
+    assert recorded.outcome.stdout == "ran\nan argument\n"
+    assert "crew-2" in thread_names(recorded.trace())
 
 
 @pytest.mark.parametrize("python", interpreters.OWN_GIL)
