@@ -429,12 +429,8 @@ void gs_process_end(void) {
     /* The pid: a vfork's child that ends runs in its parent's memory. */
     if (!gs_process.alive || !*gs_process.alive || gs_process.pid != (uint32_t)getpid())
         return;
-    struct gs_process_page *page = gs_process.page;
-    unsigned long interval_us; /* a libpython that was opened may be closed by now */
-    if (gs_process.switch_interval_us &&
-        gs_copy_safely(gs_process.switch_interval_us, &interval_us, sizeof interval_us))
-        page->switch_interval_us = interval_us;
-    page->end_ticks = gs_clock_now(gs_process.clock);
+    gs_note_switch_interval();
+    gs_process.page->end_ticks = gs_clock_now(gs_process.clock);
 }
 
 uint16_t gs_next_gil_index(uint16_t ended) {

@@ -118,11 +118,10 @@ bool gs_python_owns(const void *code) {
         return false;
     if (known_not_python(info.dli_fbase))
         return false;
-    if (inspect(info.dli_fbase, RTLD_DEFAULT))
-        return true;
+    void *handle =
+        strchr(info.dli_fname, '/') ? dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD) : NULL;
     /* A libpython opened with RTLD_LOCAL is not in the global scope: ask the module itself. */
-    void *handle = dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
-    if (handle && inspect(info.dli_fbase, handle))
+    if (inspect(info.dli_fbase, RTLD_DEFAULT) || (handle && inspect(info.dli_fbase, handle)))
         return true; /* keeps the handle: the module must stay while we watch it */
     if (handle)
         dlclose(handle);
