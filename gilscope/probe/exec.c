@@ -118,11 +118,11 @@ static bool recorded_here(void) {
     return here->ring.header && here->ring.header->follow;
 }
 
-/* Whether the child will find the recording: it is told where, and may open it there (another user
- * may not, and in a chroot there is none). */
+/* Whether the child will find the recording: it has the probe, is told where, and may open it there
+ * (another user may not, and in a chroot there is none). */
 static bool follows(const struct child_environment *child) {
-    return child->rings && child->preload && access(child->rings, R_OK | W_OK) == 0 &&
-           access(own_path(), R_OK) == 0;
+    return child->rings && child->preload && strstr(child->preload, own_path()) &&
+           access(child->rings, R_OK | W_OK) == 0 && access(own_path(), R_OK) == 0;
 }
 
 /* A search through PATH tries many names: only what exists counts. */

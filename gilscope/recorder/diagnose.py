@@ -73,7 +73,7 @@ def left_out(processes: int, programs: int, gils: int) -> Iterator[str]:
     """One line for each kind of thing that ran and is not in the recording."""
     if programs:
         yield (
-            f"{_were(programs, 'program')} started with a cleared environment, as another "
+            f"{_were(programs, 'program')} started with another environment, as another "
             "user or in a chroot, where the recording cannot be found"
         )
     if processes:

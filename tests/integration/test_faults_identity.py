@@ -183,10 +183,12 @@ print(os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", "print('cleare
     assert recorded.said("3 programs were started")
 
 
-def test_the_probe_alone_taken_from_the_environment(tmp_path: Path) -> None:
-    source = """
+@pytest.mark.parametrize("change", ["del os.environ[name]", "os.environ[name] = 'libdl.so.2'"])
+def test_the_probe_alone_taken_from_the_environment(tmp_path: Path, change: str) -> None:
+    source = f"""
 import os, subprocess, sys
-del os.environ["LD_PRELOAD"]
+name = "LD_PRELOAD"
+{change}
 print(subprocess.run([sys.executable, "-c", "print('no preload')"]).returncode)
 """
     recorded = same(
@@ -195,3 +197,17 @@ print(subprocess.run([sys.executable, "-c", "print('no preload')"]).returncode)
         environment={"LD_PRELOAD": "libm.so.6"},  # so that there is one to delete without us too
     )
     assert recorded.said("1 program was started")
+
+
+def test_seccomp_that_kills(tmp_path: Path) -> None:
+    """Without stacks there is no call of the probe's that a program does not make itself."""
+    source = f"""
+{SECCOMP.replace("0x00050000 | errno.EPERM", "0x80000000")}
+{WORK}
+forbid(310)  # process_vm_readv of x86-64
+crew()
+print("alive")
+"""
+    program = [PYTHON, script(tmp_path, source)]
+    recorded = same(tmp_path, program, options=("--no-stacks",))
+    assert recorded.outcome.stdout == "alive\n"
