@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from gilscope.cli.output import check_trace
 from gilscope.cli.run import add_policy_arguments, check_environment, choice
 from gilscope.errors import GilscopeError, UsageError
+from gilscope.recorder.notes import DISK_FULL, LIMITS, LITTLE_ROOM
+from gilscope.recorder.session import LEAST_BYTES
 
 if TYPE_CHECKING:
     from gilscope.recorder.session import Session
@@ -26,11 +28,14 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 def size(text: str) -> int:
-    """Bytes of `500M`, `1.5GiB`, `4096`. Raises ArgumentTypeError."""
+    """Bytes of `500M`, `1.5GiB`, `4194304`. Raises ArgumentTypeError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
     if not match or float(match[1]) == 0:
         raise argparse.ArgumentTypeError(f"not a size: {text} (try 500M or 2G)")
-    return int(float(match[1]) * _UNITS[match[2]])
+    number = int(float(match[1]) * _UNITS[match[2]])
+    if number < LEAST_BYTES:
+        raise argparse.ArgumentTypeError(f"{text} is too little: at least 1M")
+    return number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         except _TROUBLE as error:
             say(f"no summary: {_reason(error)}")
     if recorded.notes.stopped:
-        say(_stop_reason(recorded.session, recorded.notes.stopped))
+        say(_stop_reason(recorded.session, recorded.notes.stopped, args.max_size is not None))
     see = f"; see it with: gilscope view {quote(str(trace))}" if events and readable else ""
     say(f"{events:,} events in {trace}{see}")
     return exit_code
@@ -122,11 +127,16 @@ def _finish(directory: Path, trace: Path, follow: bool) -> int:
         return write_trace(rings, trace).events
 
 
-def _stop_reason(session: Session, stopped: str) -> str:
-    if stopped == "disk-full":
-        return f"recording stopped: {session.directory.parent} is full; the program went on"
+def _stop_reason(session: Session, stopped: str, asked: bool) -> str:
+    folder = session.directory.parent
+    if stopped == DISK_FULL:
+        return f"recording stopped: {folder} is full; the program went on"
+    why = {
+        LITTLE_ROOM: f"half of what was free in {folder}; GILSCOPE_DIR names another place",
+        LIMITS: "what ulimit and the cgroup's memory leave for the rings",
+    }.get(stopped, "--max-size" if asked else "the default of --max-size")
     size = session.limit_bytes / (1 << 20)
-    return f"recording stopped at {size:,.0f} MiB (--max-size); the program went on"
+    return f"recording stopped at {size:,.0f} MiB ({why}); the program went on"
 
 
 def _print_summary(trace: Path) -> None:

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from gilscope.errors import TraceError
 
 RINGS = "rings"
+# Why recording stopped before the program did.
+MAX_SIZE, DISK_FULL, LITTLE_ROOM, LIMITS = "max-size", "disk-full", "little-room", "limits"
 NOTES = "recording.json"
 _BLOCK = 4096
 _ROOM = 256  # for the numbers that come later
@@ -23,7 +25,8 @@ class Notes(NamedTuple):
     root_pid: int | None = None
     root_end_ns: int | None = None  # CLOCK_MONOTONIC: the recorder saw the command's process end
     exit_code: int | None = None
-    stopped: str | None = None  # "max-size" | "disk-full"
+    stopped: str | None = None  # MAX_SIZE …
+    limit: str | None = None  # what `stopped` is where the rings' limit is met
     policy: dict[str, Any] | None = None  # the fields of schema.Policy
 
     def write(self, directory: Path) -> None:
@@ -63,6 +66,7 @@ class Notes(NamedTuple):
             "root_end_ns": _is_number(self.root_end_ns),
             "exit_code": _is_number(self.exit_code),
             "stopped": self.stopped is None or isinstance(self.stopped, str),
+            "limit": self.limit is None or isinstance(self.limit, str),
             "policy": self.policy is None or _is_policy(self.policy),
         }
         return [name for name, fine in good.items() if not fine]

@@ -55,7 +55,10 @@ def record(
         say(f"{error}; the program runs without being recorded")
         launch.become(command)
     notes = Notes(
-        command=tuple(command), gilscope=__version__, policy=policy.notes() if policy else None
+        command=tuple(command),
+        gilscope=__version__,
+        policy=policy.notes() if policy else None,
+        limit=session.limit,
     )
     try:
         notes.write(session.directory)

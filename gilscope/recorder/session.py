@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from gilscope import _native
 from gilscope.errors import RecordingError
-from gilscope.recorder.notes import RINGS
+from gilscope.recorder.notes import DISK_FULL, LIMITS, LITTLE_ROOM, MAX_SIZE, RINGS
 
 UNIT = 4096
 AHEAD_UNITS = 64 * 1024 * 1024 // UNIT  # kept ready: the first chunks of 1,000 threads
@@ -121,8 +121,13 @@ class Session:
         self.path = self.directory / RINGS
         self.disk_full = False
         try:
-            limit = max_bytes or min(MOST_BYTES, free_bytes(self.directory) // 2)
-            self.limit_bytes = max(min(limit, allowed_bytes()), LEAST_BYTES) // UNIT * UNIT
+            limit, self.limit = min(
+                (max_bytes or MOST_BYTES, MAX_SIZE),
+                (sys.maxsize if max_bytes else free_bytes(self.directory) // 2, LITTLE_ROOM),
+                (allowed_bytes(), LIMITS),
+                key=lambda candidate: candidate[0],
+            )
+            self.limit_bytes = max(limit, LEAST_BYTES) // UNIT * UNIT
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._fd = os.open(self.path, flags, 0o600)
             os.truncate(self._fd, self.limit_bytes)
@@ -161,11 +166,11 @@ class Session:
 
     @property
     def stopped(self) -> str | None:
-        """Why nothing more is recorded: "disk-full", "max-size", or None while it goes on."""
+        """Why nothing more is recorded (MAX_SIZE …), or None while it goes on."""
         (stop,) = struct.unpack_from("<I", self._map, _STOP_OFFSET)
         if not stop:
             return None
-        return "disk-full" if self.disk_full else "max-size"
+        return DISK_FULL if self.disk_full else self.limit
 
     @property
     def used_bytes(self) -> int:

@@ -149,6 +149,19 @@ def test_options_are_not_guessed_from_abbreviations(
     assert "--num" in capsys.readouterr().err
 
 
+def test_a_recording_that_is_to_be_too_small_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Not made larger without a word; and the program does not run."""
+    ran = tmp_path / "ran"
+    command = [sys.executable, "-c", f"open({str(ran)!r}, 'w')"]
+    assert cli.main(["record", "--max-size", "1023K", *command]) == 2
+    out, errors = capsys.readouterr()
+    assert (out, errors.count("\n")) == ("", 1)
+    assert errors.startswith("gilscope: argument --max-size: 1023K is too little: at least 1M")
+    assert not ran.exists()
+
+
 def test_ctrl_c_ends_quietly(stand_in: Any, capsys: pytest.CaptureFixture[str]) -> None:
     def run(args: argparse.Namespace) -> int:
         raise KeyboardInterrupt
