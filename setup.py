@@ -49,6 +49,7 @@ ENGINE = Extension(
     "gilscope._engine",
     sources=[
         "gilscope/_engine.c",
+        "gilscope/trace/holes.c",
         "gilscope/trace/ring_index.c",
         "gilscope/trace/ring_stacks.c",
         "gilscope/trace/order.c",

@@ -17,7 +17,7 @@ from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from gilscope.analysis.findings import place
+from gilscope.analysis.findings import known, place
 from gilscope.analysis.names import names_of
 from gilscope.analysis.units import counted, duration, escaped, percent
 from gilscope.viewers.layout import (
@@ -36,7 +36,7 @@ Row = dict[str, Any]
 TOP = 10
 CAUSES = 3  # named for each waiter
 STORIES = 3  # told of the longest waits
-ELLIPSIS = 3  # its place among the glyphs
+UNKNOWN, ELLIPSIS = 3, 4  # their places among the glyphs
 _LIFE = "its life"
 _WORD_MOST = 60  # characters of a word of the command
 _BAR_LEAST, _BAR_MOST = 10, 40
@@ -44,7 +44,7 @@ _CAUSE_SHARE = 0.6  # of the room for texts, which a cause has at least
 _CAUSE_LEAST = 20  # cells of a cause, below which a table is given up
 _SMALL = 0.01  # of the longest waiting, or of a waiter's, below which nothing is explained
 
-_STYLES = {"held": "green", "waiting": "red", "outside": "bright_black"}
+_STYLES = {"held": "green", "waiting": "red", "outside": "bright_black", "unknown": "yellow"}
 _CLASS_STYLES = {"io": "cyan", "cpu": "magenta", "mixed": "yellow", "idle": "bright_black"}
 _SEVERITIES = {
     "problem": "bold red",
@@ -84,7 +84,9 @@ def view(summary: Row, width: int, top: int, glyphs: str) -> RenderableType:
             stories = _stories(summary, page)
             parts += [Text(), Text("the longest waits", "dim"), *stories]
         parts += _sync(summary, page)
-        parts += [Text(), _legend(glyphs, waits=bool(waits), blame=bool(blame))]
+        unknown = any(t["unknown_ns"] for _, t in shown)
+        legend = _legend(glyphs, unknown=unknown, waits=bool(waits), blame=bool(blame))
+        parts += [Text(), legend]
     else:
         parts += _sync(summary, page)
     notes = [f for f in summary["findings"] if f["severity"] == "note"]
@@ -108,8 +110,8 @@ class _Page:
 
 
 def _glyphs(console: Console) -> str:
-    """Characters for held, waiting, outside, and for what a name leaves out."""
-    return "█▒·…" if console.encoding.lower().startswith("utf") else "#=.~"
+    """Characters for held, waiting, outside, unknown, and for what a name leaves out."""
+    return "█▒·?…" if console.encoding.lower().startswith("utf") else "#=.?~"
 
 
 def _verdict(summary: Row) -> Text:
@@ -177,17 +179,18 @@ def _gils(summary: Row, top: int) -> list[RenderableType]:
     used.sort(key=lambda entry: (-entry[1]["contended_ns"], -entry[1]["held_ns"]))
     lines: list[RenderableType] = []
     for process, gil in used[:top]:
-        life = process["life_ns"]
+        life = process["life_ns"] - gil["unknown_ns"]
         where = f"GIL {gil['id']} of process {process['pid']}" if len(used) > 1 else "GIL"
-        lines.append(
-            Text(
-                f"{where}: held {percent(gil['held_ns'], life)} of the time"
-                f" ({percent(gil['contended_ns'], life)} while others waited),"
-                f" {counted(gil['switches'], 'switch')},"
-                f" {counted(gil['forced_yields'], 'forced yield')},"
-                f" at most {gil['max_waiters']:,} waiting"
-            )
+        line = Text(
+            f"{where}: held {percent(gil['held_ns'], life)} of the time"
+            f" ({percent(gil['contended_ns'], life)} while others waited),"
+            f" {counted(gil['switches'], 'switch')},"
+            f" {counted(gil['forced_yields'], 'forced yield')},"
+            f" at most {gil['max_waiters']:,} waiting"
         )
+        if gil["unknown_ns"]:
+            line.append(f"; {duration(gil['unknown_ns'])} more are unknown", "yellow")
+        lines.append(line)
     if len(used) > top:
         lines.append(Text(f"and {counted(len(used) - top, 'more GIL')}", "dim"))
     return lines
@@ -198,7 +201,7 @@ def _threads(shown: list[tuple[Row, Row]], page: _Page) -> list[RenderableType]:
     names = Column("thread", [page.names[t["id"]] for t in threads], left=True)
     kind = Column("kind", [Text(t["class"], _CLASS_STYLES[t["class"]]) for t in threads], left=True)
     figures = [
-        Column(part, [percent(t[f"{part}_ns"], t["life_ns"]) for t in threads])
+        Column(part, [percent(t[f"{part}_ns"], known(t)) for t in threads])
         for part in ("held", "waiting", "outside")
     ]
     figures.append(Column("waited", [duration(t["waiting_ns"]) for t in threads]))
@@ -231,7 +234,7 @@ def _waits(shown: list[tuple[Row, Row]], page: _Page) -> list[RenderableType]:
 
 def _bar(thread: Row, width: int, glyphs: str) -> Text:
     """The thread's life in `width` characters; a part that is there gets at least one."""
-    parts = ("held", "waiting", "outside")
+    parts = ("held", "waiting", "outside", "unknown")
     sizes = [thread[f"{part}_ns"] for part in parts]
     life = max(sum(sizes), 1)
     cells = [max(int(width * size / life + 0.5), size > 0) for size in sizes]
@@ -430,7 +433,7 @@ def _atomic(process: Row, names: dict[int, str], several: bool) -> Text:
     return Text(text + (f"; waited for them: {', '.join(told)}" if told else ""))
 
 
-def _legend(glyphs: str, *, waits: bool, blame: bool) -> Text:
+def _legend(glyphs: str, *, unknown: bool, waits: bool, blame: bool) -> Text:
     """Of what is shown."""
     parts = ("held", "waiting", "outside")
     words = ("holds the GIL", "waits for it", "needs no GIL (IO, sleep, C code)")
@@ -439,6 +442,9 @@ def _legend(glyphs: str, *, waits: bool, blame: bool) -> Text:
         legend.append(glyph * 2, _STYLES[part])
         legend.append(f" {word}  ", "dim")
     legend.rstrip()
+    if unknown:
+        legend.append(f"\n{glyphs[UNKNOWN] * 2}", _STYLES["unknown"])
+        legend.append(" unknown: nothing was recorded; shares are of the rest", "dim")
     if waits:
         legend.append(
             "\nIO wait: after it gave the GIL up by itself; CPU wait: after a forced yield.", "dim"

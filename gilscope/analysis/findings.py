@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gilscope.analysis.names import names_of
 from gilscope.analysis.units import counted, duration, escaped, percent
+from gilscope.recorder.notes import DISK_FULL, LIMITS, LITTLE_ROOM
 
 if TYPE_CHECKING:
     from gilscope.analysis.kept import Kept
@@ -31,6 +32,12 @@ KEPT_SHARE = 0.05  # of the longest waiting thread's, from which C code that kep
 MAIN_SHARE = 0.5  # of a whole, from which a part is most of it
 SIGINT_CODE = 130  # of the command, as a shell reports a program that Ctrl-C ended
 LEAST_SHARE = 0.01  # of its waiting, below which a part is not told
+
+
+def known(thread: Row) -> int:
+    """What of a thread's life was seen, in ns."""
+    seen: int = thread["life_ns"] - thread["unknown_ns"]
+    return seen
 
 
 def findings(summary: Row, kept: list[Kept]) -> list[Finding]:
@@ -56,11 +63,11 @@ def _verdicts(summary: Row, kept: list[Kept]) -> list[Finding]:
 
 def _well(threads: list[Row], name: Names) -> str:
     """What is said where nothing is a problem. Rare waits may still be long ones."""
-    life, waiting = (sum(t[key] for t in threads) for key in ("life_ns", "waiting_ns"))
+    life, waiting = sum(known(t) for t in threads), sum(t["waiting_ns"] for t in threads)
     slow = [
         t
         for t in threads
-        if t["waiting_ns"] >= QUIET_SHARE * t["life_ns"]
+        if t["waiting_ns"] >= QUIET_SHARE * known(t)
         and (t["io_wait_ns"]["p99"] or 0) >= SLOW_WAIT_NS
     ]
     text = f"{'little' if slow else 'nothing'} to fix: threads waited {percent(waiting, life)} of"
@@ -106,12 +113,13 @@ def _victims(process: Row, kept: list[Kept], name: Names, policy: str) -> list[t
             f" back from IO{_because(process, thread, name)}."
         )
         by_cpu = _held_by_cpu(process, kept, thread)
-        gain = thread["life_ns"] / max(thread["life_ns"] - by_cpu, 1)
+        life = known(thread)
+        gain = life / max(life - by_cpu, 1)
         convoy = waits["count"] >= CONVOY_WAITS and by_cpu >= CONVOY_SHARE * thread["waiting_ns"]
         convoy = convoy and gain >= WORTH_GAIN
         if convoy and policy == "classic":
             text += (
-                f" Try `gilscope run --policy io-priority`: of the {duration(thread['life_ns'])} of"
+                f" Try `gilscope run --policy io-priority`: of the {duration(life)} of"
                 f" its life {duration(by_cpu)} went to waiting for threads that compute; without"
                 f" that it could do up to {gain:.3g} times as much."
             )
@@ -121,7 +129,7 @@ def _victims(process: Row, kept: list[Kept], name: Names, policy: str) -> list[t
 
 
 def _worth(thread: Row) -> bool:
-    return bool(thread["waiting_ns"] >= max(WORTH_NS, WORTH_SHARE * thread["life_ns"]))
+    return bool(thread["waiting_ns"] >= max(WORTH_NS, WORTH_SHARE * known(thread)))
 
 
 def _held_by_cpu(process: Row, kept: list[Kept], waiter: Row) -> int:
@@ -219,7 +227,7 @@ def _crowds(process: Row, name: Names) -> list[tuple[int, Finding]]:
     crowd = [t for t in process["threads"] if t["class"] == "cpu" and _worth(t)]
     if len(crowd) < 2:
         return []
-    waiting, life = (sum(t[key] for t in crowd) for key in ("waiting_ns", "life_ns"))
+    waiting, life = sum(t["waiting_ns"] for t in crowd), sum(known(t) for t in crowd)
     worst = max(crowd, key=lambda t: t["waiting_ns"])
     rest = f"{name[worst['id']]} and {len(crowd) - 1} more"
     text = (
@@ -227,6 +235,13 @@ def _crowds(process: Row, name: Names) -> list[tuple[int, Finding]]:
         " Threads do not make Python code faster: use processes for it."
     )
     return [(worst["waiting_ns"], _say("problem", text, "crowd"))]
+
+
+_STOPPED = {
+    DISK_FULL: "the rings' file system was full",
+    LITTLE_ROOM: "the rings' file system had little room",
+    LIMITS: "a limit around gilscope",
+}
 
 
 def _warnings(summary: Row) -> list[Finding]:
@@ -239,8 +254,11 @@ def _warnings(summary: Row) -> list[Finding]:
             " unknown."
         )
     if summary["stopped"]:
-        ran = duration(summary["duration_ns"])
-        found.append(f"recording stopped early ({summary['stopped']}), after {ran}.")
+        text = f"recording stopped early ({_STOPPED.get(summary['stopped'], summary['stopped'])})"
+        if summary["stopped_after_ns"] is not None:
+            after = duration(summary["stopped_after_ns"])
+            text += f", after {after} of {duration(summary['duration_ns'])}"
+        found.append(text + "; what came later is unknown.")
     pids = _unclean(summary)
     if pids and not _interrupted(summary):
         of_them = ", ".join(map(str, pids[:3])) + (", …" if len(pids) > 3 else "")

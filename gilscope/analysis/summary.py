@@ -18,7 +18,8 @@ from gilscope.analysis.intervals import REASONS, Folded, distribution_row, fold,
 from gilscope.analysis.kept import kept_gils
 from gilscope.analysis.longest import longest_waits
 from gilscope.analysis.sync import Sync
-from gilscope.trace.schema import NO_GIL, Process, Thread
+from gilscope.analysis.unknown import unknown_ns
+from gilscope.trace.schema import NO_GIL, Metadata, Process, Thread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,13 +40,15 @@ def summarise(trace: Trace) -> Summary:
     gils = _by_process(metadata.gils, _gils(trace))
     blame = _blame(trace, folded)
     sync = Sync(trace, folded.sites)
-    lives = _lives(metadata.processes, trace.process_stats)
+    lives = np.diff(_lives(metadata.processes, trace.process_stats))[:, 0].tolist()
     processes = []
     for process, life_ns, stats in zip(
         metadata.processes, lives, _rows(trace.process_stats), strict=True
     ):
         for gil in gils[process.id]:
-            gil["idle_ns"] = life_ns - gil["held_ns"]
+            if not threads[process.id]:  # it came when nothing was recorded any more
+                gil["unknown_ns"] = life_ns
+            gil["idle_ns"] = life_ns - gil["held_ns"] - gil["unknown_ns"]
         processes.append(
             {
                 "id": process.id,
@@ -75,6 +78,7 @@ def summarise(trace: Trace) -> Summary:
         "events": trace.totals.events,
         "lost_events": metadata.lost_events,
         "stopped": metadata.stopped,
+        "stopped_after_ns": _after(metadata),
         "exit_code": metadata.exit_code,
         "clock": {"source": metadata.clock_source, "clamped": trace.totals.clamped},
         "policy": {
@@ -89,38 +93,52 @@ def summarise(trace: Trace) -> Summary:
     return summary
 
 
-def _lives(table: Sequence[Process | Thread], stats: NDArray[np.void]) -> list[int]:
-    """Length of each life, from the table, widened to hold its events (stamps may be clamped)."""
-    return [
-        max(row.end_ns, last) - min(row.start_ns, first)
+def _after(metadata: Metadata) -> int | None:
+    return None if metadata.stopped_ns is None else metadata.stopped_ns - metadata.start_ns
+
+
+def _lives(table: Sequence[Process | Thread], stats: NDArray[np.void]) -> NDArray[np.int64]:
+    """Begin and end of each life, from the table, widened to hold its events (stamps may be
+    clamped)."""
+    lives = [
+        (min(row.start_ns, first), max(row.end_ns, last))
         for row, first, last in zip(
             table, stats["first_ns"].tolist(), stats["last_ns"].tolist(), strict=True
         )
     ]
+    return np.array(lives, np.int64).reshape(-1, 2)
 
 
 def _threads(trace: Trace, folded: Folded) -> list[Row]:
     table = trace.metadata.threads
     lives = _lives(table, trace.thread_stats)
+    unknown = unknown_ns(trace, lives)
     distributions = {
         name: _distributions(getattr(folded, name))
         for name in ("wait_ns", "io_wait_ns", "cpu_wait_ns", "hold_ns", "wakeup_ns")
     }
     rows = []
-    for thread, life_ns, stats, stretches in zip(
-        table, lives, _rows(trace.thread_stats), _rows(folded.stretches), strict=True
+    for thread, life_ns, unknown_of_it, stats, stretches in zip(
+        table,
+        (lives[:, 1] - lives[:, 0]).tolist(),
+        unknown.tolist(),
+        _rows(trace.thread_stats),
+        _rows(folded.stretches),
+        strict=True,
     ):
+        known_ns = life_ns - unknown_of_it
         rows.append(
             {
                 "id": thread.id,
                 "tid": thread.tid,
                 "name": thread.name,
                 "gil": None if stats["gil"] == NO_GIL else stats["gil"],
-                "class": rules.classify(_usage(life_ns, stats, stretches)),
+                "class": rules.classify(_usage(known_ns, stats, stretches)),
                 "life_ns": life_ns,
                 "held_ns": stats["held_ns"],
                 "waiting_ns": stats["waiting_ns"],
-                "outside_ns": life_ns - stats["held_ns"] - stats["waiting_ns"],
+                "outside_ns": known_ns - stats["held_ns"] - stats["waiting_ns"],
+                "unknown_ns": unknown_of_it,
                 "acquires": stats["acquires"],
                 "contended_acquires": stats["contended_acquires"],
                 "voluntary_releases": stats["releases"],
@@ -154,6 +172,7 @@ def _gils(trace: Trace) -> list[Row]:
             "id": gil.id,
             "held_ns": stats["held_ns"],
             "idle_ns": 0,
+            "unknown_ns": stats["unknown_ns"],
             "contended_ns": stats["contended_ns"],
             "switches": stats["switches"],
             "forced_yields": stats["yields"],

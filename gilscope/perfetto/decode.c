@@ -211,7 +211,7 @@ static const char *on_instant(struct gs_decoder *decoder, uint32_t index, struct
     case GS_NAME_LOST:
         event->kind = GS_GIL_LOST;
         event->arg = packet->value;
-        if (packet->annotation != GS_ANNOTATION_COUNT || !packet->value)
+        if (packet->annotation != (packet->value ? GS_ANNOTATION_COUNT : GS_ANNOTATION_NONE))
             return "a gap of no events";
         break;
     case GS_NAME_YIELD:

@@ -28,13 +28,11 @@ static const char *on_life(struct gs_decoder *decoder, const struct packet *pack
         return "an unknown packet on a thread's track";
     bool lost = packet->name == GS_NAME_THREAD_LOST, stack = kinds[packet->name] == GS_STACK;
     if (!has_only(packet, false,
-                  lost    ? GS_ANNOTATION_COUNT
+                  lost    ? (packet->value ? GS_ANNOTATION_COUNT : GS_ANNOTATION_NONE)
                   : stack ? GS_ANNOTATION_LEAF
                           : GS_ANNOTATION_NONE) ||
         packet->n_flows)
         return foreign_field;
-    if (lost && !packet->value)
-        return "a gap of no events";
     if (stack && packet->value >= decoder->all.n_stacks)
         return "a stack that is not in the table";
     event->kind = kinds[packet->name];

@@ -116,7 +116,7 @@ static const char *check_gil_event(const struct gs_encoder *encoder, const struc
     if (event->time_ns < pair->time_ns)
         return "time runs backwards";
     if (event->kind == GS_GIL_LOST)
-        return event->arg == 0 || event->flags ? "a gap of no events, or with a flag" : NULL;
+        return event->flags ? "a gap with a flag" : NULL;
     if (event->kind == GS_GIL_WAKEUP) {
         if (event->flags || event->arg > encoder->all.n_threads)
             return "a wakeup with a flag, or of a thread that is not in the table";
@@ -265,7 +265,7 @@ static uint8_t *put_gil_event(struct gs_encoder *encoder, uint8_t *p, const stru
                        (struct packet){.type = GS_INSTANT,
                                        .name = GS_NAME_LOST,
                                        .waiters = -1,
-                                       .annotation = GS_ANNOTATION_COUNT,
+                                       .annotation = event->arg ? GS_ANNOTATION_COUNT : 0,
                                        .value = event->arg});
         result->packets++;
         encoder->closing_ns = now;

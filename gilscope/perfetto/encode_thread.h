@@ -18,7 +18,7 @@ static const char *check_thread_event(const struct gs_encoder *encoder,
     case GS_STACK:
         return event->arg < encoder->all.n_stacks ? NULL : "a stack that is not in the table";
     case GS_THREAD_LOST:
-        return event->arg ? NULL : "a gap of no events";
+        return NULL;
     case GS_ATOMIC_ENTER:
     case GS_ATOMIC_EXIT:
     case GS_ATOMIC_DEFERRED:
@@ -159,7 +159,8 @@ static uint8_t *put_life_event(uint8_t *p, struct gs_sequence *own, const struct
         [GS_PROCESS_START] = GS_NAME_PROCESS_START, [GS_PROCESS_END] = GS_NAME_PROCESS_END,
         [GS_THREAD_LOST] = GS_NAME_THREAD_LOST,     [GS_STACK] = GS_NAME_STACK_HOLD,
     };
-    bool lost = event->kind == GS_THREAD_LOST, killed = event->kind == GS_PROCESS_END && event->arg;
+    bool lost = event->kind == GS_THREAD_LOST && event->arg,
+         killed = event->kind == GS_PROCESS_END && event->arg;
     bool stack = event->kind == GS_STACK;
     uint32_t name = killed ? GS_NAME_PROCESS_KILLED : names[event->kind];
     if (stack && event->flags)

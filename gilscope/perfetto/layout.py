@@ -18,8 +18,8 @@ from gilscope.perfetto.annotations import AnnotationError, build, entries, from_
 from gilscope.perfetto.codec import InternedTable, interned_names
 from gilscope.trace.schema import NO_GIL, Metadata, Process, Thread, Totals
 
-FORMAT = 3  # of the file; a reader refuses what it does not know
-READABLE = (2, FORMAT)  # 2 had its details on the main sequence, spelled out
+FORMAT = 4  # of the file; a reader refuses what it does not know
+READABLE = (2, 3, FORMAT)  # 2 had its details on the main sequence, 3 told all gaps' counts
 
 # Clock ids of Perfetto, and one of our own: deltas to the same sequence's packet before.
 REALTIME, MONOTONIC, BOOTTIME, DELTAS = 1, 3, 6, 64
@@ -125,6 +125,8 @@ def _tracks(metadata: Metadata) -> list[Any]:
         shown = packet.track_descriptor.process
         shown.pid = pids[process.id]
         shown.process_name = _process_name(process)
+        if shown.pid != process.pid:
+            shown.process_name += f" (pid {process.pid})"
         shown.cmdline.extend(printable(word) for word in process.command)
         packets.append(packet)
     for thread in metadata.threads:

@@ -86,7 +86,8 @@ struct gil {
     int64_t time_ns;
     int64_t held_since_ns;
     int64_t contended_since_ns; /* valid while held and n_waiting > 0 */
-    uint64_t gap;               /* index of the open gap while `unknown` */
+    int64_t unknown_since_ns;   /* valid while `unknown`; so are the next two */
+    uint64_t gap;               /* index of the open gap */
     uint32_t process;
     uint32_t next; /* of the same process */
     uint32_t epoch;
@@ -94,6 +95,7 @@ struct gil {
     uint32_t last_holder;
     uint32_t first_waiter;
     uint32_t n_waiting;
+    bool lost; /* the gap is none of a beginning */
     bool unknown, requested, seen;
 };
 
@@ -112,9 +114,12 @@ struct gs_story {
     struct gs_wakers wakers; /* value: the thread */
 };
 
-static bool begin_gap(struct gs_story *s, uint16_t id, int64_t time_ns, uint64_t missing) {
+static bool begin_gap(struct gs_story *s, uint16_t id, int64_t time_ns, uint64_t missing,
+                      bool lost) {
     struct gil *g = &s->gils[id];
     g->unknown = true;
+    g->lost = lost;
+    g->unknown_since_ns = time_ns;
     g->holder = GS_NOBODY;
     g->epoch++;
     if (!s->keep)
@@ -124,7 +129,7 @@ static bool begin_gap(struct gs_story *s, uint16_t id, int64_t time_ns, uint64_t
     if (!gap)
         return false;
     *gap = (struct gs_gap){time_ns, time_ns, missing > UINT32_MAX ? UINT32_MAX : (uint32_t)missing,
-                           id, 0};
+                           id, lost};
     return true;
 }
 
@@ -132,6 +137,8 @@ static void end_gap(struct gs_story *s, struct gil *g, int64_t time_ns) {
     if (!g->unknown)
         return;
     g->unknown = false;
+    if (g->lost)
+        s->gil_stats[g - s->gils].unknown_ns += time_ns - g->unknown_since_ns;
     if (s->keep)
         ((struct gs_gap *)s->gaps.data)[g->gap].end_ns = time_ns;
 }

@@ -4,7 +4,14 @@
  * merge: a GIL gives its next event when the thread that has it is at its head, whatever the time
  * stamps say. Among everything that can be given next, the earliest goes first, so the order
  * across GILs is nearly that of time, but only the order within a GIL and within a thread is a
- * promise. Where no GIL can go on, records are missing: the gap becomes a gil.lost event.
+ * promise. Where no GIL can go on, records are missing: the gap becomes a gil.lost event. That it
+ * is one shows only at its end, so where a recording may have such holes a survey (holes.c) finds
+ * them first, and gil.lost is given where the hole begins: right behind the last event that is
+ * known.
+ *
+ * What a thread lost is told by its thread.lost, which it writes when it can write again; here it
+ * comes where the loss began. Where it never could, or where the recording was stopped, the same
+ * events are made up: from there on nothing is known.
  *
  * One reader, one file, no thread. Memory: a few words for each thread, GIL and chunk; the file is
  * mapped, and the mapping gives pages back as it is read. */
@@ -96,6 +103,8 @@ static bool is_thread_event(uint64_t kind) {
 }
 
 static int64_t head_time(struct gs_order *order, const struct thread *thread) {
+    if ((thread->head->stamp_kind & GS_KIND_MASK) == GS_THREAD_LOST && thread->last_ns)
+        return thread->last_ns; /* the loss began there */
     return gs_order_to_ns(order, thread->head->stamp_kind >> GS_KIND_BITS);
 }
 
@@ -117,18 +126,46 @@ static int queue_gil(struct gs_order *order, uint32_t id) {
                 (struct candidate){head_time(order, &order->threads[gil->heap[0]]), id, GIL});
 }
 
-/* Brings the thread's next record to its head and announces it; at its end tells the process. */
+static int64_t later(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+/* Records that the thread lost and never told. */
+static uint64_t untold(const struct gs_order *order, const struct thread *thread) {
+    uint64_t lost = gs_thread_page(order, thread)->lost;
+    return lost > thread->told_lost ? lost : 0;
+}
+
+/* All records of a thread were read. */
+static int leave(struct gs_order *order, uint32_t id) {
+    struct thread *thread = &order->threads[id];
+    struct process *process = &order->processes[thread->process];
+    bool stopped = order->stop_ns < process->end_ns;
+    if (!thread->cut && !thread->ended && (stopped || untold(order, thread))) {
+        thread->cut = true;
+        int64_t from_ns = untold(order, thread) ? process->start_ns : order->stop_ns;
+        return push(order, (struct candidate){later(from_ns, thread->last_ns), id, THREAD_CUT});
+    }
+    if (--process->open_threads > 0)
+        return 0;
+    return push(order, (struct candidate){stopped ? order->stop_ns : process->end_ns,
+                                          thread->process, stopped ? GILS_CUT : PROCESS_END});
+}
+
+/* Brings the thread's next record to its head and announces it. */
 static int announce(struct gs_order *order, uint32_t id) {
     struct thread *thread = &order->threads[id];
     struct process *process = &order->processes[thread->process];
-    while (thread->head == thread->end || thread->head->stamp_kind == 0) {
-        if (thread->next_chunk > thread->n_chunks) {
-            thread->head = thread->end = NULL;
-            if (--process->open_threads > 0)
-                return 0;
-            return push(order, (struct candidate){process->end_ns, thread->process, PROCESS_END});
-        }
-        gs_open_records(order, thread, thread->next_chunk++);
+    while (thread->head != thread->past &&
+           (thread->head == thread->end || thread->head->stamp_kind == 0)) {
+        if (thread->next_chunk > thread->n_chunks)
+            thread->head = thread->past;
+        else
+            gs_open_records(order, thread, thread->next_chunk++);
+    }
+    if (thread->head == thread->past) {
+        thread->head = thread->end = thread->past = NULL;
+        return leave(order, id);
     }
     uint64_t kind = thread->head->stamp_kind & GS_KIND_MASK;
     if (is_thread_event(kind))
@@ -208,6 +245,76 @@ static void process_event(struct gs_order *order, struct candidate item, struct 
         out->time_ns = process->last_ns;
 }
 
+/* From here on no more is known of a thread. */
+static void thread_cut_event(struct gs_order *order, struct candidate item, struct gs_event *out) {
+    struct thread *thread = &order->threads[item.index];
+    struct process *process = &order->processes[thread->process];
+    *out = (struct gs_event){.time_ns = item.time_ns,
+                             .arg = untold(order, thread),
+                             .thread = item.index,
+                             .gil = GS_NO_GIL,
+                             .kind = GS_THREAD_LOST};
+    process->last_ns = later(process->last_ns, out->time_ns);
+}
+
+/* The same of one more of a process's GILs; false where there is none left. Its other events have
+ * been given all. */
+static bool gil_cut_event(struct gs_order *order, struct candidate item, struct gs_event *out) {
+    struct process *process = &order->processes[item.index];
+    while (process->cut_gils < process->n_gils) {
+        uint32_t id = process->first_gil + process->cut_gils++;
+        if (order->gils[id].expected == 0)
+            continue; /* it has no event */
+        process->last_ns = later(process->last_ns, item.time_ns);
+        *out = (struct gs_event){.time_ns = process->last_ns,
+                                 .thread = order->gils[id].last_thread,
+                                 .gil = (uint16_t)id,
+                                 .kind = GS_GIL_LOST};
+        return true;
+    }
+    return false;
+}
+
+/* Records of a GIL are missing behind its last event. */
+static int gap_event(struct gs_order *order, struct gs_event *out) {
+    struct gil *gil = &order->gils[order->gap];
+    const struct hole hole = gil->holes[gil->next_hole++];
+    *out = (struct gs_event){.time_ns = gil->last_ns,
+                             .arg = hole.missing,
+                             .thread = gil->last_thread,
+                             .gil = (uint16_t)order->gap,
+                             .kind = GS_GIL_LOST};
+    uint32_t id = order->gap;
+    order->gap = GS_NO_GIL;
+    order->lost += hole.missing;
+    gil->expected += hole.missing;
+    return queue_gil(order, id);
+}
+
+static bool at_hole(const struct gil *gil) {
+    return gil->next_hole < gil->n_holes && gil->holes[gil->next_hole].at == gil->expected;
+}
+
+/* The same where that shows only now that nothing else can be given. */
+static int late_gap_event(struct gs_order *order, struct gil *gil, struct gs_event *out) {
+    uint32_t id = gil->heap[0];
+    uint64_t missing = head_sequence(order, id) - gil->expected;
+    if (at_hole(gil))
+        gil->next_hole++; /* the GIL's first numbers: no event stands before them */
+    else if (order->survey && gs_add_hole(gil, (struct hole){gil->expected, missing}))
+        return gs_order_fail(order, "out of memory");
+    int64_t time_ns = later(head_time(order, &order->threads[id]), gil->last_ns);
+    gil->last_ns = later(time_ns, order->threads[id].last_ns);
+    *out = (struct gs_event){.time_ns = gil->last_ns,
+                             .arg = missing,
+                             .thread = id,
+                             .gil = (uint16_t)(gil - order->gils),
+                             .kind = GS_GIL_LOST};
+    order->lost += missing;
+    gil->expected += missing;
+    return queue_gil(order, (uint32_t)(gil - order->gils));
+}
+
 static int64_t advance(struct gs_order *order, struct thread *thread, struct gil *gil) {
     int64_t time_ns = head_time(order, thread), floor = thread->last_ns;
     if (gil && gil->last_ns > floor)
@@ -234,35 +341,30 @@ static void give_back(const struct thread *thread) {
     }
 }
 
+static uint64_t offset_of_thread(const struct gs_order *order, uint32_t id) {
+    return (uint64_t)order->threads[id].unit * GS_UNIT_BYTES;
+}
+
 /* Fills `out` with up to `capacity` events and, where `offsets` is given, with each one's place in
  * the file. Returns their number, 0 at the end, or -1 (gs_order_error says why). */
 GS_EXPORT int64_t gs_order_next(struct gs_order *order, struct gs_event *out, int64_t capacity,
                                 uint64_t *offsets) {
     int64_t n = 0;
     while (n < capacity) {
+        if (order->gap != GS_NO_GIL) {
+            if (offsets)
+                offsets[n] = offset_of_thread(order, order->gils[order->gap].last_thread);
+            if (gap_event(order, &out[n++]))
+                return -1;
+            continue;
+        }
         if (order->n_queue == 0) {
             struct gil *gil = find_gap(order);
             if (!gil)
                 break;
-            uint32_t id = gil->heap[0];
-            uint64_t missing = head_sequence(order, id) - gil->expected;
-            struct thread *thread = &order->threads[id];
-            out[n] = (struct gs_event){.time_ns = head_time(order, thread),
-                                       .arg = missing,
-                                       .thread = id,
-                                       .gil = (uint16_t)(gil - order->gils),
-                                       .kind = GS_GIL_LOST};
-            if (out[n].time_ns < gil->last_ns)
-                out[n].time_ns = gil->last_ns;
-            if (out[n].time_ns < thread->last_ns)
-                out[n].time_ns = thread->last_ns;
-            gil->last_ns = out[n].time_ns;
             if (offsets)
-                offsets[n] = gs_offset_of(order, thread->head);
-            n++;
-            order->lost += missing;
-            gil->expected += missing;
-            if (queue_gil(order, (uint32_t)(gil - order->gils)))
+                offsets[n] = gs_offset_of(order, order->threads[gil->heap[0]].head);
+            if (late_gap_event(order, gil, &out[n++]))
                 return -1;
             continue;
         }
@@ -278,6 +380,27 @@ GS_EXPORT int64_t gs_order_next(struct gs_order *order, struct gs_event *out, in
                     return -1;
             continue;
         }
+        if (item.type == THREAD_CUT) {
+            if (offsets)
+                offsets[n] = offset_of_thread(order, item.index);
+            thread_cut_event(order, item, &out[n++]);
+            if (leave(order, item.index))
+                return -1;
+            continue;
+        }
+        if (item.type == GILS_CUT) {
+            const struct process *process = &order->processes[item.index];
+            if (gil_cut_event(order, item, &out[n])) {
+                if (offsets)
+                    offsets[n] = (uint64_t)process->unit * GS_UNIT_BYTES;
+                n++;
+            } else {
+                item = (struct candidate){process->end_ns, item.index, PROCESS_END};
+            }
+            if (push(order, item))
+                return -1;
+            continue;
+        }
         struct gil *gil = item.type == GIL ? &order->gils[item.index] : NULL;
         uint32_t id = gil ? gil->heap[0] : item.index;
         struct thread *thread = &order->threads[id];
@@ -286,6 +409,10 @@ GS_EXPORT int64_t gs_order_next(struct gs_order *order, struct gs_event *out, in
             gil_pop(order, gil);
             gil->expected++;
             gil->queued = false;
+            gil->last_thread = id;
+            thread->losing = false;
+            if (at_hole(gil))
+                order->gap = item.index;
         }
         uint64_t arg = record->payload;
         if (gil && !gil_argument(order, record, &order->processes[thread->process], &arg))
@@ -306,10 +433,15 @@ GS_EXPORT int64_t gs_order_next(struct gs_order *order, struct gs_event *out, in
         };
         if (offsets)
             offsets[n] = gs_offset_of(order, record);
+        if (out[n].kind == GS_THREAD_LOST) {
+            thread->told_lost = arg;
+            thread->losing = true;
+        }
+        thread->ended |= out[n].kind == GS_THREAD_END;
         n++;
         give_back(thread);
         thread->head++;
-        if (announce(order, id) || (gil && queue_gil(order, item.index)))
+        if (announce(order, id) || (gil && order->gap == GS_NO_GIL && queue_gil(order, item.index)))
             return -1;
     }
     return n;

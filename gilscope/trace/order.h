@@ -19,8 +19,14 @@ struct thread {
     uint32_t unit, process;
     uint32_t first_chunk, n_chunks, next_chunk; /* in gs_order.chunks */
     const struct gs_record *head, *end;
-    uint16_t number;     /* in its process; 0: none */
-    uint64_t last_ticks; /* of its last record, low 58 bits; 0: none */
+    const struct gs_record *past; /* behind the last one that was there when the file was opened;
+                                     NULL: there was none, or all were read */
+    uint64_t told_lost;           /* by its last thread.lost */
+    bool losing;                  /* it lost records since its last event of a GIL */
+    bool ended;                   /* thread.end was read */
+    bool cut;                     /* what comes last is that no more is known of it */
+    uint16_t number;              /* in its process; 0: none */
+    uint64_t last_ticks;          /* of its last record, low 58 bits; 0: none */
     int64_t last_ns;
 };
 
@@ -32,25 +38,35 @@ struct process {
     uint32_t first_number; /* in gs_order.numbers */
     uint16_t max_number;
     int64_t start_ns, end_ns, last_ns;
+    uint32_t cut_gils; /* whose gap at the stop was given */
     uint8_t unclean;
+};
+
+/* Numbers of a GIL's sequence that no record has. */
+struct hole {
+    uint64_t at;      /* the first of them */
+    uint64_t missing; /* how many; 0: not known, nothing came after */
 };
 
 struct gil {
     uint64_t expected; /* sequence number */
     int64_t last_ns;
+    uint32_t last_thread; /* whose event was the last; meaningless while none was given */
+    struct hole *holes;   /* as the survey found them */
+    uint64_t n_holes, hole_capacity, next_hole;
     uint32_t *heap; /* threads whose head belongs to this GIL, by sequence number */
     uint32_t n, capacity;
     bool queued; /* in the queue of what can be given next */
 };
 
-/* What can be given next: a GIL, a thread whose head belongs to none, or a process's start or end,
- * in a heap by time. */
+/* What can be given next: a GIL, a thread whose head belongs to none, that nothing more is known of
+ * a thread or of a process's GILs, or a process's start or end; in a heap by time. */
 struct candidate {
     int64_t time_ns;
     uint32_t index;
     uint8_t type;
 };
-enum { PROCESS_START, PROCESS_END, THREAD, GIL };
+enum { PROCESS_START, PROCESS_END, THREAD, GIL, THREAD_CUT, GILS_CUT };
 
 struct segment { /* of the clock: ns = base_ns + (ticks - base_ticks) * slope */
     int64_t base_ticks, base_ns;
@@ -85,7 +101,10 @@ struct gs_order {
     struct segment segments[GS_MAX_CLOCKS];
     uint32_t n_segments, segment;
     uint64_t clamped;
-    uint64_t lost; /* records missing in the sequences of GILs */
+    uint64_t lost;   /* records missing in the sequences of GILs */
+    int64_t stop_ns; /* from here on nothing was recorded; INT64_MAX: to the end */
+    uint32_t gap;    /* the GIL whose next event is a gap, GS_NO_GIL: none */
+    bool survey;     /* this reading only looks for holes */
     char error[160];
 };
 
@@ -99,6 +118,17 @@ int gs_reserve(void **array, uint64_t n, uint64_t *capacity, size_t item);
 static inline uint64_t gs_offset_of(const struct gs_order *order, const void *at) {
     return (uint64_t)((const unsigned char *)at - order->map);
 }
+
+static inline const struct gs_thread_page *gs_thread_page(const struct gs_order *order,
+                                                          const struct thread *thread) {
+    return (const void *)(order->map + (uint64_t)thread->unit * GS_UNIT_BYTES);
+}
+
+/* Appends a hole. Returns 0, or -1 out of memory. */
+int gs_add_hole(struct gil *gil, struct hole hole);
+
+/* Frees the GILs with all that they own. */
+void gs_free_gils(struct gs_order *order);
 
 /* CLOCK_MONOTONIC of ticks, of which the low 58 bits count. */
 int64_t gs_order_to_ns(struct gs_order *order, uint64_t ticks);

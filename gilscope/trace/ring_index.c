@@ -231,14 +231,9 @@ static int index_file(struct gs_order *order) {
     return 0;
 }
 
-static const struct gs_thread_page *thread_page(const struct gs_order *order,
-                                                const struct thread *thread) {
-    return (const void *)(order->map + (uint64_t)thread->unit * GS_UNIT_BYTES);
-}
-
 void gs_open_records(const struct gs_order *order, struct thread *thread, uint32_t which) {
     if (which == 0) {
-        const struct gs_thread_page *page = thread_page(order, thread);
+        const struct gs_thread_page *page = gs_thread_page(order, thread);
         thread->head = page->records;
         thread->end = page->records + sizeof page->records / sizeof *page->records;
     } else {
@@ -249,7 +244,8 @@ void gs_open_records(const struct gs_order *order, struct thread *thread, uint32
     }
 }
 
-/* The time of a thread's last record: in its last place that has any. */
+/* The place and time of a thread's last record: in its last place that has any. A program that
+ * still runs writes more meanwhile; what counts is what was there at this moment. */
 static void find_last(const struct gs_order *order, struct thread *thread) {
     struct thread probe = *thread;
     for (uint32_t which = thread->n_chunks + 1; which-- > 0;) {
@@ -264,17 +260,24 @@ static void find_last(const struct gs_order *order, struct thread *thread) {
         }
         if (low > probe.head) {
             thread->last_ticks = low[-1].stamp_kind >> GS_KIND_BITS;
+            thread->past = low;
             return;
         }
     }
 }
 
+void gs_free_gils(struct gs_order *order) {
+    for (uint64_t i = 0; order->gils && i < order->n_gils; i++) {
+        free(order->gils[i].heap);
+        free(order->gils[i].holes);
+    }
+    free(order->gils);
+}
+
 GS_EXPORT void gs_order_close(struct gs_order *order) {
     if (!order)
         return;
-    for (uint64_t i = 0; order->gils && i < order->n_gils; i++)
-        free(order->gils[i].heap);
-    free(order->gils);
+    gs_free_gils(order);
     free(order->chunks);
     free(order->threads);
     free(order->processes);
@@ -294,6 +297,8 @@ GS_EXPORT struct gs_order *gs_order_open(const void *map, uint64_t bytes) {
     order->map = map;
     order->bytes = bytes;
     order->header = map;
+    order->stop_ns = INT64_MAX;
+    order->gap = GS_NO_GIL;
     if (bytes < GS_UNIT_BYTES || order->header->magic != GS_FILE_MAGIC) {
         gs_order_fail(order, "not a ring file of gilscope");
     } else if (order->header->abi_version != GS_ABI_VERSION) {

@@ -15,7 +15,7 @@ import numpy as np
 
 from gilscope import _native
 from gilscope.errors import TraceError
-from gilscope.recorder.notes import RINGS, Notes
+from gilscope.recorder.notes import MAX_SIZE, RINGS, Notes
 from gilscope.trace import stacks
 from gilscope.trace.schema import EVENT_DTYPE, Gil, Metadata, Policy, Process, Stack, Thread, Totals
 
@@ -135,9 +135,12 @@ class RingSource:
             raise TraceError(f"{self._path}: {message}")
 
     def _begin(self, order: Any) -> None:
-        processes = self.metadata.processes
-        ends = np.array([p.end_ns for p in processes], dtype=np.int64)
+        ends = np.array(self._ends, dtype=np.int64)
         unclean = np.array(self._unclean, dtype=np.uint8)
+        if self._incomplete and _engine().gs_order_survey(order):
+            raise MemoryError
+        if self.metadata.stopped_ns is not None:
+            _engine().gs_order_stopped(order, self.metadata.stopped_ns)
         if _engine().gs_order_name_stacks(order, self._stack_ids.ctypes.data):
             raise MemoryError
         if _engine().gs_order_begin(order, ends.ctypes.data, unclean.ctypes.data) < 0:
@@ -170,11 +173,17 @@ class RingSource:
         if max(monotonic, boottime, realtime) >= _LONGEST_NS:
             raise TraceError(f"{self._path}: offset 0x{_CLOCKS_OFFSET:x}: impossible times")
         threads = [self._thread(i) for i in range(n_threads)]
+        last_record = max([abs(t.end_ns) for t in threads], default=monotonic)
         processes, gils = self._processes(n_processes, threads)
         threads = [self._with_end(t, processes[t.process]) for t in threads]
+        self._ends = [p.end_ns for p in processes]
+        processes, threads, gils = _left_out(self._passed, processes, threads, gils)
         end = max([p.end_ns for p in processes], default=monotonic)
+        lost = min(lost_unattached, _MOST_LOST) + sum(t.lost_events for t in threads)
+        # A recorder that did not come to its end may have met a program that still writes.
+        self._incomplete = lost > 0 or self.notes.exit_code is None
         stopped = self.notes.stopped or (
-            "max-size" if stop and self.notes.exit_code is None else None
+            (self.notes.limit or MAX_SIZE) if stop and self.notes.exit_code is None else None
         )
         return Metadata(
             command=self.notes.command,
@@ -183,8 +192,9 @@ class RingSource:
             realtime_offset_ns=realtime - monotonic,
             boottime_offset_ns=boottime - monotonic,
             clock_source=_CLOCKS.get(clock, "unknown"),
-            lost_events=min(lost_unattached, _MOST_LOST) + sum(t.lost_events for t in threads),
+            lost_events=lost,
             stopped=stopped,
+            stopped_ns=last_record if stopped else None,
             exit_code=self.notes.exit_code,
             gilscope=self.notes.gilscope,
             policy=replace(
@@ -249,6 +259,15 @@ class RingSource:
         processes: list[Process] = []
         gils: list[Gil] = []
         self._unclean: list[bool] = []
+        used = {thread.process for thread in threads}
+        later: set[int] = set()  # pids
+        # What a process was, without Python, before it became another program: to its user
+        # `#!/usr/bin/env python3` is one process.
+        self._passed: set[int] = set()
+        for index, page in reversed([*enumerate(pages)]):
+            if page["pid"] in later and not (page["end_ticks"] or page["n_gils"] or index in used):
+                self._passed.add(index)
+            later.add(page["pid"])
         for index, page in enumerate(pages):
             end, unclean = self._process_end(index, pages, last[index])
             self._unclean.append(unclean)
@@ -313,6 +332,22 @@ class RingSource:
         return floor, True
 
 
+def _left_out(
+    passed: set[int], processes: list[Process], threads: list[Thread], gils: list[Gil]
+) -> tuple[list[Process], list[Thread], list[Gil]]:
+    """The tables without the processes `passed`, which have no threads and no GILs."""
+    kept = [p for p in processes if p.id not in passed]
+    ids = {p.id: number for number, p in enumerate(kept)}
+    return (
+        [
+            replace(p, id=ids[p.id], parent=None if p.parent is None else ids.get(p.parent))
+            for p in kept
+        ],
+        [replace(t, process=ids[t.process]) for t in threads],
+        [replace(g, process=ids[g.process]) for g in gils],
+    )
+
+
 def open_rings(directory: str | os.PathLike[str]) -> RingSource:
     """Open the rings of a recording. Raises TraceError where there are none or they are broken."""
     path = Path(directory)
@@ -337,6 +372,9 @@ def _engine() -> ctypes.CDLL:
         engine.gs_order_thread.argtypes = [pointer, u64, pointer, pointer, pointer]
         engine.gs_order_to_ns.argtypes = [pointer, u64]
         engine.gs_order_to_ns.restype = ctypes.c_int64
+        engine.gs_order_survey.argtypes = [pointer]
+        engine.gs_order_stopped.argtypes = [pointer, ctypes.c_int64]
+        engine.gs_order_stopped.restype = None
         engine.gs_order_begin.argtypes = [pointer, pointer, pointer]
         engine.gs_order_next.argtypes = [pointer, pointer, ctypes.c_int64, pointer]
         engine.gs_order_next.restype = ctypes.c_int64

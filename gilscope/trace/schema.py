@@ -172,9 +172,10 @@ class Metadata:
     boottime_offset_ns: int  # CLOCK_BOOTTIME - CLOCK_MONOTONIC at the start
     clock_source: str  # "tsc" | "cntvct" | "monotonic"
     lost_events: int
-    stopped: str | None  # why recording stopped before the program did: "max-size", "disk-full"
+    stopped: str | None  # why recording stopped before the program did: recorder/notes.py
     exit_code: int | None  # the command's own, 128+N for a signal; None: not known
     gilscope: str  # the version that recorded it
+    stopped_ns: int | None = None  # where it stopped; None also where that is not known
     policy: Policy = field(default_factory=Policy)
     processes: tuple[Process, ...] = ()
     threads: tuple[Thread, ...] = ()

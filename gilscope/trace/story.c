@@ -80,7 +80,7 @@ static int take_gil_event(struct gs_story *s, const struct gs_event *e) {
         return refuse(s, GS_TIME_OF_GIL, e, GS_NOBODY, e->gil, g->time_ns);
     if (!g->seen) {
         int64_t first_ns = s->process_stats[g->process].first_ns;
-        if (!begin_gap(s, e->gil, first_ns < e->time_ns ? first_ns : e->time_ns, 0))
+        if (!begin_gap(s, e->gil, first_ns < e->time_ns ? first_ns : e->time_ns, 0, false))
             REFUSE(GS_OUT_OF_MEMORY, GS_NOBODY, e->gil);
         g->seen = true;
     }
@@ -88,7 +88,7 @@ static int take_gil_event(struct gs_story *s, const struct gs_event *e) {
     if (e->kind == GS_GIL_LOST) {
         close_gil(s, e->gil, e->time_ns, GS_ENDED_LOST);
         s->gil_stats[e->gil].missing += e->arg;
-        if (!begin_gap(s, e->gil, e->time_ns, e->arg))
+        if (!begin_gap(s, e->gil, e->time_ns, e->arg, true))
             REFUSE(GS_OUT_OF_MEMORY, GS_NOBODY, e->gil);
         return 0;
     }
@@ -199,8 +199,6 @@ static int take_life_event(struct gs_story *s, const struct gs_event *e) {
             REFUSE(GS_THREAD_BEGAN, GS_NOBODY, GS_NO_GIL);
         break;
     case GS_THREAD_LOST:
-        if (e->arg == 0)
-            REFUSE(GS_NO_SUCH_ARGUMENT, GS_NOBODY, GS_NO_GIL);
         close_own(s, e->thread, e->time_ns, GS_ENDED_LOST);
         break;
     case GS_THREAD_END:

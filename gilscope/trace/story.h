@@ -63,9 +63,9 @@ static_assert(sizeof(struct gs_request) == 24, "24 bytes");
  * the first event that tells it. */
 struct gs_gap {
     int64_t start_ns, end_ns;
-    uint32_t missing; /* lost records, saturated; 0 at a start */
+    uint32_t missing; /* lost records, saturated; 0 at a start, and where it is not known */
     uint16_t gil;
-    uint16_t pad;
+    uint16_t lost; /* 0: at a start */
 };
 static_assert(sizeof(struct gs_gap) == 24, "24 bytes");
 
@@ -129,8 +129,9 @@ struct gs_gil_stats {
     uint64_t acquires, switches, yields, holds;
     uint64_t missing; /* sum of gil.lost */
     uint64_t max_waiters;
+    int64_t unknown_ns; /* sum of the gaps that are none of a start */
 };
-static_assert(sizeof(struct gs_gil_stats) == 64, "64 bytes");
+static_assert(sizeof(struct gs_gil_stats) == 72, "72 bytes");
 
 struct gs_process_stats {
     int64_t first_ns, last_ns;

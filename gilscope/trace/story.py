@@ -58,9 +58,9 @@ GAP_DTYPE = np.dtype(
     [
         ("start_ns", "<i8"),
         ("end_ns", "<i8"),
-        ("missing", "<u4"),  # lost records; 0: the GIL's beginning
+        ("missing", "<u4"),  # lost records; 0: the GIL's beginning, or not known how many
         ("gil", "<u2"),
-        ("pad", "<u2"),
+        ("lost", "<u2"),  # 0: the GIL's beginning
     ]
 )
 SYNC_WAIT_DTYPE = np.dtype(
@@ -132,6 +132,7 @@ GIL_STATS_DTYPE = np.dtype(
         ("holds", "<u8"),
         ("missing", "<u8"),
         ("max_waiters", "<u8"),
+        ("unknown_ns", "<i8"),  # gaps, but for its beginning
     ]
 )
 PROCESS_STATS_DTYPE = np.dtype(

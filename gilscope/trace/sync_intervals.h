@@ -99,7 +99,9 @@ static void end_section(struct gs_story *s, uint32_t thread, int64_t time_ns, en
         return;
     struct gs_section *section = (struct gs_section *)s->sections.data + t->section;
     section->end_ns = time_ns;
-    section->held_ns = held_until(s, thread, time_ns) - t->section_held_ns;
+    int64_t held_ns = held_until(s, thread, time_ns) - t->section_held_ns;
+    section->held_ns =
+        held_ns > 0 ? held_ns : 0; /* a gap may cut off what was counted at its begin */
     section->ending = how;
 }
 

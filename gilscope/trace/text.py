@@ -93,13 +93,13 @@ def _line(name: str, time_ns: int, arg: int, gil: int, kind: int, flags: int) ->
     seconds, rest = divmod(abs(time_ns), 1_000_000_000)
     text = f"{sign}{seconds}.{rest:09d} {name} {_LABELS[kind]}"
     if kind == _LOST:
-        return f"{text} gil={gil} missing={arg}\n"
+        return f"{text} gil={gil} missing={arg or '?'}\n"
     if kind == _WAKEUP:
         return f"{text} gil={gil}{f' thread={arg - 1}' if arg else ''}\n"
     if kind in SYNC_EVENTS:
         return f"{text}{_sync(kind, arg)}\n"
     if kind == _THREAD_LOST:
-        return f"{text} missing={arg}\n"
+        return f"{text} missing={arg or '?'}\n"
     if kind in _ATOMIC:
         text += f" depth={arg}"
     elif kind == _STACK:

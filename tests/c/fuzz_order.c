@@ -21,6 +21,8 @@ const char *gs_order_error(const struct gs_order *);
 void gs_order_counts(const struct gs_order *, uint64_t[5]);
 void gs_order_thread(struct gs_order *, uint64_t, uint64_t *, uint64_t *, int64_t *);
 void gs_order_process(const struct gs_order *, uint64_t, uint64_t *, uint64_t *);
+int gs_order_survey(struct gs_order *);
+void gs_order_stopped(struct gs_order *, int64_t);
 int gs_order_begin(struct gs_order *, const int64_t *, const uint8_t *);
 int64_t gs_order_next(struct gs_order *, struct gs_event *, int64_t, uint64_t *);
 void gs_order_close(struct gs_order *);
@@ -106,10 +108,17 @@ static int read_file(const unsigned char *map, uint64_t bytes) {
             if (page + GS_UNIT_BYTES > bytes || other >= counts[0])
                 abort();
         }
-        /* Each record gives one event and at most one gap before it. */
-        uint64_t most = 2 * (bytes / sizeof(struct gs_record)) + 2 * counts[0], events = 0;
+        /* Each record gives one event and at most one gap beside it; each thread one more that it
+         * is not known further, each GIL two. */
+        uint64_t most =
+            2 * (bytes / sizeof(struct gs_record)) + 2 * counts[0] + counts[1] + 2 * counts[2];
+        uint64_t events = 0;
         static struct gs_event batch[4096];
         static uint64_t offsets[4096];
+        if (roll(2) && gs_order_survey(order))
+            abort();
+        if (roll(2))
+            gs_order_stopped(order, ends[0] - (int64_t)roll(UINT64_C(1) << (1 + roll(62))));
         int64_t n = gs_order_begin(order, ends, unclean);
         while (n == 0 && (n = gs_order_next(order, batch, 4096, offsets)) > 0) {
             events += (uint64_t)n;

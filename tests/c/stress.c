@@ -33,6 +33,7 @@ struct gs_order *gs_order_open(const void *, uint64_t);
 const char *gs_order_error(const struct gs_order *);
 void gs_order_counts(const struct gs_order *, uint64_t[5]);
 void gs_order_thread(struct gs_order *, uint64_t, uint64_t *, uint64_t *, int64_t *);
+int gs_order_survey(struct gs_order *);
 int gs_order_begin(struct gs_order *, const int64_t *, const uint8_t *);
 int64_t gs_order_next(struct gs_order *, struct gs_event *, int64_t, uint64_t *);
 void gs_order_close(struct gs_order *);
@@ -281,6 +282,7 @@ static void read_back(const char *path) {
         CHECK(strlen(page->name) < GS_NAME_BYTES, "a name without an end");
         lost += page->lost;
     }
+    CHECK(gs_order_survey(order) == 0, "out of memory");
     CHECK(gs_order_begin(order, ends, unclean) == 0, "%s", gs_order_error(order));
     uint64_t read = 0, yields = 0, starts = 0, ends_read = 0, gaps = 0, told = 0;
     int64_t holder[CHILDREN + 1];
@@ -296,7 +298,9 @@ static void read_back(const char *path) {
             told += e->kind == GS_THREAD_LOST;
             if (e->gil == GS_NO_GIL)
                 continue;
-            CHECK(e->gil <= CHILDREN && e->time_ns >= last_of_gil[e->gil], "time runs back");
+            int64_t before = last_of_gil[e->gil];
+            CHECK(e->gil <= CHILDREN && e->time_ns >= before, "time runs back");
+            CHECK(e->kind != GS_GIL_LOST || !before || e->time_ns == before, "a gap begins late");
             last_of_gil[e->gil] = e->time_ns;
             int64_t *holds = &holder[e->gil];
             if (e->kind == GS_GIL_LOST) {

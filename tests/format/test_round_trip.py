@@ -201,6 +201,9 @@ def test_numbers_that_return_are_told_apart(tmp_path: Path) -> None:
         for p in packets
         if p.track_descriptor.HasField("thread")
     ]
+    shown = [p.track_descriptor.process for p in packets if p.track_descriptor.HasField("process")]
+    again = "python app.py (pid 100)"
+    assert [p.process_name for p in shown] == ["python app.py", again, again]
     step = layout.REUSE
     pids = [100, 100 + step, 100 + 2 * step]
     assert [pid for pid, _ in shown_threads] == [pid for pid in pids for _ in range(3)]
@@ -399,7 +402,7 @@ class _Teller:
     def life(self, time: int, arg: int, thread: int, kind: K) -> None:
         self.own_times[thread] = time
         if kind == K.THREAD_LOST:
-            self.put(time, f"thread {thread}", "instant", "events lost", count=arg)
+            self.put(time, f"thread {thread}", "instant", "events lost", **counted(arg))
         else:
             name = kind.label.replace(".", " ") + (", unclean" if arg else "")
             self.put(time, f"thread {thread}", "instant", name)
@@ -485,7 +488,7 @@ class _Teller:
             if self.open.get((arg - 1, gil)) == "wait":
                 self.wakeups.add((arg - 1, gil))
         else:
-            self.put(time, track, "instant", "GIL events lost", count=arg)
+            self.put(time, track, "instant", "GIL events lost", **counted(arg))
             self.imply(K.GIL_LOST, thread, gil, time)
         self.times[thread, gil] = time
 
@@ -515,6 +518,11 @@ class _Teller:
                     kind == K.PROCESS_END and of_process.process == process
                 ):
                     self.flow[of_process.id] = False
+
+
+def counted(missing: int) -> dict[str, int]:
+    """How many are missing, where that is known."""
+    return {"count": missing} if missing else {}
 
 
 def meant(source: MemorySource) -> tuple[list[Shown], int]:

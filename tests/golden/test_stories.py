@@ -57,7 +57,6 @@ end of no wait | 1 a gil.acquire; 2 a gil.release; 3 a lock.acquire native objec
 waits too deep | 1 a lock.wait; 1 a lock.wait; 1 a lock.wait; 1 a lock.wait; 1 a lock.wait
 wait with a detail | 1 a lock.wait woken=1
 lock of no kind | 1 a lock.release object=0xf
-gap of no records | 1 a thread.lost
 atomic section of no depth | 1 a atomic.enter
 enters too deep | 1 a atomic.enter depth=1; 2 a atomic.enter depth=3
 exits another section | 1 a atomic.enter depth=1; 2 a atomic.exit depth=2

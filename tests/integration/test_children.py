@@ -21,6 +21,7 @@ from support.faults import (
 from support.programs import compiled, hello
 
 import gilscope
+from gilscope.perfetto.layout import distinct_numbers
 from gilscope.trace.model import Trace
 
 TOLERANCE_NS = 100_000  # a stamp is taken while its process holds the GIL
@@ -235,6 +236,20 @@ def test_another_python(tmp_path: Path) -> None:
     assert versions == ["3.13", "3.9.", "3.11"]
     assert trace.metadata.processes[1].pid == trace.metadata.processes[2].pid
     assert "crew-2" in thread_names(trace, 2)
+
+
+def test_a_script_that_env_starts_is_one_process(tmp_path: Path) -> None:
+    """The kernel runs env, and env becomes Python."""
+    python = interpreters.path("3.13")
+    source = f"#!/usr/bin/env python3\n{WORK}\ncrew()\n"
+    (program := script(tmp_path, source)).chmod(0o755)
+    path = f"{python.parent}:{os.environ['PATH']}"
+    trace = same(tmp_path, [program], environment={"PATH": path}).trace()
+    (process,) = trace.metadata.processes
+    assert (process.interpreter, process.id) == ("gil", 0)
+    assert [thread.process for thread in trace.metadata.threads] == [0] * 4
+    pids, _ = distinct_numbers(trace.metadata)
+    assert pids == [process.pid]
 
 
 @pytest.mark.parametrize(

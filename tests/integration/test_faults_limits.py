@@ -24,6 +24,8 @@ from support.faults import (
 )
 
 import gilscope
+from gilscope.analysis.summary import summarise
+from gilscope.trace.model import Trace
 
 PYTHON = interpreters.path("3.13")
 BUSY = f"{WORK}\ncrew()\nwork(400_000)\nprint('done')\nopen('left.txt', 'w').write('behind')\n"
@@ -47,8 +49,11 @@ def test_a_file_system_that_is_nearly_full(tmp_path: Path, kib: int) -> None:
         environment={"GILSCOPE_DIR": str(small)},
         within=in_a_namespace(f"mount -t tmpfs -o size={kib}k none {small}"),
     )
-    assert recorded.trace().metadata.stopped in ("max-size", "disk-full")
+    trace = recorded.trace()
+    assert trace.metadata.stopped in ("little-room", "disk-full")
     assert recorded.said("the program went on")
+    assert not recorded.said("max-size")
+    expect_nothing_made_up(trace)
 
 
 def test_a_file_system_that_fills_up_meanwhile(tmp_path: Path) -> None:
@@ -82,6 +87,24 @@ def test_the_limit_that_the_user_set(tmp_path: Path) -> None:
     assert trace.metadata.stopped == "max-size"
     assert recorded.said("recording stopped at 2 MiB (--max-size); the program went on")
     assert trace.totals.events > 50_000
+    expect_nothing_made_up(trace)
+
+
+def expect_nothing_made_up(trace: Trace) -> None:
+    """From the stop to the process's end there is a gap, and in it no hold, wait or share."""
+    metadata = trace.metadata
+    (process,), (gil,) = metadata.processes, summarise(trace)["processes"][0]["gils"]
+    assert metadata.stopped_ns is not None
+    assert metadata.start_ns < metadata.stopped_ns < process.end_ns
+    for intervals in (trace.holds, trace.waits):
+        assert (intervals["end_ns"] <= metadata.stopped_ns).all()
+    *_, last = trace.gaps
+    assert (last["start_ns"], last["end_ns"]) == (metadata.stopped_ns, process.end_ns)
+    assert gil["unknown_ns"] == process.end_ns - metadata.stopped_ns
+    assert 0 < gil["held_ns"] <= metadata.stopped_ns - process.start_ns
+    threads = summarise(trace)["processes"][0]["threads"]
+    main = next(t for t in threads if t["name"] == "MainThread")
+    assert main["unknown_ns"] == gil["unknown_ns"]
 
 
 def test_no_place_for_the_rings(tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def look_at(software: Software, finished: Finished) -> Seen:
         for thread in process["threads"]:
             assert thread["name"], thread
             assert thread["class"] in {"io", "cpu", "mixed", "idle"}
-            parts = thread["held_ns"] + thread["waiting_ns"] + thread["outside_ns"]
+            parts = sum(thread[f"{part}_ns"] for part in ("held", "waiting", "outside", "unknown"))
             assert parts == thread["life_ns"], thread
         for gil in process["gils"]:
             held = sum(t["held_ns"] for t in process["threads"] if t["gil"] == gil["id"])

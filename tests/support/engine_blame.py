@@ -55,6 +55,19 @@ SLICES = (
     """,
 )
 
+# From each loss to what ends its gap: the next that tells who has the GIL, the next loss, the end.
+UNKNOWN = """
+    WITH over AS (
+        SELECT t.upid AS gil, MAX(s.ts) - (SELECT MIN(ts) FROM slice) AS at
+        FROM slice s JOIN thread_track k ON s.track_id = k.id JOIN thread t USING (utid)
+        WHERE s.name IN ('process end', 'process end, unclean') GROUP BY t.upid),
+    next AS (
+        SELECT gil, s, lost, LEAD(s) OVER (PARTITION BY gil ORDER BY id) AS until
+        FROM told WHERE NOT waits)
+    SELECT p.pid, SUM(COALESCE(until, at) - s) AS ns
+    FROM next JOIN over USING (gil) JOIN process p ON p.upid = gil WHERE lost GROUP BY p.pid
+"""
+
 NAMED_SUMS = f"""
     SELECT tid, held, wakeup, idle, overlaps FROM ({SUMS}) s JOIN thread t ON t.utid = s.thread
 """
@@ -69,7 +82,7 @@ ROWS = """
 
 def expect_engine_agrees(path: Path, metadata: Metadata, summary: dict[str, Any]) -> None:
     """Blame by thread and reason is what the engine's SQL makes of the trace's slices."""
-    _, tids = distinct_numbers(metadata)
+    pids, tids = distinct_numbers(metadata)
     thread_of = {tid: thread.id for tid, thread in zip(tids, metadata.threads, strict=True)}
     gils = [gil.process for gil in metadata.gils]
     simple = [p for p in summary["processes"] if gils.count(p["id"]) == 1]
@@ -82,6 +95,11 @@ def expect_engine_agrees(path: Path, metadata: Metadata, summary: dict[str, Any]
             for thread in process["threads"]:
                 assert sum(by_thread.get(thread["id"], (0,))) == thread["waiting_ns"]
         expect_sums({"processes": simple}, by_thread)
+        unknown = {row["pid"]: row["ns"] for row in query(tp, UNKNOWN)}
+        for process in simple:
+            (gil,) = process["gils"]
+            if process["threads"]:
+                assert gil["unknown_ns"] == unknown.get(pids[process["id"]], 0)
         if sum(row["overlaps"] for row in sums) > MANY:
             return
         query(tp, PARTS)

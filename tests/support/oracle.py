@@ -26,6 +26,7 @@ class _Gil:
     now: int
     holder: int | str | None = UNKNOWN
     since: int = 0
+    lost_at: int | None = None  # begin of the gap that it is in
     waits: dict[int, _Wait] = field(default_factory=dict)
 
 
@@ -39,6 +40,8 @@ class Oracle:
         self.holds: dict[int, list[int]] = defaultdict(list)
         self.waits: dict[int, list[int]] = defaultdict(list)
         self.contended: Counter[int] = Counter()
+        self.gaps: dict[int, list[tuple[int, int]]] = defaultdict(list)  # where records were lost
+        self._waited: dict[int, list[tuple[int, int]]] = defaultdict(list)
         self._process_of = [t.process for t in source.metadata.threads]
         self._gils: dict[int, _Gil] = {}
         self._gil_process = [g.process for g in source.metadata.gils]
@@ -54,12 +57,16 @@ class Oracle:
             for other, gil in self._gils.items():
                 if self._gil_process[other] == process:
                     mine = None if kind == K.PROCESS_END else thread
+                    if mine is None:
+                        self._end_gap(other, gil, max(time, gil.now))
                     self._close(other, gil, time, mine)
             return
         if not kind.label.startswith("gil."):
             return
         gil = self._gils.setdefault(number, _Gil(now=time))
         self._pass(number, gil, time)
+        if kind in (K.GIL_ACQUIRE, K.GIL_RELEASE, K.GIL_YIELD, K.GIL_LOST):
+            self._end_gap(number, gil, time)
         if kind == K.GIL_WAIT:
             gil.waits[thread] = _Wait(time, told=gil.holder != UNKNOWN)
         elif kind == K.GIL_ACQUIRE:
@@ -85,7 +92,18 @@ class Oracle:
                 gil.waits[arg - 1].woken = time
         elif kind == K.GIL_LOST:
             self._close(number, gil, time, None)
-            gil.holder = UNKNOWN
+            gil.holder, gil.lost_at = UNKNOWN, time
+
+    def unknown(self, thread: int, gil: int | None, life: tuple[int, int]) -> int:
+        """Of a thread that used one GIL or none: in gaps, and not seen to wait."""
+        gaps = [] if gil is None else self.gaps[gil]
+        in_life = sum(_overlap(gap, life) for gap in gaps)
+        return in_life - sum(_overlap(gap, wait) for gap in gaps for wait in self._waited[thread])
+
+    def _end_gap(self, number: int, gil: _Gil, time: int) -> None:
+        if gil.lost_at is not None:
+            self.gaps[number].append((gil.lost_at, time))
+        gil.lost_at = None
 
     def _pass(self, number: int, gil: _Gil, time: int) -> None:
         passed, gil.now = time - gil.now, time
@@ -119,8 +137,13 @@ class Oracle:
     def _end_wait(self, gil: _Gil, thread: int, time: int) -> None:
         wait = gil.waits.pop(thread)
         self.waits[thread].append(time - wait.start)
+        self._waited[thread].append((wait.start, time))
         wait.parts[None, "idle"] += wait.pending
         for (holder, reason), ns in wait.parts.items():
             if ns:
                 self.blame_ns[thread, holder, reason] += ns
                 self.blame_waits[thread, holder, reason] += 1
+
+
+def _overlap(one: tuple[int, int], other: tuple[int, int]) -> int:
+    return max(min(one[1], other[1]) - max(one[0], other[0]), 0)

@@ -125,6 +125,7 @@ def expect_sql_agrees(trace: Trace, summary: dict[str, Any]) -> None:
             db.execute(statement)
         sums = db.execute(SUMS).fetchall()
         expect_sums(summary, {row[0]: row[1:4] for row in sums})
+        _expect_unknown(db, trace, summary)
         if sum(row[4] for row in sums) > MANY:
             return
         _fill_sites(db, trace)
@@ -203,6 +204,22 @@ def _fill_sites(db: sqlite3.Connection, trace: Trace) -> None:
 def _short(stack: Any) -> str:
     folders = stack.file.split("/")[-2:]
     return f"{'/'.join(folders) or '?'}:{stack.line} {stack.function}"
+
+
+def _expect_unknown(db: sqlite3.Connection, trace: Trace, summary: dict[str, Any]) -> None:
+    """A GIL's gaps, its holds and what is left are its process's life."""
+    gaps = trace.gaps
+    db.execute("CREATE TABLE gap (gil INT, lost INT, ns INT)")
+    lengths = (gaps["end_ns"] - gaps["start_ns"]).tolist()
+    rows = zip(gaps["gil"].tolist(), gaps["lost"].tolist(), lengths, strict=True)
+    db.executemany("INSERT INTO gap VALUES (?, ?, ?)", rows)
+    unknown = dict(db.execute("SELECT gil, SUM(ns) FROM gap WHERE lost GROUP BY gil"))
+    held = dict(db.execute("SELECT gil, SUM(e - s) FROM hold GROUP BY gil"))
+    for process in summary["processes"]:
+        for gil in process["gils"] if process["threads"] else ():
+            assert gil["unknown_ns"] == unknown.get(gil["id"], 0)
+            assert gil["held_ns"] == held.get(gil["id"], 0)
+            assert gil["held_ns"] + gil["unknown_ns"] + gil["idle_ns"] == process["life_ns"]
 
 
 def _text(site: dict[str, Any] | None) -> str | None:

@@ -374,7 +374,7 @@ class _World:
 
     def _lose_own(self, who: _Player) -> None:
         who.waits, who.sync_known, who.depth = [], False, None
-        self._emit(K.THREAD_LOST, who, arg=1 + self.now % 3)
+        self._emit(K.THREAD_LOST, who, arg=self.now % 3)
 
     def _ask(self, who: _Player, lock: _Lock) -> None:
         """A request by a thread whose wait began where nobody saw it."""
@@ -426,7 +426,7 @@ class _World:
                 player.state, player.gil = "outside", NO_GIL
         lock.holder, lock.waiters = "unknown", 0
         lock.epoch += 1
-        self._emit(K.GIL_LOST, next_one, lock.id, 1 + self.now % 3)
+        self._emit(K.GIL_LOST, next_one, lock.id, self.now % 3)
         # A gap is told by the event behind it, so that event follows at once, of that thread.
         if next_one.state == "outside" and not next_one.waits:
             self._acquire(next_one, lock, 0)

@@ -34,6 +34,11 @@ def expect_distribution(row: dict[str, Any], values: list[int]) -> None:
         assert row[f"p{percent}"] == nearest_rank(values, percent)
 
 
+def life_of(trace: Trace, number: int) -> tuple[int, int]:
+    row, stats = trace.metadata.threads[number], trace.thread_stats[number]
+    return min(row.start_ns, int(stats["first_ns"])), max(row.end_ns, int(stats["last_ns"]))
+
+
 def expect_same(source: MemorySource) -> None:
     oracle = Oracle(source)
     trace = Trace.from_source(source)
@@ -48,15 +53,18 @@ def expect_same(source: MemorySource) -> None:
         for gil in process["gils"]:
             mine = trace.holds[trace.holds["gil"] == gil["id"]]
             assert gil["held_ns"] == int((mine["end_ns"] - mine["start_ns"]).sum())
-            assert gil["held_ns"] + gil["idle_ns"] == process["life_ns"]
+            assert gil["held_ns"] + gil["idle_ns"] + gil["unknown_ns"] == process["life_ns"]
             assert gil["idle_ns"] >= 0
+            assert gil["unknown_ns"] == sum(end - start for start, end in oracle.gaps[gil["id"]])
             assert gil["contended_ns"] == oracle.contended[gil["id"]]
         for thread in process["threads"]:
             number = thread["id"]
-            assert (
-                thread["held_ns"] + thread["waiting_ns"] + thread["outside_ns"] == thread["life_ns"]
-            )
-            assert thread["outside_ns"] >= 0
+            parts = ("held_ns", "waiting_ns", "outside_ns", "unknown_ns")
+            assert sum(thread[part] for part in parts) == thread["life_ns"]
+            assert min(thread[part] for part in parts) >= 0
+            if len(process["gils"]) == 1:
+                life = life_of(trace, number)
+                assert thread["unknown_ns"] == oracle.unknown(number, thread["gil"], life)
             assert thread["waiting_ns"] == sum(oracle.waits[number])
             assert thread["held_ns"] == sum(oracle.holds[number])
             assert thread["waiting_ns"] == sum(

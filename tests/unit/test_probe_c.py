@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from support.plus_sources import plus_sources
 
-READER = tuple(f"gilscope/trace/{part}.c" for part in ("order", "ring_index", "ring_stacks"))
+READER_PARTS = ("order", "holes", "ring_index", "ring_stacks")
+READER = tuple(f"gilscope/trace/{part}.c" for part in READER_PARTS)
 PROBE_PARTS = ("ring", "clock", "process", "python", "frames", "stacks")
 PROBE = tuple(f"gilscope/probe/{part}.c" for part in PROBE_PARTS)
 STRESS = ("tests/c/stress.c", *PROBE, *READER)

@@ -16,6 +16,7 @@ from gilscope.perfetto.writer import write_trace
 from gilscope.recorder import session
 from gilscope.recorder.notes import Notes
 from gilscope.trace import rings as reader
+from gilscope.trace.model import Trace
 from gilscope.trace.rings import RingSource, open_rings
 from gilscope.trace.schema import EventKind
 from gilscope.trace.story import checked
@@ -211,16 +212,108 @@ def test_a_chunk_that_is_gone_is_a_gap_that_says_how_many(tmp_path: Path) -> Non
     n = RECORDS_IN_PAGE // 2
     process = rings.process(10, end=10_000_000)
     thread = rings.thread(process, 10, cycles(0, n), lost=4093)
-    rings.chunk(thread, 2, cycles(2 * n + 4093, 1, at=500_000))
+    again = [told(K.THREAD_LOST, 499_990, 4093), *cycles(2 * n + 4093, 1, at=500_000)]
+    rings.chunk(thread, 2, again)
     with rings.open(tmp_path) as source:
         rows = story(source)
         assert source.metadata.lost_events == 4093
-    assert rows[-4:] == [
-        ("gil.lost", 0, 500_000, 4093),
+    last = 10 * (2 * n - 1)
+    assert rows[-6:] == [
+        ("gil.release", 0, last, 0),
+        ("gil.lost", 0, last, 4093),
+        ("thread.lost", 0, last, 4093),
         ("gil.acquire", 0, 500_000, 0),
         ("gil.release", 0, 500_010, 0),
         ("process.end", 0, 10_000_000, 0),
     ]
+
+
+def holes(rings: RingFile, process: int) -> int:
+    """A thread that holds the GIL and then loses its next 90 records; returns its unit."""
+    n = RECORDS_IN_PAGE // 2
+    wait = record(WAIT, 5_000, 2 * n - 2, arg=1)
+    kept = [*cycles(0, n - 1), wait, record(ACQUIRE, 6_000, 2 * n - 1, flags=1)]
+    return rings.thread(process, 10, kept, is_main=True, lost=90)
+
+
+def test_a_hole_begins_behind_the_last_event_that_is_known(tmp_path: Path) -> None:
+    """Not where another thread, which sat in a wait of its own meanwhile, shows it."""
+    rings = RingFile()
+    process = rings.process(10, end=900_000)
+    thread = holes(rings, process)
+    rings.chunk(thread, 1, [told(K.THREAD_LOST, 700_000, 90), record(END, 700_000)])
+    own = [told(K.COND_WAIT, 10, 0x1001), told(K.COND_WAKE, 400_000, 0x1001)]
+    rings.thread(process, 11, [*own, record(ACQUIRE, 500_000, 330), record(RELEASE, 600_000, 331)])
+    with rings.open(tmp_path) as source:
+        rows = story(source)
+    with rings.open(tmp_path) as source:
+        trace = Trace.from_source(source)
+    assert rows[rows.index(("gil.acquire", 0, 6_000, 0)) :] == [
+        ("gil.acquire", 0, 6_000, 0),
+        ("gil.lost", 0, 6_000, 90),
+        ("thread.lost", 0, 6_000, 90),
+        ("cond.wake", 1, 400_000, 0x1001),
+        ("gil.acquire", 1, 500_000, 0),
+        ("gil.release", 1, 600_000, 0),
+        ("thread.end", 0, 700_000, 0),
+        ("process.end", 0, 900_000, 0),
+    ]
+    assert trace.gil_stats["unknown_ns"].tolist() == [494_000]
+    assert trace.gil_stats["held_ns"] == (RECORDS_IN_PAGE // 2 - 1) * 10 + 100_000
+
+
+@pytest.mark.parametrize("told_at_last", [False, True])
+def test_what_is_lost_at_the_end_is_a_gap_to_the_end(tmp_path: Path, told_at_last: bool) -> None:
+    """Whether its thread never wrote again, or wrote only what is of no GIL."""
+    rings = RingFile()
+    process = rings.process(10, end=900_000)
+    thread = holes(rings, process)
+    if told_at_last:
+        rings.chunk(thread, 1, [told(K.THREAD_LOST, 700_000, 90), record(END, 700_000)])
+    with rings.open(tmp_path) as source:
+        rows = story(source)
+    with rings.open(tmp_path) as source:
+        trace = Trace.from_source(source)
+    tail = [
+        ("gil.acquire", 0, 6_000, 0),
+        ("gil.lost", 0, 6_000, 0),
+        ("thread.lost", 0, 6_000, 90),
+        ("thread.end", 0, 700_000, 0),
+        ("process.end", 0, 900_000, 0),
+    ]
+    assert rows[rows.index(tail[0]) :] == (tail if told_at_last else [*tail[:3], tail[4]])
+    assert trace.gil_stats["unknown_ns"].tolist() == [894_000]
+
+
+def stopped(rings: RingFile, folder: Path) -> RingSource:
+    """Opened as the rings of a recording that met its limit."""
+    return rings.open(folder, Notes(("python",), "0", exit_code=0, stopped="max-size"))
+
+
+def test_from_the_stop_on_nothing_is_known(tmp_path: Path) -> None:
+    """Of all that lived on; what had ended before is whole."""
+    rings = RingFile()
+    over = rings.process(9, end=80)
+    rings.thread(over, 9, [*cycles(0, 2, at=20), record(END, 70)], is_main=True, end=70)
+    process = rings.process(10, n_gils=2, end=1_000)
+    rings.thread(process, 10, [record(ACQUIRE, 50, 0), told(K.ATOMIC_ENTER, 60, 1)], is_main=True)
+    rings.thread(process, 11, [record(WAIT, 100, 1, arg=1)])
+    rings.thread(process, 12, [record(BEGIN, 30), record(END, 40)], end=40)
+    with stopped(rings, tmp_path) as source:
+        rows = story(source)
+        assert source.metadata.stopped_ns == START + 100
+    assert sorted(row for row in rows if row[0].endswith(".lost")) == [
+        ("gil.lost", 2, 100, 0),
+        ("thread.lost", 1, 100, 0),
+        ("thread.lost", 2, 100, 0),
+    ]
+    assert rows[-2:] == [("gil.lost", 2, 100, 0), ("process.end", 1, 1_000, 0)]
+    with stopped(rings, tmp_path) as source:
+        trace = Trace.from_source(source)
+    assert trace.gil_stats["held_ns"].tolist() == [20, 50, 0]
+    assert trace.gil_stats["unknown_ns"].tolist() == [0, 900, 0]
+    assert trace.thread_stats["waiting_ns"].tolist() == [0, 0, 0, 0]
+    assert [end - START for end in trace.sections["end_ns"]] == [100]
 
 
 def test_a_torn_record_and_what_was_never_written_end_a_thread(tmp_path: Path) -> None:
@@ -260,6 +353,30 @@ def test_an_exec_ends_the_image_before_it(tmp_path: Path) -> None:
     assert ("process.end", 1, 80, 0) in rows
 
 
+def test_what_never_was_python_and_became_another_program_is_left_out(tmp_path: Path) -> None:
+    rings = RingFile()
+    shell = rings.process(9, n_gils=0, start=1)  # goes on
+    env = rings.process(10, n_gils=0, start=10)
+    python = rings.process(10, start=20)
+    rings.thread(python, 10, cycles(0, 1, at=30), is_main=True)
+    rings.process(11, n_gils=0, parent=env, start=40, end=50)
+    child = rings.process(12, parent=python, start=60, end=90)
+    rings.thread(child, 12, cycles(0, 1, at=70), is_main=True)
+    with rings.open(tmp_path) as source:
+        rows = story(source)
+        processes, threads = source.metadata.processes, source.metadata.threads
+    assert shell == 1
+    assert [(p.id, p.pid, p.parent) for p in processes] == [
+        (0, 9, None), (1, 10, None), (2, 11, None), (3, 12, 1)
+    ]  # fmt: skip
+    assert [t.process for t in threads] == [1, 3]
+    assert [g.process for g in source.metadata.gils] == [1, 3]
+    assert [row for row in rows if row[0] == "process.end"] == [
+        ("process.end", 0, 40, 1),
+        ("process.end", 1, 90, 0),
+    ]
+
+
 def test_a_fork_is_a_process_with_a_gil_of_its_own(tmp_path: Path) -> None:
     rings = RingFile()
     parent = rings.process(10, end=90)
@@ -277,7 +394,7 @@ def test_gils_are_numbered_across_processes_and_go_on_without_each_other(tmp_pat
     first = rings.process(10, n_gils=2, end=90)
     second = rings.process(11, n_gils=1, end=95)
     rings.thread(first, 10, [record(ACQUIRE, 10, 0, gil=1), record(RELEASE, 20, 1, gil=1)])
-    rings.thread(first, 12, [record(ACQUIRE, 12, 7, gil=0)], lost=7)  # 0 to 6 are lost
+    rings.thread(first, 12, [record(ACQUIRE, 12, 7, gil=0)])  # 0 to 6 are lost
     rings.thread(second, 11, [record(ACQUIRE, 11, 0), record(RELEASE, 13, 1)])
     with rings.open(tmp_path) as source:
         gils = [(EventKind(e["kind"]).label, int(e["gil"])) for b in checked(source) for e in b]

@@ -19,17 +19,17 @@ from gilscope.trace.schema import Policy
 MS = 1_000_000
 DISTRIBUTION = {"count", "sum", "mean", "p50", "p90", "p99", "max"}
 KEYS = {
-    "schema command duration_ns events lost_events stopped exit_code clock policy processes"
-    " longest_waits findings",
+    "schema command duration_ns events lost_events stopped stopped_after_ns exit_code clock policy"
+    " processes longest_waits findings",
     "at_ns wait_ns waiter waiter_site holder held_ns holder_site free_ns others acquired",
     "file line function library_line exact",
     "id pid command python feed interpreter life_ns lost_events unclean_end inferred stacks"
     " lost_stacks gils threads"
     " blame conditions locks atomic",
-    "id held_ns idle_ns contended_ns switches forced_yields max_waiters",
-    "id tid name gil class life_ns held_ns waiting_ns outside_ns acquires contended_acquires"
-    " voluntary_releases forced_yields requests_made wait_ns io_wait_ns cpu_wait_ns hold_ns"
-    " wakeup_ns",
+    "id held_ns idle_ns unknown_ns contended_ns switches forced_yields max_waiters",
+    "id tid name gil class life_ns held_ns waiting_ns outside_ns unknown_ns acquires"
+    " contended_acquires voluntary_releases forced_yields requests_made wait_ns io_wait_ns"
+    " cpu_wait_ns hold_ns wakeup_ns",
     "waiter holder reason wait_ns waits waiter_site holder_site others",
     "name grace_ns switch_interval_ns",
     "source clamped",

@@ -13,4 +13,6 @@
 25      child       gil.yield    gil=1 arg=0
 40      child       gil.acquire  gil=1
 70      child       process.end  arg=1          # killed
+320     main        gil.lost     arg=0          # recording stopped: how many is not known
+320     a\tb        thread.lost  arg=0
 350     main        process.end
