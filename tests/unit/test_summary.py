@@ -374,6 +374,49 @@ def test_ctrl_c_is_no_reason_to_warn(exit_code: int, severity: str) -> None:
     assert unclean["text"].startswith("1 of 2 processes ended")
 
 
+# Twice the computing thread has the GIL for 30 ms and the other waits 20 ms for it; then, but where
+# nothing was recorded any more, both are at it for 10 s.
+HALF_SEEN = """
+0 main process.start
+1000000 a gil.acquire
+11000000 b gil.wait io
+31000000 a gil.yield
+31000000 b gil.acquire waited
+31100000 b gil.release
+32000000 a gil.acquire
+42000000 b gil.wait io
+62000000 a gil.yield
+62000000 b gil.acquire waited
+62100000 b gil.release
+63000000 a gil.acquire
+{stop}
+10063000000 main process.end
+"""
+STOP = "64000000 a gil.lost arg=0\n64000000 a thread.lost arg=0\n64000000 b thread.lost arg=0"
+
+
+def test_where_nothing_was_recorded_is_no_share_and_no_finding() -> None:
+    stopped_ns = 1_064_000_000
+    seen = told(HALF_SEEN.format(stop=STOP), stopped="little-room", stopped_ns=stopped_ns)
+    summary = summary_of(seen)
+    (process,) = summary["processes"]
+    by_name = {t["name"]: t for t in process["threads"]}
+    assert process["gils"][0]["held_ns"] == 61_200_000
+    assert process["gils"][0]["unknown_ns"] == 9_999 * MS
+    assert by_name["a"]["held_ns"] == 61 * MS
+    assert (by_name["a"]["class"], by_name["b"]["class"]) == ("cpu", "io")
+    problem, warning = summary["findings"][0], summary["findings"][-1]
+    assert problem["kind"] == "convoy"
+    assert "of the 53 ms of its life 40 ms went to waiting" in problem["text"]
+    assert warning["text"] == (
+        "recording stopped early (the rings' file system had little room), after 64 ms of 10.1 s;"
+        " what came later is unknown."
+    )
+    whole = summary_of(told(HALF_SEEN.format(stop="")))["processes"][0]
+    assert whole["gils"][0]["held_ns"] == 10_060_200_000
+    assert whole["gils"][0]["unknown_ns"] == 0
+
+
 def test_a_trace_without_events_says_so() -> None:
     assert verdict(StoryBuilder().source()) == "the trace has 0 events."
     builder = StoryBuilder()

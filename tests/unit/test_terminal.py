@@ -80,6 +80,19 @@ def test_conditions_locks_and_sections_look_like_this(width: int) -> None:
     expect_golden(VIEWS / f"conditions-{width}.txt", shown(conditions(), width))
 
 
+def test_what_is_unknown_is_no_part_of_a_share() -> None:
+    story = "0 a process.start\n0 a gil.acquire\n30 a gil.release\n{}100 a process.end"
+    text = shown(told(story.format("40 a gil.lost arg=0\n")))
+    assert "GIL: held 75 % of the time" in text
+    assert "60 ns more are unknown" in text
+    assert "?? unknown" in text
+    row, *_ = (line for line in text.splitlines() if line.startswith("a "))
+    assert row.split()[-8:-2] == ["75", "%", "0", "%", "25", "%"]  # then what it waited
+    text = shown(told(story.format("")))
+    assert "GIL: held 30 % of the time" in text
+    assert "unknown" not in text
+
+
 @pytest.mark.parametrize("width", [1, 20, 40, 80, 129, 130, 200, 500])
 @pytest.mark.parametrize(
     "source",
