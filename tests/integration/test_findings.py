@@ -9,11 +9,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 from support import interpreters
 from support.recorded import record
 from support.stack_programs import KEEPS
 
 from gilscope.analysis.summary import summarise
+from gilscope.perfetto.reader import open_trace
+from gilscope.trace.schema import EventKind
 
 CONVOY = """
 import threading, time
@@ -138,6 +141,12 @@ def test_nothing_to_fix(tmp_path: Path) -> None:
 
 def test_events_that_were_lost(tmp_path: Path) -> None:
     assert "events were lost" in findings(tmp_path, FLOOD)["incomplete"]
+    trace = tmp_path / "out.pftrace"
+    events = np.concatenate([batch.copy() for batch in open_trace(trace).batches()])
+    (lost,) = np.nonzero(events["kind"] == EventKind.GIL_LOST)
+    assert events["arg"][lost].any()
+    for field in ("gil", "time_ns", "thread"):  # each where the last event that is known stands
+        assert (events[field][lost] == events[field][lost - 1]).all()
     assert "incomplete" not in findings(tmp_path, FLOOD.replace("SIGSTOP", "SIGCONT"))
 
 
