@@ -71,6 +71,7 @@ SYNC = Extension(
         "gilscope/_sync.c",
         "gilscope/sync/sync.c",
         "gilscope/sync/feed.c",
+        "gilscope/sync/forks.c",
         "gilscope/sync/rlock.c",
         "gilscope/sync/condition.c",
         "gilscope/sync/atomic.c",

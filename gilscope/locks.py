@@ -36,6 +36,16 @@ _T = TypeVar("_T")
 _TIMEOUT_MAX = 9223372036.0  # threading.TIMEOUT_MAX
 
 
+def _pop(sleepers: deque[Sleeper], number: int) -> list[Sleeper]:
+    """The first so many, without those that a fork left behind."""
+    popped: list[Sleeper] = []
+    while sleepers and len(popped) < number:
+        sleeper = sleepers.popleft()
+        if sleeper.lives():
+            popped.append(sleeper)
+    return popped
+
+
 class _Queue:
     """Threads that sleep until something is free; in their order, and woken one by one.
 
@@ -51,9 +61,8 @@ class _Queue:
 
     def wake(self, number: int = 1) -> None:
         """The first so many."""
-        while number > 0 and self.sleepers:
-            self.sleepers.popleft().wake()
-            number -= 1
+        for sleeper in _pop(self.sleepers, number):
+            sleeper.wake()
 
     def take(self, take: Callable[[], bool], timeout: float | None) -> bool:
         """Sleep until `take()` says that it got what was waited for, or for `timeout` seconds."""
@@ -340,10 +349,11 @@ class Condition:
                 tell(self, 0)
 
     def _wake(self, n: int) -> None:
-        n = max(0, min(n, len(self._waiters)))
-        tell(self, n)  # before: the woken thread tells the end of its wait without the GIL
-        for _ in range(n):
-            self._waiters.popleft().wake()
+        notified = _pop(self._waiters, n)
+        # Before: the woken thread tells the end of its wait without the GIL.
+        tell(self, len(notified))
+        for sleeper in notified:
+            sleeper.wake()
 
     def notify_all(self) -> None:
         """Wake all that wait."""

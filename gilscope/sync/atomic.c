@@ -120,7 +120,20 @@ PyType_Spec gs_atomic_spec = {
 
 typedef struct {
     PyObject_HEAD uint32_t word;
+    uint32_t forks; /* as in a gs_waiter */
+    uintptr_t thread;
 } sleeper_object;
+
+static PyObject *sleeper_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
+                             PyObject *Py_UNUSED(names)) {
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    sleeper_object *self = (sleeper_object *)allocate(type, 0);
+    if (self) {
+        self->forks = gs_forks.count;
+        self->thread = gs_this_thread();
+    }
+    return (PyObject *)self;
+}
 
 static PyObject *sleeper_sleep(sleeper_object *self, PyObject *args) {
     PyObject *owner, *timeout;
@@ -154,16 +167,23 @@ static PyObject *sleeper_wake(sleeper_object *self, PyObject *Py_UNUSED(nothing)
     Py_RETURN_NONE;
 }
 
+static PyObject *sleeper_lives(sleeper_object *self, PyObject *Py_UNUSED(nothing)) {
+    return PyBool_FromLong(gs_forks_survived(self->thread, self->forks));
+}
+
 static PyMethodDef sleeper_methods[] = {
     {"sleep", METHOD(sleeper_sleep), METH_VARARGS,
      "sleep($self, owner, timeout, for_lock, /)\n--\n\n"
      "Sleep until woken, once; returns whether it was. `owner` is named in the trace."},
     {"wake", METHOD(sleeper_wake), METH_NOARGS, "wake($self, /)\n--\n\nEnd the sleep."},
+    {"lives", METHOD(sleeper_lives), METH_NOARGS,
+     "lives($self, /)\n--\n\nWhether its thread was not left behind by a fork."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot sleeper_slots[] = {
     {Py_tp_doc, "Sleeper()\n--\n\nOne sleep of one thread, without the GIL."},
+    {Py_tp_new, sleeper_new},
     {Py_tp_methods, sleeper_methods},
     {Py_tp_dealloc, plain_dealloc},
     {0, NULL},

@@ -96,7 +96,7 @@ static int init(condition_object *self, PyObject *args, PyObject *names) {
     PyObject *lock = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, names, "|O:Condition", keywords, &lock))
         return -1;
-    if (self->queue.head || self->notified.head) {
+    if (gs_queue_head(&self->queue) || gs_queue_head(&self->notified)) {
         PyErr_SetString(PyExc_RuntimeError, "cannot initialise a Condition while threads wait");
         return -1;
     }
@@ -398,7 +398,7 @@ static PyObject *wait_for(condition_object *self, PyObject *args, PyObject *name
 static PyObject *notify_many(condition_object *self, size_t n) {
     if (!check_owned(self, "notify"))
         return NULL;
-    if (self->queue.head) {
+    if (gs_queue_head(&self->queue)) {
         struct gs_queue *to = self->lock ? &self->lock->queue : &self->notified;
         size_t woken = gs_condition_notify(&self->queue, n, to);
         gs_note(GS_COND_NOTIFY, self, woken);
@@ -423,9 +423,13 @@ static PyObject *notify(condition_object *self, PyObject *const *args, Py_ssize_
     return notify_many(self, n < 0 ? 0 : (size_t)n);
 }
 
+static Py_ssize_t waiting(condition_object *self) {
+    return gs_queue_head(&self->queue) ? (Py_ssize_t)self->queue.length : 0;
+}
+
 static PyObject *notify_all(condition_object *self, PyObject *Py_UNUSED(nothing)) {
     if (is_customised(self))
-        return PyObject_CallMethod((PyObject *)self, "notify", "n", (Py_ssize_t)self->queue.length);
+        return PyObject_CallMethod((PyObject *)self, "notify", "n", waiting(self));
     return notify_many(self, SIZE_MAX);
 }
 
@@ -453,8 +457,7 @@ static PyObject *at_fork_reinit(condition_object *self, PyObject *Py_UNUSED(noth
 static PyObject *repr(condition_object *self) {
     PyObject *text = self->lock_object ? PyObject_Str(self->lock_object) : PyUnicode_FromString("");
     PyObject *result =
-        text ? PyUnicode_FromFormat("<Condition(%U, %zd)>", text, (Py_ssize_t)self->queue.length)
-             : NULL;
+        text ? PyUnicode_FromFormat("<Condition(%U, %zd)>", text, waiting(self)) : NULL;
     Py_XDECREF(text);
     return result;
 }
@@ -462,7 +465,8 @@ static PyObject *repr(condition_object *self) {
 /* The identities of the threads that wait, in their order: a snapshot. */
 static PyObject *get_waiters(condition_object *self, void *Py_UNUSED(nothing)) {
     PyObject *list = PyList_New(0);
-    for (struct gs_waiter *waiter = self->queue.head; list && waiter; waiter = waiter->next) {
+    for (struct gs_waiter *waiter = gs_queue_head(&self->queue); list && waiter;
+         waiter = waiter->next) {
         PyObject *thread = PyLong_FromSize_t(waiter->thread);
         if (!thread || PyList_Append(list, thread) < 0)
             Py_CLEAR(list);

@@ -16,7 +16,8 @@
  *  - A waiter is in one queue at most. Waking it is the last thing that is done for it.
  *  - Of a lock's queue only the head is ever woken, and `woken` says that it is on its way: a lock
  *    that is taken and released meanwhile wakes nobody.
- *  - A free lock with a queue has a woken head.
+ *  - A free lock with a queue has a woken head; not in the child of a fork, where the head may be
+ *    the forking thread's own waiter, which looks again by itself.
  *  - A notified waiter is moved from the condition's queue to the lock's (wait morphing): it sleeps
  *    on until the lock is free, so it is woken once, and notify_all wakes one thread, not all.
  *  - Waking does not hand the lock over: whoever runs may take it first (the woken head keeps its
@@ -29,20 +30,24 @@
 #include <stdlib.h>
 
 #include "../probe/event_abi.h"
+#include "forks.h"
 #include "park.h"
 
 struct gs_waiter {
     struct gs_waiter *next, *previous;
     struct gs_queue *queue; /* that it is in, or NULL */
     uintptr_t thread;
-    uint32_t word; /* see park.h */
-    bool woken;    /* `word` is set */
-    bool notified; /* by gs_condition_notify */
+    uint32_t forks; /* gs_forks.count when the wait began */
+    uint32_t word;  /* see park.h */
+    bool woken;     /* `word` is set */
+    bool notified;  /* by gs_condition_notify */
 };
 
+/* Looked at through gs_queue_head: a fork may have ended those who stand in it. */
 struct gs_queue {
     struct gs_waiter *head, *tail;
     size_t length;
+    uint32_t forks; /* gs_forks.count when it was last seen to hold living threads alone */
 };
 
 struct gs_lock {
@@ -58,15 +63,6 @@ enum gs_outcome { GS_GOT, GS_TIMED_OUT, GS_INTERRUPTED, GS_NO_MEMORY };
 /* ---- queues ----------------------------------------------------------------------------------
  */
 
-static inline void gs_queue_append(struct gs_queue *queue, struct gs_waiter *waiter) {
-    waiter->queue = queue;
-    waiter->next = NULL;
-    waiter->previous = queue->tail;
-    *(queue->tail ? &queue->tail->next : &queue->head) = waiter;
-    queue->tail = waiter;
-    queue->length++;
-}
-
 static inline void gs_queue_remove(struct gs_waiter *waiter) {
     struct gs_queue *queue = waiter->queue;
     if (!queue)
@@ -77,18 +73,49 @@ static inline void gs_queue_remove(struct gs_waiter *waiter) {
     queue->length--;
 }
 
+/* In the child of a fork: those who have no thread any more leave. */
+static inline void gs_queue_bury(struct gs_queue *queue) {
+    for (struct gs_waiter *waiter = queue->head, *next; waiter; waiter = next) {
+        next = waiter->next;
+        if (!gs_forks_survived(waiter->thread, waiter->forks)) {
+            gs_queue_remove(waiter);
+            free(waiter);
+        }
+    }
+    queue->forks = gs_forks.count;
+}
+
+static inline struct gs_waiter *gs_queue_head(struct gs_queue *queue) {
+    if (queue->head && queue->forks != gs_forks.count)
+        gs_queue_bury(queue);
+    return queue->head;
+}
+
+static inline void gs_queue_append(struct gs_queue *queue, struct gs_waiter *waiter) {
+    if (!gs_queue_head(queue))
+        queue->forks = gs_forks.count;
+    waiter->queue = queue;
+    waiter->next = NULL;
+    waiter->previous = queue->tail;
+    *(queue->tail ? &queue->tail->next : &queue->head) = waiter;
+    queue->tail = waiter;
+    queue->length++;
+}
+
 /* On the heap, not on the waiting thread's stack: a daemon thread that comes back while Python ends
  * is ended inside gs_outer_acquire, and leaves its waiter in the queue. */
 static inline struct gs_waiter *gs_waiter_new(uintptr_t thread) {
     struct gs_waiter *waiter = calloc(1, sizeof *waiter);
-    if (waiter)
+    if (waiter) {
         waiter->thread = thread;
+        waiter->forks = gs_forks.count;
+    }
     return waiter;
 }
 
 /* The queue's head, marked as woken, for the caller to unpark; NULL where nobody needs it. */
 static inline struct gs_waiter *gs_queue_next(struct gs_queue *queue) {
-    struct gs_waiter *head = queue->head;
+    struct gs_waiter *head = gs_queue_head(queue);
     if (!head || head->woken)
         return NULL;
     head->woken = true;
@@ -178,7 +205,7 @@ static inline void gs_lock_release(struct gs_lock *lock) {
     if (--lock->count)
         return;
     lock->owner = 0;
-    if (lock->queue.head)
+    if (gs_queue_head(&lock->queue))
         gs_note(GS_LOCK_RELEASE, lock, 0);
     gs_queue_wake(&lock->queue);
 }
@@ -205,8 +232,8 @@ static inline enum gs_outcome gs_condition_sleep(struct gs_waiter *me, int64_t d
 /* How many of the first `n` waiters there were; they go to the end of `to`. */
 static inline size_t gs_condition_notify(struct gs_queue *queue, size_t n, struct gs_queue *to) {
     size_t moved = 0;
-    for (; moved < n && queue->head; moved++) {
-        struct gs_waiter *waiter = queue->head;
+    struct gs_waiter *waiter;
+    for (; moved < n && (waiter = gs_queue_head(queue)); moved++) {
         gs_queue_remove(waiter);
         waiter->notified = true;
         gs_queue_append(to, waiter);
@@ -220,7 +247,7 @@ static inline struct gs_waiter *gs_condition_enter(struct gs_queue *queue, struc
     gs_queue_append(queue, me);
     lock->owner = 0;
     lock->count = 0;
-    if (lock->queue.head)
+    if (gs_queue_head(&lock->queue))
         gs_note(GS_LOCK_RELEASE, lock, 0);
     return gs_queue_next(&lock->queue);
 }

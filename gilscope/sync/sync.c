@@ -62,6 +62,7 @@ static PyMethodDef functions[] = {
 
 int gs_sync_start(struct gs_sync *sync, PyObject *module, PyTypeObject *lock, PyTypeObject *rlock) {
     gs_feed_find();
+    gs_forks_watch();
     Py_INCREF(lock);
     sync->plain_lock_type = lock;
     Py_INCREF(rlock);

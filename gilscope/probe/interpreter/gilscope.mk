@@ -19,7 +19,7 @@ GILSCOPE_HEADERS = $(wildcard $(GILSCOPE_PROBE)/*.h $(GILSCOPE_PROBE)/interprete
 GILSCOPE_PROBE_NAMES = api atomic built_in clock condvar frames gil_condvar park policy process \
 	python ring slice stacks switches yield
 GILSCOPE_RUNTIME_NAMES = runtime
-GILSCOPE_SYNC_NAMES = atomic condition due feed rlock sync
+GILSCOPE_SYNC_NAMES = atomic condition due feed forks rlock sync
 GILSCOPE_OBJS = $(GILSCOPE_PROBE_NAMES:%=gilscope/probe/%.o) \
 	$(GILSCOPE_RUNTIME_NAMES:%=gilscope/runtime/%.o) \
 	$(GILSCOPE_SYNC_NAMES:%=gilscope/sync/%.o)
