@@ -14,10 +14,11 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Callable
+from math import isnan
 from threading import BrokenBarrierError, get_ident
 from time import monotonic
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from gilscope.sync import Sleeper, atomic, set_atomic, tell
 
@@ -36,16 +37,6 @@ _T = TypeVar("_T")
 _TIMEOUT_MAX = 9223372036.0  # threading.TIMEOUT_MAX
 
 
-def _pop(sleepers: deque[Sleeper], number: int) -> list[Sleeper]:
-    """The first so many, without those that a fork left behind."""
-    popped: list[Sleeper] = []
-    while sleepers and len(popped) < number:
-        sleeper = sleepers.popleft()
-        if sleeper.lives():
-            popped.append(sleeper)
-    return popped
-
-
 class _Queue:
     """Threads that sleep until something is free; in their order, and woken one by one.
 
@@ -53,46 +44,49 @@ class _Queue:
     queue where another was faster. Call within an atomic section.
     """
 
-    __slots__ = ("owner", "sleepers")
+    __slots__ = ("sleepers",)
 
-    def __init__(self, owner: object) -> None:
-        self.owner = owner  # whom the trace names
+    def __init__(self) -> None:
         self.sleepers: deque[Sleeper] = deque()
 
     def wake(self, number: int = 1) -> None:
-        """The first so many."""
-        for sleeper in _pop(self.sleepers, number):
-            sleeper.wake()
+        """The first so many that can look now; the others before them look when they can."""
+        while number > 0 and self.sleepers:
+            number -= self.sleepers.popleft().wake()
 
-    def take(self, take: Callable[[], bool], timeout: float | None) -> bool:
-        """Sleep until `take()` says that it got what was waited for, or for `timeout` seconds."""
+    def take(self, owner: object, take: Callable[[], bool], timeout: float | None) -> bool:
+        """Sleep until `take()` says that it got what was waited for, or for `timeout` seconds.
+
+        `owner`: whom the trace names.
+        """
         end = None if timeout is None else monotonic() + timeout
-        first = True
-        while not take():
-            if end is not None:
-                timeout = end - monotonic()
-                if timeout <= 0:
-                    return False
-            sleeper = Sleeper()
-            if first:
-                self.sleepers.append(sleeper)
-            else:
-                self.sleepers.appendleft(sleeper)
-            first = False
-            woken = False
-            try:
-                woken = sleeper.sleep(self.owner, timeout, True)
-            finally:
-                if not woken:
+        sleeper = None
+        try:
+            while not take():
+                if end is not None:
+                    timeout = end - monotonic()
+                    if timeout <= 0:
+                        return False
+                add = self.sleepers.append if sleeper is None else self.sleepers.appendleft
+                sleeper = Sleeper()
+                add(sleeper)
+                if not sleeper.sleep(owner, timeout, True):
                     self.forget(sleeper)
+        except BaseException:  # by a signal, maybe between its wakeup and its look
+            if sleeper is not None:
+                self.forget(sleeper)
+            raise
         return True
 
     def forget(self, sleeper: Sleeper) -> None:
-        """It gave up. Where it had been woken already, the next is woken in its place."""
+        """It gave up. Where it may have been woken already, the next is woken in its place."""
         try:
             self.sleepers.remove(sleeper)
         except ValueError:
             self.wake()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("cannot pickle a lock")
 
 
 class _Lock:
@@ -100,7 +94,7 @@ class _Lock:
 
     def __init__(self) -> None:
         with atomic:  # where there are none, say so at once
-            self._waiting = _Queue(self)
+            self._waiting = _Queue()
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Take the lock. Returns whether it was taken.
@@ -113,12 +107,14 @@ class _Lock:
             raise ValueError("timeout value must be a non-negative number")
         if timeout > _TIMEOUT_MAX:
             raise OverflowError("timeout value is too large")
+        if isnan(timeout):
+            raise ValueError("Invalid value NaN (not a number)")
         with atomic:
             if self._take():
                 return True
             if not blocking:
                 return False
-            return self._waiting.take(self._take, None if timeout == -1 else timeout)
+            return self._waiting.take(self, self._take, None if timeout == -1 else timeout)
 
     def _take(self) -> bool:
         raise NotImplementedError
@@ -146,6 +142,9 @@ class _Lock:
         traceback: TracebackType | None,
     ) -> None:
         self.release()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"cannot pickle '{type(self).__qualname__}' object")
 
     def __repr__(self) -> str:
         state = "locked" if self.locked() else "unlocked"
@@ -185,7 +184,7 @@ class Lock(_Lock):
     locked_lock = locked
 
     def _at_fork_reinit(self) -> None:
-        self._waiting = _Queue(self)
+        self._waiting = _Queue()
         self._locked = False
 
 
@@ -251,7 +250,7 @@ class RLock(_Lock):
             raise error
 
     def _at_fork_reinit(self) -> None:
-        self._waiting = _Queue(self)
+        self._waiting = _Queue()
         self._count, self._owner = 0, None
 
 
@@ -270,7 +269,7 @@ class Condition:
         self._waiters: deque[Sleeper] = deque()
 
     def __enter__(self) -> bool:
-        return bool(self._lock.__enter__())
+        return self._lock.__enter__()  # type: ignore[no-any-return]  # the lock's own answer
 
     def __exit__(
         self,
@@ -278,7 +277,7 @@ class Condition:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._lock.__exit__(kind, error, traceback)
+        return self._lock.__exit__(kind, error, traceback)  # type: ignore[no-any-return]
 
     def _release_save(self) -> Any:
         self._lock.release()
@@ -327,13 +326,16 @@ class Condition:
 
     def wait_for(self, predicate: Callable[[], _T], timeout: float | None = None) -> _T:
         """Wait until `predicate()` is true, for `timeout` seconds at most; returns its value."""
-        end = None if timeout is None else monotonic() + timeout
+        end = None
         result = predicate()
         while not result:
-            if end is not None:
-                timeout = end - monotonic()
-                if timeout <= 0:
-                    break
+            if timeout is not None:
+                if end is None:
+                    end = monotonic() + timeout
+                else:
+                    timeout = end - monotonic()
+                    if timeout <= 0:
+                        break
             self.wait(timeout)
             result = predicate()
         return result
@@ -349,7 +351,11 @@ class Condition:
                 tell(self, 0)
 
     def _wake(self, n: int) -> None:
-        notified = _pop(self._waiters, n)
+        notified: list[Sleeper] = []
+        while self._waiters and len(notified) < n:
+            sleeper = self._waiters.popleft()
+            if sleeper.lives():
+                notified.append(sleeper)
         # Before: the woken thread tells the end of its wait without the GIL.
         tell(self, len(notified))
         for sleeper in notified:
@@ -381,7 +387,7 @@ class Semaphore:
         if value < 0:
             raise ValueError("semaphore initial value must be >= 0")
         with atomic:
-            self._waiting = _Queue(self)
+            self._waiting = _Queue()
         self._value = value
 
     def _take(self) -> bool:
@@ -395,7 +401,9 @@ class Semaphore:
         if not blocking and timeout is not None:
             raise ValueError("can't specify timeout for non-blocking acquire")
         with atomic:
-            return self._take() or (blocking and self._waiting.take(self._take, timeout))
+            if self._take():
+                return True
+            return bool(blocking) and self._waiting.take(self, self._take, timeout)
 
     def __enter__(self) -> bool:
         return self.acquire()
@@ -549,10 +557,10 @@ class Barrier:
     def reset(self) -> None:
         """As new; whoever waits gets BrokenBarrierError."""
         with self._cond:
-            if self._count:
-                self._state = "resetting"
-            elif self._state in ("resetting", "broken"):
+            if not self._count:
                 self._state = "filling"
+            elif self._state != "draining":  # those who passed are not disturbed
+                self._state = "resetting"
             self._cond.notify_all()
 
     def abort(self) -> None:

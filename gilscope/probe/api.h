@@ -21,7 +21,7 @@ GS_API void gilscope_emit(uint32_t kind, uint64_t argument);
  * enter: 0; 1 where a waiter had asked already: then the caller has to let the GIL go and take it
  * back once, before the section begins; -1 where the GIL is not watched, so there is no section.
  * exit: 1 where a yield was held back and is due now: let the GIL go, call hand_over with what
- * atomic_gil gave before, take it back. Else 0, as outside any section.
+ * atomic_gil gave before, take it back. -1 outside any section. Else 0.
  * depth: how many sections the thread is in. */
 GS_API int gilscope_atomic_enter(void);
 GS_API int gilscope_atomic_exit(void);

@@ -123,8 +123,8 @@ int gilscope_atomic_exit(void) {
     if (gs_gave_way_to)
         return gs_gave_way_to->atomic_exit();
     struct gs_writer *writer = &gs_writer;
-    if (!writer->atomic_depth)
-        return 0;
+    if (__builtin_expect(!writer->atomic_depth, 0))
+        return -1;
     if (__builtin_expect(gs_recording(), 0))
         return exit_noted();
     return end_section(writer, owed_at_exit(writer));

@@ -146,12 +146,16 @@ static inline uint64_t gs_end_now(struct gs_gil *gil, uint64_t stack_flags) {
     return now;
 }
 
-/* A thread is about to wait for the GIL. Called again every switch interval of the same wait. */
+/* A thread is about to wait for the GIL. Called again every switch interval of the same wait. That
+ * it waits is known whether or not it is recorded: who ends an atomic section asks. */
 static inline void gs_on_wait(struct gs_gil *gil) {
-    if (gs_writer.waiting || !gs_recording())
+    if (gs_writer.waiting)
         return;
+    bool recording = gs_recording(); /* first, see there */
     gs_writer.waiting = gil;
     __atomic_fetch_add(&gil->waiters, 1, __ATOMIC_RELAXED);
+    if (!recording)
+        return;
     gs_writer.held_since = gs_clock_now(gs_process.clock) & UINT64_MAX >> GS_KIND_BITS;
     gs_emit_gil(gil, GS_GIL_WAIT, gs_writer.last_forced ? GS_FLAG_CPU : 0, gs_writer.held_since);
 }

@@ -19,10 +19,24 @@ except ImportError as missing:
 __all__ = ["Condition", "Sleeper", "atomic", "set_atomic", "tell"]
 
 _F = TypeVar("_F", bound=Callable[..., object])
+# CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR of inspect, which takes long to import.
+_LEAVES_OFF = 0x20 | 0x80 | 0x200
 
 
 def _section(self: Atomic, function: _F) -> _F:
-    """A function whose every call is one section; of a generator, only its making."""
+    """A function whose every call is one section.
+
+    Raises TypeError for what is no function, and for coroutines and generators, which leave off and
+    go on: a section would hold nothing there.
+    """
+    if not callable(function):
+        raise TypeError("atomic takes a function, or stands in a with statement")
+    code = getattr(function, "__code__", None)
+    if code is not None and code.co_flags & _LEAVES_OFF:
+        raise TypeError(
+            f"{function.__qualname__}() leaves off and goes on, so no section can hold it whole; "
+            "put `with atomic:` around the lines between"
+        )
 
     @wraps(function)
     def section(*args: object, **names: object) -> object:

@@ -7,17 +7,24 @@
 #define LIKELY(x)   __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
-__attribute__((cold)) static PyObject *refuse(void) {
+/* gilscope.errors.GilscopeError; RuntimeError in a Python Plus without the package. */
+__attribute__((cold)) static PyObject *refuse(const char *why) {
     PyObject *errors = PyImport_ImportModule("gilscope.errors");
     PyObject *error = errors ? PyObject_GetAttrString(errors, "GilscopeError") : NULL;
-    if (error)
-        PyErr_SetString(error,
-                        "atomic sections need a GIL that gilscope watches: start the program "
-                        "with `gilscope run` or `gilscope record`, or use Python Plus");
+    if (!error)
+        PyErr_Clear();
+    PyErr_SetString(error ? error : PyExc_RuntimeError, why);
     Py_XDECREF(error);
     Py_XDECREF(errors);
     return NULL;
 }
+
+static const char unwatched[] =
+    "atomic sections need a GIL that gilscope watches: start the program with "
+    "`gilscope run --policy classic` or `gilscope record`, or use Python Plus";
+static const char too_deep[] = "atomic sections nest 65535 deep at most";
+static const char not_inside[] =
+    "this thread is in no atomic section: it began in another one, which stays in it";
 
 /* What asked before the section began is let through first. */
 static int begin(void) {
@@ -25,7 +32,7 @@ static int begin(void) {
     if (LIKELY(asked == 0))
         return 0;
     if (asked < 0) {
-        refuse();
+        refuse(gs_feed.atomic_depth && gs_feed.atomic_depth() ? too_deep : unwatched);
         return -1;
     }
     PyEval_RestoreThread(PyEval_SaveThread());
@@ -33,14 +40,20 @@ static int begin(void) {
 }
 
 /* A yield that was held back happens now. */
-static void end(void) {
-    if (LIKELY(!gs_feed.atomic_exit()))
-        return;
+static int end(void) {
+    int owed = gs_feed.atomic_exit();
+    if (LIKELY(!owed))
+        return 0;
+    if (owed < 0) {
+        refuse(not_inside);
+        return -1;
+    }
     const void *gil = gs_feed.atomic_gil();
     PyThreadState *state = PyEval_SaveThread();
     if (gil)
         gs_feed.atomic_hand_over(gil);
     PyEval_RestoreThread(state);
+    return 0;
 }
 
 static PyObject *enter(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(nothing)) {
@@ -51,8 +64,10 @@ static PyObject *enter(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(nothing)) 
 
 static PyObject *leave(PyObject *Py_UNUSED(self), PyObject *const *Py_UNUSED(args),
                        Py_ssize_t Py_UNUSED(count)) {
-    if (LIKELY(gs_feed.atomic_exit != NULL))
-        end();
+    if (UNLIKELY(gs_feed.atomic_exit == NULL))
+        return refuse(not_inside);
+    if (UNLIKELY(end() < 0))
+        return NULL;
     Py_RETURN_NONE;
 }
 
@@ -65,13 +80,14 @@ PyObject *gs_set_atomic(PyObject *Py_UNUSED(module), PyObject *value) {
         return NULL;
     }
     if (!gs_feed.atomic_depth)
-        return refuse();
+        return refuse(unwatched);
     unsigned long before = gs_feed.atomic_depth();
     while (gs_feed.atomic_depth() < (unsigned long)wanted)
         if (begin() < 0)
             return NULL;
     while (gs_feed.atomic_depth() > (unsigned long)wanted)
-        end();
+        if (end() < 0)
+            return NULL;
     return PyLong_FromUnsignedLong(before);
 }
 
@@ -120,7 +136,8 @@ PyType_Spec gs_atomic_spec = {
 
 typedef struct {
     PyObject_HEAD uint32_t word;
-    uint32_t forks; /* as in a gs_waiter */
+    bool away; /* this and the next two: as in a gs_waiter */
+    uint32_t forks;
     uintptr_t thread;
 } sleeper_object;
 
@@ -156,26 +173,32 @@ static PyObject *sleeper_sleep(sleeper_object *self, PyObject *args) {
             Py_RETURN_TRUE;
         if (result == ETIMEDOUT)
             Py_RETURN_FALSE;
-        if (gs_outer_interrupted())
+        self->away = true;
+        bool interrupted = gs_outer_interrupted();
+        self->away = false;
+        if (interrupted)
             return NULL;
     }
-}
-
-static PyObject *sleeper_wake(sleeper_object *self, PyObject *Py_UNUSED(nothing)) {
-    gs_unpark_mark(&self->word);
-    gs_outer_wake(&self->word);
-    Py_RETURN_NONE;
 }
 
 static PyObject *sleeper_lives(sleeper_object *self, PyObject *Py_UNUSED(nothing)) {
     return PyBool_FromLong(gs_forks_survived(self->thread, self->forks));
 }
 
+static PyObject *sleeper_wake(sleeper_object *self, PyObject *Py_UNUSED(nothing)) {
+    gs_unpark_mark(&self->word);
+    gs_outer_wake(&self->word);
+    return PyBool_FromLong(gs_forks_survived(self->thread, self->forks) && !self->away);
+}
+
 static PyMethodDef sleeper_methods[] = {
     {"sleep", METHOD(sleeper_sleep), METH_VARARGS,
      "sleep($self, owner, timeout, for_lock, /)\n--\n\n"
      "Sleep until woken, once; returns whether it was. `owner` is named in the trace."},
-    {"wake", METHOD(sleeper_wake), METH_NOARGS, "wake($self, /)\n--\n\nEnd the sleep."},
+    {"wake", METHOD(sleeper_wake), METH_NOARGS,
+     "wake($self, /)\n--\n\n"
+     "End the sleep. Whether that is of use now: its thread may be in a signal's handler, or of\n"
+     "the process that forked this one."},
     {"lives", METHOD(sleeper_lives), METH_NOARGS,
      "lives($self, /)\n--\n\nWhether its thread was not left behind by a fork."},
     {NULL, NULL, 0, NULL},

@@ -101,9 +101,13 @@ static int init(condition_object *self, PyObject *args, PyObject *names) {
         return -1;
     }
     PyTypeObject *own_type = self->sync->rlock_type;
+    if (!own_type) {
+        PyErr_SetString(PyExc_RuntimeError, "no Condition can be made while Python ends");
+        return -1;
+    }
     if (lock != Py_None)
         Py_INCREF(lock);
-    else if (!own_type || !(lock = PyObject_CallNoArgs((PyObject *)own_type)))
+    else if (!(lock = PyObject_CallNoArgs((PyObject *)own_type)))
         return -1;
     forget_lock(self);
     self->subclassed = Py_TYPE(self) != self->sync->condition_type;
@@ -194,17 +198,25 @@ static PyObject *leave(condition_object *self, PyObject *const *args, Py_ssize_t
     return result;
 }
 
-/* acquire() and release() are the lock's own, as in Python's class. */
-static PyObject *lock_method(condition_object *self, const char *name) {
+/* acquire and release are the lock's own, as in Python's class, until the program sets others. */
+static PyObject *get_lock_method(condition_object *self, void *name) {
+    PyObject *set = self->dict ? PyDict_GetItemString(self->dict, name) : NULL;
+    if (set) {
+        Py_INCREF(set);
+        return set;
+    }
     return is_ready(self) ? PyObject_GetAttrString(self->lock_object, name) : NULL;
 }
 
-static PyObject *get_acquire(condition_object *self, void *Py_UNUSED(nothing)) {
-    return lock_method(self, "acquire");
-}
-
-static PyObject *get_release(condition_object *self, void *Py_UNUSED(nothing)) {
-    return lock_method(self, "release");
+static int set_lock_method(condition_object *self, PyObject *value, void *name) {
+    if (!self->dict && !(self->dict = PyDict_New()))
+        return -1;
+    if (value)
+        return PyDict_SetItemString(self->dict, name, value);
+    if (PyDict_DelItemString(self->dict, name) == 0)
+        return 0;
+    PyErr_SetString(PyExc_AttributeError, name);
+    return -1;
 }
 
 /* The lock's own method of this name, called with at most one argument; `*has` tells whether it has
@@ -253,6 +265,23 @@ static PyObject *acquire_restore(condition_object *self, PyObject *saved) {
 /* ---- wait ------------------------------------------------------------------------------------
  */
 
+/* A wait that is over at once: others run if they want to, signals' handlers too. */
+static enum gs_outcome poll(condition_object *self, struct gs_waiter *me) {
+    me->away = true;
+    int failed = gs_checkpoint(self->sync);
+    me->away = false;
+    return failed ? GS_INTERRUPTED : me->notified ? GS_GOT : GS_TIMED_OUT;
+}
+
+/* Gives a foreign lock back; the code that does may let others run, and they may notify. */
+static int let_go(condition_object *self, struct gs_waiter *me, PyObject **saved) {
+    me->away = true;
+    int failed = self->release_save ? -!(*saved = PyObject_CallNoArgs(self->release_save))
+                                    : call(self->release);
+    me->away = false;
+    return failed;
+}
+
 /* One turn of waiting with a lock of ours. */
 static enum gs_outcome wait_own(condition_object *self, struct gs_waiter *me, int64_t deadline) {
     struct gs_lock *lock = self->lock;
@@ -266,9 +295,7 @@ static enum gs_outcome wait_own(condition_object *self, struct gs_waiter *me, in
     } else {
         if (other)
             gs_unpark(&other->word);
-        outcome = gs_checkpoint(self->sync) < 0 ? GS_INTERRUPTED
-                  : me->notified                ? GS_GOT
-                                                : GS_TIMED_OUT;
+        outcome = poll(self, me);
     }
     gs_condition_leave(lock, me, count);
     if (outcome == GS_INTERRUPTED && me->notified)
@@ -281,17 +308,21 @@ static enum gs_outcome wait_own(condition_object *self, struct gs_waiter *me, in
 static enum gs_outcome wait_foreign(condition_object *self, struct gs_waiter *me,
                                     int64_t deadline) {
     PyObject *saved = NULL, *type, *value, *traceback;
+    struct gs_waiter *first = gs_queue_head(&self->notified);
+    if (first && first->thread == me->thread) { /* a handler, run while it took the lock back */
+        first->away = true;
+        gs_queue_wake(&self->notified);
+    }
     gs_queue_append(&self->queue, me);
-    if (self->release_save ? !(saved = PyObject_CallNoArgs(self->release_save))
-                           : call(self->release) < 0) {
+    if (let_go(self, me, &saved) < 0) {
+        if (me->notified)
+            gs_condition_notify(&self->queue, 1, &self->notified);
         gs_queue_remove(me);
+        gs_queue_wake(&self->notified);
         return GS_INTERRUPTED;
     }
-    enum gs_outcome outcome;
-    if (deadline)
-        outcome = gs_condition_sleep(me, deadline, NULL, self);
-    else
-        outcome = gs_checkpoint(self->sync) < 0 ? GS_INTERRUPTED : GS_TIMED_OUT;
+    enum gs_outcome outcome =
+        deadline ? gs_condition_sleep(me, deadline, NULL, self) : poll(self, me);
     PyErr_Fetch(&type, &value, &traceback);
     PyObject *back =
         self->acquire_restore
@@ -316,8 +347,9 @@ static enum gs_outcome wait_foreign(condition_object *self, struct gs_waiter *me
     return outcome;
 }
 
-static PyObject *wait_until(condition_object *self, int64_t deadline) {
-    if (!check_owned(self, "wait"))
+static PyObject *wait_until(condition_object *self, PyObject *timeout) {
+    int64_t deadline;
+    if (!check_owned(self, "wait") || gs_deadline(timeout, &deadline) < 0)
         return NULL;
     struct gs_waiter *me = gs_waiter_new(gs_this_thread());
     if (!me)
@@ -350,17 +382,17 @@ static PyObject *only_argument(const char *function, const char *name, PyObject 
 static PyObject *wait(condition_object *self, PyObject *const *args, Py_ssize_t count,
                       PyObject *names) {
     PyObject *timeout = only_argument("wait", "timeout", args, count, names, Py_None);
-    int64_t deadline;
-    if (!timeout || gs_deadline(timeout, &deadline) < 0)
-        return NULL;
-    return wait_until(self, deadline);
+    return timeout ? wait_until(self, timeout) : NULL;
 }
 
-/* Whether somebody may have given wait or notify another meaning. */
-static bool is_customised(condition_object *self) {
-    return self->subclassed || self->dict;
+/* What is left until the deadline, as wait() takes it: None without one. */
+static PyObject *time_left(int64_t deadline) {
+    if (deadline < 0)
+        Py_RETURN_NONE;
+    return PyFloat_FromDouble((double)(deadline - gs_now()) / GS_NANOSECONDS);
 }
 
+/* Through the object's own wait(), to which somebody may have given another meaning. */
 static PyObject *wait_for(condition_object *self, PyObject *args, PyObject *names) {
     static char *keywords[] = {"predicate", "timeout", NULL};
     PyObject *predicate, *timeout = Py_None;
@@ -379,13 +411,11 @@ static PyObject *wait_for(condition_object *self, PyObject *args, PyObject *name
             return result;
         }
         Py_DECREF(result);
-        if (is_customised(self)) {
-            double left = deadline <= 0 ? 0 : (double)(deadline - gs_now()) / GS_NANOSECONDS;
-            result = deadline < 0 ? PyObject_CallMethod((PyObject *)self, "wait", "O", Py_None)
-                                  : PyObject_CallMethod((PyObject *)self, "wait", "d", left);
-        } else {
-            result = wait_until(self, deadline);
-        }
+        PyObject *left = first ? timeout : time_left(deadline);
+        if (first)
+            Py_INCREF(left);
+        result = left ? PyObject_CallMethod((PyObject *)self, "wait", "O", left) : NULL;
+        Py_XDECREF(left);
         if (!result)
             return NULL;
         Py_DECREF(result);
@@ -396,8 +426,6 @@ static PyObject *wait_for(condition_object *self, PyObject *args, PyObject *name
  */
 
 static PyObject *notify_many(condition_object *self, size_t n) {
-    if (!check_owned(self, "notify"))
-        return NULL;
     if (gs_queue_head(&self->queue)) {
         struct gs_queue *to = self->lock ? &self->lock->queue : &self->notified;
         size_t woken = gs_condition_notify(&self->queue, n, to);
@@ -410,27 +438,46 @@ static PyObject *notify_many(condition_object *self, size_t n) {
     Py_RETURN_NONE;
 }
 
+/* How many a number means: any will do, 1.5 wakes two. Returns -1 with an exception set. */
+static int how_many(PyObject *number, size_t *n) {
+    if (PyIndex_Check(number)) {
+        Py_ssize_t whole = PyNumber_AsSsize_t(number, NULL); /* a larger one is cut */
+        *n = whole < 0 ? 0 : (size_t)whole;
+        return whole == -1 && PyErr_Occurred() ? -1 : 0;
+    }
+    double value = PyFloat_AsDouble(number);
+    if (value == -1.0 && PyErr_Occurred())
+        return -1;
+    if (value >= (double)PY_SSIZE_T_MAX) {
+        *n = SIZE_MAX;
+    } else {
+        *n = value > 0 ? (size_t)value : 0;
+        *n += (double)*n < value;
+    }
+    return 0;
+}
+
 static PyObject *notify(condition_object *self, PyObject *const *args, Py_ssize_t count,
                         PyObject *names) {
-    if (LIKELY(!count && !names))
-        return notify_many(self, 1);
-    PyObject *number = only_argument("notify", "n", args, count, names, Py_None);
-    if (!number)
+    size_t n = 1;
+    PyObject *number = NULL;
+    if (count || names) {
+        number = only_argument("notify", "n", args, count, names, Py_None);
+        if (!number)
+            return NULL;
+    }
+    if (!check_owned(self, "notify") || (number && how_many(number, &n) < 0))
         return NULL;
-    Py_ssize_t n = PyNumber_AsSsize_t(number, NULL); /* a larger one is cut */
-    if (n == -1 && PyErr_Occurred())
-        return NULL;
-    return notify_many(self, n < 0 ? 0 : (size_t)n);
+    return notify_many(self, n);
 }
 
 static Py_ssize_t waiting(condition_object *self) {
     return gs_queue_head(&self->queue) ? (Py_ssize_t)self->queue.length : 0;
 }
 
+/* By the object's own notify(), to which somebody may have given another meaning. */
 static PyObject *notify_all(condition_object *self, PyObject *Py_UNUSED(nothing)) {
-    if (is_customised(self))
-        return PyObject_CallMethod((PyObject *)self, "notify", "n", waiting(self));
-    return notify_many(self, SIZE_MAX);
+    return PyObject_CallMethod((PyObject *)self, "notify", "n", waiting(self));
 }
 
 static PyObject *notify_all_deprecated(condition_object *self, PyObject *Py_UNUSED(nothing)) {
@@ -445,12 +492,14 @@ static PyObject *notify_all_deprecated(condition_object *self, PyObject *Py_UNUS
 
 /* In the child of a fork: who waited is no more. */
 static PyObject *at_fork_reinit(condition_object *self, PyObject *Py_UNUSED(nothing)) {
-    PyObject *reinit = lock_method(self, "_at_fork_reinit");
+    PyObject *reinit =
+        is_ready(self) ? PyObject_GetAttrString(self->lock_object, "_at_fork_reinit") : NULL;
     int failed = !reinit || call(reinit) < 0;
     Py_XDECREF(reinit);
     if (failed)
         return NULL;
-    self->queue = self->notified = (struct gs_queue){0};
+    gs_queue_clear(&self->queue);
+    gs_queue_clear(&self->notified);
     Py_RETURN_NONE;
 }
 
@@ -540,8 +589,9 @@ static PyMethodDef methods[] = {
 };
 
 static PyGetSetDef attributes[] = {
-    {"acquire", (getter)get_acquire, NULL, "The lock's acquire.", NULL},
-    {"release", (getter)get_release, NULL, "The lock's release.", NULL},
+    {"acquire", (getter)get_lock_method, (setter)set_lock_method, "The lock's acquire.", "acquire"},
+    {"release", (getter)get_lock_method, (setter)set_lock_method, "The lock's release.", "release"},
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     {"_lock", (getter)get_lock, NULL, "The lock.", NULL},
     {"_waiters", (getter)get_waiters, NULL, "Who waits, in their order.", NULL},
     {NULL, NULL, NULL, NULL, NULL},

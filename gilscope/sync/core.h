@@ -14,10 +14,12 @@
  *
  * Invariants:
  *  - A waiter is in one queue at most. Waking it is the last thing that is done for it.
- *  - Of a lock's queue only the head is ever woken, and `woken` says that it is on its way: a lock
- *    that is taken and released meanwhile wakes nobody.
- *  - A free lock with a queue has a woken head; not in the child of a fork, where the head may be
- *    the forking thread's own waiter, which looks again by itself.
+ *  - A waiter whose thread runs other code meanwhile (a signal's handler) is `away`: it keeps its
+ *    place, looks by itself when it is back, and is passed over until then, as its thread may wait
+ *    for the same lock once more, or for somebody who does.
+ *  - Of a lock's queue only the first that is not away is woken, and `woken` says that it is on its
+ *    way: a lock that is taken and released meanwhile wakes nobody.
+ *  - Behind a free lock the first that is not away is woken.
  *  - A notified waiter is moved from the condition's queue to the lock's (wait morphing): it sleeps
  *    on until the lock is free, so it is woken once, and notify_all wakes one thread, not all.
  *  - Waking does not hand the lock over: whoever runs may take it first (the woken head keeps its
@@ -41,6 +43,7 @@ struct gs_waiter {
     uint32_t word;  /* see park.h */
     bool woken;     /* `word` is set */
     bool notified;  /* by gs_condition_notify */
+    bool away;
 };
 
 /* Looked at through gs_queue_head: a fork may have ended those who stand in it. */
@@ -85,10 +88,17 @@ static inline void gs_queue_bury(struct gs_queue *queue) {
     queue->forks = gs_forks.count;
 }
 
+/* Its first waiter. */
 static inline struct gs_waiter *gs_queue_head(struct gs_queue *queue) {
     if (queue->head && queue->forks != gs_forks.count)
         gs_queue_bury(queue);
     return queue->head;
+}
+
+/* Everybody leaves, without being woken: in the child of a fork. */
+static inline void gs_queue_clear(struct gs_queue *queue) {
+    while (gs_queue_head(queue))
+        gs_queue_remove(queue->head);
 }
 
 static inline void gs_queue_append(struct gs_queue *queue, struct gs_waiter *waiter) {
@@ -113,14 +123,16 @@ static inline struct gs_waiter *gs_waiter_new(uintptr_t thread) {
     return waiter;
 }
 
-/* The queue's head, marked as woken, for the caller to unpark; NULL where nobody needs it. */
+/* The queue's first, marked as woken, for the caller to unpark; NULL where nobody needs it. */
 static inline struct gs_waiter *gs_queue_next(struct gs_queue *queue) {
-    struct gs_waiter *head = gs_queue_head(queue);
-    if (!head || head->woken)
+    struct gs_waiter *next = gs_queue_head(queue);
+    while (next && next->away)
+        next = next->next;
+    if (!next || next->woken)
         return NULL;
-    head->woken = true;
-    gs_unpark_mark(&head->word);
-    return head;
+    next->woken = true;
+    gs_unpark_mark(&next->word);
+    return next;
 }
 
 static inline void gs_queue_wake(struct gs_queue *queue) {
@@ -147,6 +159,14 @@ static inline int gs_sleep(struct gs_waiter *me, int64_t deadline, struct gs_wai
     return result;
 }
 
+/* Whether a signal ends the wait, after its handler ran. */
+static inline bool gs_interrupted(struct gs_waiter *me) {
+    me->away = true;
+    bool interrupted = gs_outer_interrupted();
+    me->away = false;
+    return interrupted;
+}
+
 /* ---- the lock --------------------------------------------------------------------------------
  */
 
@@ -155,6 +175,8 @@ static inline enum gs_outcome gs_lock_await(struct gs_lock *lock, struct gs_wait
                                             unsigned long count, int64_t deadline,
                                             bool interruptible) {
     while (lock->owner) {
+        if (!me->queue) /* a handler made the lock as new */
+            gs_queue_append(&lock->queue, me);
         me->word = 0;
         me->woken = false;
         int result = gs_sleep(me, deadline, NULL, GS_LOCK_WAIT, lock);
@@ -164,7 +186,7 @@ static inline enum gs_outcome gs_lock_await(struct gs_lock *lock, struct gs_wait
             gs_queue_remove(me);
             return GS_TIMED_OUT;
         }
-        if (result == EINTR && interruptible && gs_outer_interrupted()) {
+        if (result == EINTR && interruptible && gs_interrupted(me)) {
             gs_queue_remove(me);
             if (!lock->owner) /* a signal handler ran, and with it other threads */
                 gs_queue_wake(&lock->queue);
@@ -218,15 +240,16 @@ static inline void gs_lock_release(struct gs_lock *lock) {
  * the caller's to pass on. */
 static inline enum gs_outcome gs_condition_sleep(struct gs_waiter *me, int64_t deadline,
                                                  struct gs_waiter *other, const void *object) {
-    for (;; other = NULL) {
+    for (; !me->notified; other = NULL) {
         int result = gs_sleep(me, deadline, other, GS_COND_WAIT, object);
         if (me->notified)
-            return GS_GOT;
+            break;
         if (result == ETIMEDOUT)
             return GS_TIMED_OUT;
-        if (result == EINTR && gs_outer_interrupted())
+        if (result == EINTR && gs_interrupted(me))
             return GS_INTERRUPTED;
     }
+    return GS_GOT;
 }
 
 /* How many of the first `n` waiters there were; they go to the end of `to`. */

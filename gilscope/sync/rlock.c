@@ -99,7 +99,9 @@ static PyObject *acquire_restore(gs_rlock_object *self, PyObject *saved) {
 
 /* In the child of a fork: who waited is no more. */
 static PyObject *at_fork_reinit(gs_rlock_object *self, PyObject *Py_UNUSED(nothing)) {
-    self->lock = (struct gs_lock){0};
+    gs_queue_clear(&self->lock.queue);
+    self->lock.owner = 0;
+    self->lock.count = 0;
     Py_RETURN_NONE;
 }
 

@@ -2,6 +2,7 @@
  * timeouts while others notify, and every notification is accounted for. A mutex plays the GIL.
  *
  *     condition WAITERS ROUNDS SEED */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>

@@ -136,6 +136,57 @@ def test_where_the_kernel_executes_no_fences(before: str, root: Path, tmp_path: 
     assert within == 0
 
 
+HUNGRY = """
+import sys, threading, time
+from gilscope import atomic
+sys.setswitchinterval(0.0005)
+turns, sections, over = 0, 0, False
+def other():
+    global turns
+    while not over:
+        turns += 1
+        time.sleep(0.0001)
+thread = threading.Thread(target=other)
+thread.start()
+for sections in range(60):
+    with atomic:
+        end = time.perf_counter() + 0.005
+        while time.perf_counter() < end:
+            pass
+over = True
+thread.join()
+print(turns)
+"""
+CHILD = "import subprocess, sys; subprocess.run([sys.executable, *sys.argv[1:]], check=True)"
+WATCHED = {
+    "run": ("run", "--policy", "classic", "--"),
+    "run-io-priority": ("run", "--policy", "io-priority", "--"),
+    "record": ("record", "--no-summary", "--"),
+    "not-followed": ("record", "--no-summary", "--no-follow", "--"),
+}
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.13", interpreters.PLUS])
+@pytest.mark.parametrize("way", WATCHED)
+def test_the_end_of_a_section_lets_others_run(
+    way: str, python: str, root: Path, tmp_path: Path
+) -> None:
+    command: list[Path | str] = [interpreters.path(python)]
+    if way == "not-followed":
+        command += ["-c", CHILD]
+    done = subprocess.run(
+        [sys.executable, "-m", "gilscope", *WATCHED[way], *command, "-c", HUNGRY],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 20  # of 60 sections; it is slow to come where the machine is busy
+
+
 ENDLESS = """
 import os, signal, threading, time
 from gilscope import atomic

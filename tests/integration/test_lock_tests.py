@@ -235,3 +235,106 @@ def test_a_condition_while_its_lock_is_wanted_back(
 ) -> None:
     """Who gave up is notified no more; an exception comes when the lock is there."""
     assert in_atomic_process(python, root, "-c", program) == f"{told}\n"
+
+
+LIKE_THREADINGS = """
+import copy, gc, math, pickle, sys, threading, time, weakref
+from gilscope import atomic, locks, set_atomic
+from gilscope.errors import GilscopeError
+
+def error(call, *args, **names):
+    try:
+        return call(*args, **names)
+    except Exception as raised:
+        return type(raised)
+
+for module in (threading, locks):
+    for kind in ("Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event"):
+        made = getattr(module, kind)()
+        for copied in (pickle.dumps, copy.deepcopy):
+            assert error(copied, made) is TypeError, (module, kind)
+    assert error(copy.deepcopy, module.Barrier(2)) is TypeError
+    for kind in ("Lock", "RLock"):
+        assert error(getattr(module, kind)().acquire, timeout=math.nan) is ValueError
+    empty = module.Semaphore(0)
+    assert [empty.acquire(blocking) for blocking in (False, 0, None, "")] == [False] * 4
+    assert error(module.Condition().wait_for, lambda: False, 0) is RuntimeError
+
+    class Swallows:
+        def acquire(self, *args): return True
+        def release(self): pass
+        def __enter__(self): return "entered"
+        def __exit__(self, *error): return True
+    with module.Condition(Swallows()) as entered:
+        assert entered == "entered"
+        raise ValueError
+
+    condition, ready = module.Condition(), []
+    def produce():
+        with condition:
+            ready.append(1)
+    thread = threading.Thread(target=produce)
+    with condition:
+        thread.start()
+        while not condition.wait_for(lambda: ready, 0):  # lets the lock go each time
+            pass
+    thread.join()
+
+    barrier, told = module.Barrier(2), []
+    def pass_by():
+        try:
+            barrier.wait()
+        except threading.BrokenBarrierError:
+            told.append("broken")
+        else:
+            told.append("passed")
+    threads = [threading.Thread(target=pass_by) for _ in range(1)]
+    threads[0].start()
+    barrier.wait()
+    barrier.reset()  # the other may not have left yet
+    threads[0].join()
+    assert told == ["passed"], (module, told)
+
+gc.disable()
+for kind in (locks.Lock, locks.RLock, locks.Semaphore):
+    made = kind()
+    gone = weakref.ref(made)
+    del made
+    assert gone() is None, kind
+
+def generator():
+    yield
+async def coroutine():
+    pass
+async def both():
+    yield
+for wrong in (generator, coroutine, both, 3, None):
+    assert error(atomic, wrong) is TypeError, wrong
+
+def steps():
+    with atomic:
+        yield
+left_open = steps()
+next(left_open)
+told = []
+def go_on():
+    told.append(error(lambda: list(left_open)))
+thread = threading.Thread(target=go_on)
+thread.start()
+thread.join()
+assert issubclass(told[0], (GilscopeError, RuntimeError)), told
+assert set_atomic(0) == 1
+set_atomic(65535)
+try:
+    with atomic:
+        raise SystemExit("deeper than the deepest")
+except (GilscopeError, RuntimeError) as raised:
+    assert "65535 deep" in str(raised)
+set_atomic(0)
+print("alike", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_locks_and_sections_where_theirs_do_not_look(python: str, root: Path) -> None:
+    assert in_atomic_process(python, root, "-c", LIKE_THREADINGS).endswith("alike\n")

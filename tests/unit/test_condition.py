@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import math
 import os
 import re
 import signal
@@ -15,7 +16,10 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock, patch
 
 import pytest
 
@@ -246,6 +250,146 @@ def test_subclasses(condition_class: Any) -> None:
     with pytest.raises(RuntimeError):  # a lock's own _is_owned goes before the subclass's
         condition.notify()
     assert condition.calls == [("notify", 1)]
+
+
+def test_an_object_like_any_other(condition_class: Any) -> None:
+    """Attributes, and what somebody puts in a method's place."""
+
+    class More(condition_class):  # type: ignore[misc]
+        @cached_property
+        def made(self) -> list[int]:
+            return [1]
+
+    condition = More()
+    condition.extra = 2
+    assert condition.made is condition.made
+    assert (vars(condition)["extra"], vars(condition)["made"]) == (2, [1])
+    assert "extra" in dir(condition)
+
+    condition = condition_class()
+    with condition, patch.object(condition_class, "wait", return_value=True) as wait:
+        assert condition.wait_for(iter([0, 0, 5]).__next__, 7) == 5
+        assert wait.call_args_list[0].args == (7,)
+        with patch.object(condition_class, "notify") as notify:
+            condition.notify_all()
+            notify.assert_called_once_with(0)
+    assert not isinstance(condition_class.wait, MagicMock)
+    condition.acquire = lambda: "mine"
+    assert condition.acquire() == "mine"
+    del condition.acquire
+    if condition_class is gilscope.Condition:  # threading's has none then
+        assert condition.acquire() is True
+        condition.release()
+
+
+@pytest.mark.parametrize(("number", "woken"), [(1.5, 2), (math.inf, 3), (-0.5, 0), (10**400, 3)])
+def test_any_number_can_be_notified(condition_class: Any, number: Any, woken: int) -> None:
+    condition = condition_class(threading.Lock())
+    results: list[bool] = []
+
+    def wait() -> None:
+        with condition:
+            results.append(condition.wait(60))
+
+    threads = [threading.Thread(target=wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while len(condition._waiters) < 3:
+        time.sleep(0.001)
+    if condition_class is threading.Condition and sys.version_info < (3, 13):
+        woken = 0  # it takes ints alone
+    else:
+        with condition:
+            condition.notify(number)
+            assert len(condition._waiters) == 3 - woken
+    with condition:
+        condition.notify_all()
+    for thread in threads:
+        thread.join()
+    assert results == [True] * 3
+
+
+def test_what_is_no_number_or_has_no_lock(condition_class: Any) -> None:
+    condition = condition_class()
+    for call in (lambda: condition.wait("soon"), lambda: condition.notify("many")):
+        with pytest.raises(RuntimeError, match="un-acquired lock"):
+            call()
+    with condition, pytest.raises(TypeError):
+        condition.wait("soon")
+    if condition_class is gilscope.Condition:
+        with condition, pytest.raises(TypeError, match="must be real number, not str"):
+            condition.notify("many")
+
+
+# A signal's handler runs in a thread that waits, and wants the same lock or condition.
+NESTED = """
+import os, signal, sys, threading, time
+kit, what, lock = sys.argv[1:]
+if kit == "native":
+    from gilscope import Condition
+elif kit == "locks":
+    from gilscope.locks import Condition
+else:
+    from threading import Condition
+condition = Condition(None if lock == "own" else threading.RLock())
+main, begun, told = threading.get_native_id(), threading.Event(), []
+
+def sleeps():
+    seen = 0
+    while seen < 5:
+        time.sleep(0.002)
+        with open(f"/proc/self/task/{main}/stat") as stat:
+            seen = seen + 1 if stat.read().rpartition(")")[2].split()[0] == "S" else 0
+
+def handler(number, frame):
+    begun.set()
+    time.sleep(0.05)  # the lock is let go, or the wait notified, meanwhile
+    with condition:
+        told.append(condition.wait(60) if what == "wait" else True)
+
+def other():
+    if what == "acquire":
+        with condition:
+            holds.set()
+            sleeps()
+            os.kill(os.getpid(), signal.SIGUSR1)
+            begun.wait()
+        return
+    sleeps()
+    os.kill(os.getpid(), signal.SIGUSR1)
+    begun.wait()
+    for _ in range(2 if what == "wait" else 1):
+        while not condition._waiters:
+            time.sleep(0.002)
+        with condition:
+            condition.notify()
+
+holds = threading.Event()
+signal.signal(signal.SIGUSR1, handler)
+threading.Thread(target=other, daemon=True).start()
+if what == "acquire":
+    holds.wait()
+with condition:
+    told.append(True if what == "acquire" else condition.wait(60))
+print(told)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("lock", ["own", "foreign"])
+@pytest.mark.parametrize("what", ["acquire", "take", "wait"])
+@pytest.mark.parametrize("kit", ["native", "locks", "python"])
+def test_a_handler_inside_a_wait_wants_the_same(kit: str, what: str, lock: str, root: Path) -> None:
+    probe = {"LD_PRELOAD": str(root / "gilscope" / "_probe.so")} if kit == "locks" else {}
+    done = subprocess.run(
+        [sys.executable, "-c", NESTED, kit, what, lock],
+        env={**os.environ, "PYTHONPATH": str(root), **probe},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "[True, True]\n"), done.stderr
 
 
 def test_uninitialised(condition_class: Any) -> None:
