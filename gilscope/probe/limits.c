@@ -44,10 +44,15 @@ static inline void ensure_resolved(void) {
 
 static bool busy;
 
+/* A fork's child that has no page yet has the mapping, and nobody writes there. */
+static bool is_vfork_child(const struct gs_process *process) {
+    return process->pid != (uint32_t)getpid() && *process->alive;
+}
+
 /* This process's mapping, for one caller at a time; NULL: none. */
 static struct gs_ring *reserve(void) {
     struct gs_process *process = gs_process_here();
-    if (!process->ring.header || process->pid != (uint32_t)getpid() ||
+    if (!process->ring.header || is_vfork_child(process) ||
         __atomic_exchange_n(&busy, true, __ATOMIC_ACQUIRE))
         return NULL;
     return &process->ring;

@@ -186,6 +186,14 @@ def test_limits_that_the_program_sets_itself(tmp_path: Path, limit: str) -> None
     assert "crew-2" in thread_names(recorded.trace())
 
 
+def test_a_limit_in_a_subshell(tmp_path: Path) -> None:
+    """A fork that is no Python: it has the mapping, and will never write there."""
+    megabytes = 'head -c 4000000 /dev/zero | tr "\\0" x'
+    shell = f"{PYTHON} -c pass; (ulimit -v 400000 && x=$({megabytes}) && echo ${{#x}}); echo $?"
+    recorded = same(tmp_path, ["sh", "-c", shell])
+    assert recorded.outcome.stdout == "4000000\n0\n"
+
+
 def test_a_program_that_locks_its_memory(tmp_path: Path) -> None:
     """The rings are not locked, not filled, and not too long for what it may lock."""
     require_root()
