@@ -277,12 +277,14 @@ compute()
 time.sleep(0)
 tell("itself")
 """
+# Slices are for the ordinary scheduling; the tests may run in another.
+ORDINARY = "import os; os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))\n"
 CHILD = f"import sys\n{ASK}\nprint('program', asked() == int(sys.argv[1]))"
 
 
 def test_what_a_thread_with_a_short_slice_starts_has_the_ordinary_one(tmp_path: Path) -> None:
     """And it has it back itself when it does IO."""
-    program = script(tmp_path, BESIDE + SLICES)
+    program = script(tmp_path, ORDINARY + BESIDE + SLICES)
     command = ["gilscope", "run", *POLICY, "--", PYTHON, program, "-c", CHILD]
     outcome = run([sys.executable, "-m", *command], tmp_path / "run")
     assert (outcome.code, outcome.stderr) == (0, "")
@@ -315,7 +317,6 @@ os.wait()
 
 def test_threads_of_c_have_an_ordinary_slice_of_the_processor(tmp_path: Path) -> None:
     """A thread that computes has a short one, and threads that never have a GIL inherit it."""
-    ordinary = "import os; os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))\n"
     source = f"""
 import ctypes
 library = ctypes.PyDLL({str(slices(tmp_path))!r})
@@ -333,6 +334,6 @@ thread = threading.Thread(target=compute)
 thread.start()
 thread.join()
 """
-    program = [PYTHON, script(tmp_path, ordinary + BESIDE + source)]
+    program = [PYTHON, script(tmp_path, ORDINARY + BESIDE + source)]
     command = [*GILSCOPE, "run", *POLICY, "--", *program]
     assert run(command, tmp_path / "run").stdout == "True\n"
