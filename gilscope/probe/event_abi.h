@@ -52,7 +52,7 @@
     X(4, GIL_YIELD, "gil.yield", gil, "waiters",                                                   \
       "the thread gave the GIL up because a waiter asked")                                         \
     X(5, GIL_REQUEST, "gil.request", gil, "waiters", "a waiter asks the holder to yield")          \
-    X(6, GIL_LOST, "gil.lost", gil, "how many records of this GIL are missing here",               \
+    X(6, GIL_LOST, "gil.lost", gil, "how many of this GIL's records are missing; 0: not known",    \
       "a gap: records were dropped, so who holds the GIL is unknown until its next event")         \
     X(7, GIL_WAKEUP, "gil.wakeup", gil, "number of the woken thread, 0 where it is not known",     \
       "a thread that waits for the GIL is signalled")                                              \
@@ -68,7 +68,7 @@
       "that wait is over, before the thread asks for the GIL again")                               \
     X(13, COND_NOTIFY, "cond.notify", thread, "kind, object; how many were woken",                 \
       "the thread notifies those that wait for a condition")                                       \
-    X(14, THREAD_LOST, "thread.lost", thread, "records lost by this thread so far",                \
+    X(14, THREAD_LOST, "thread.lost", thread, "records lost by this thread so far; 0: not known",  \
       "a gap: records of this thread were dropped; what else it waits for is unknown from here")   \
     X(16, THREAD_START, "thread.start", thread, "0", "first sight of a thread")                    \
     X(17, THREAD_END, "thread.end", thread, "0", "the thread is over; what it held is free")       \
