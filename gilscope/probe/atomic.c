@@ -10,6 +10,8 @@
 
 #include "api.h"
 #include "emit_sync.h"
+#include "gil_condvar.h"
+#include "policy.h"
 #include "switches.h"
 
 #if GILSCOPE_WITH_ATOMIC
@@ -102,12 +104,18 @@ static bool owed_at_exit(const struct gs_writer *writer) {
     return writer->atomic_depth == 1 && __atomic_load_n(&writer->atomic_deferred, __ATOMIC_RELAXED);
 }
 
+/* The caller lets the GIL go; under a policy its release ends when another thread has had it. */
+__attribute__((noinline)) static int owe(struct gs_writer *writer) {
+    writer->atomic_deferred = false;
+    if (gs_scheduling())
+        gs_gil_thread_yields();
+    return 1;
+}
+
 /* The next request may come at once; one that was held back is owed whatever it does. */
 static inline int end_section(struct gs_writer *writer, bool owed) {
     __atomic_store_n(&writer->atomic_depth, (uint16_t)(writer->atomic_depth - 1), __ATOMIC_RELEASE);
-    if (owed)
-        writer->atomic_deferred = false;
-    return owed;
+    return __builtin_expect(owed, 0) ? owe(writer) : 0;
 }
 
 __attribute__((noinline)) static int exit_noted(void) {
