@@ -27,10 +27,7 @@ static const char not_inside[] =
     "this thread is in no atomic section: it began in another one, which stays in it";
 
 /* What asked before the section began is let through first. */
-static int begin(void) {
-    int asked = gs_feed.atomic_enter ? gs_feed.atomic_enter() : -1;
-    if (LIKELY(asked == 0))
-        return 0;
+__attribute__((noinline)) static int begin_after(int asked) {
     if (asked < 0) {
         refuse(gs_feed.atomic_depth && gs_feed.atomic_depth() ? too_deep : unwatched);
         return -1;
@@ -39,11 +36,13 @@ static int begin(void) {
     return 0;
 }
 
+static inline int begin(void) {
+    int asked = gs_feed.atomic_enter ? gs_feed.atomic_enter() : -1;
+    return LIKELY(asked == 0) ? 0 : begin_after(asked);
+}
+
 /* A yield that was held back happens now. */
-static int end(void) {
-    int owed = gs_feed.atomic_exit();
-    if (LIKELY(!owed))
-        return 0;
+__attribute__((noinline)) static int end_with(int owed) {
     if (owed < 0) {
         refuse(not_inside);
         return -1;
@@ -54,6 +53,11 @@ static int end(void) {
         gs_feed.atomic_hand_over(gil);
     PyEval_RestoreThread(state);
     return 0;
+}
+
+static inline int end(void) {
+    int owed = gs_feed.atomic_exit();
+    return LIKELY(owed == 0) ? 0 : end_with(owed);
 }
 
 static PyObject *enter(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(nothing)) {
