@@ -184,7 +184,7 @@ def test_the_end_of_a_section_lets_others_run(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= 20  # of 60 sections; it is slow to come where the machine is busy
+    assert int(done.stdout) >= 40  # of 60 sections; it is slow to come where the machine is busy
 
 
 ENDLESS = """

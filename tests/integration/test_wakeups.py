@@ -73,7 +73,7 @@ def test_a_release_names_whom_it_woke(tmp_path: Path, queue: str) -> None:
     print(f"{queue}: {wakeups} wakeups of {len(waits)} waits, {right} had the GIL next")
     # Each wakeup is for one wait; a wait may have several: who was woken can find the GIL taken.
     assert wakeups >= len(waits)
-    assert right > 0, "who is woken can be the next to have it"  # a busy machine decides how often
+    assert right > wakeups / 5, "who is woken often is the next to have it"
 
     with engine(done.path) as processor:
         (shown,) = query(processor, "select count(*) as n from slice where name = 'GIL wakeup'")
