@@ -23,9 +23,10 @@ struct gs_ring {
 int gs_ring_map(struct gs_ring *ring, const char *path);
 
 /* The part of an address space that is limited to `bytes` (RLIMIT_AS) that the mapping may have:
- * the space is the program's. Whole units, in bytes. */
+ * the space is the program's, and glibc fills it with arenas, used or not. Whole units, in bytes.
+ */
 static inline uint64_t gs_ring_share(uint64_t bytes) {
-    return bytes / 16 / GS_UNIT_BYTES * GS_UNIT_BYTES;
+    return bytes / 32 / GS_UNIT_BYTES * GS_UNIT_BYTES;
 }
 
 /* Takes `units` ready units, or returns 0 (unit 0 is the header). Any thread; no lock, no system
