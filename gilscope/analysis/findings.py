@@ -137,7 +137,8 @@ def _held_by_cpu(process: Row, kept: list[Kept], waiter: Row) -> int:
     computing = {t["id"] for t in process["threads"] if t["class"] == "cpu"}
     rows = (row for row in process["blame"] if row["waiter"] == waiter["id"])
     by_cpu: int = sum(row["wait_ns"] for row in rows if row["holder"] in computing)
-    return max(by_cpu - sum(row.waited_ns for row in kept if row.thread in computing), 0)
+    in_c = (row.waited_by.get(waiter["id"], 0) for row in kept if row.thread in computing)
+    return max(by_cpu - sum(in_c), 0)
 
 
 def _because(process: Row, thread: Row, name: Names) -> str:

@@ -93,6 +93,17 @@ def distribution_row(row: dict[str, int]) -> dict[str, int | None]:
     return {"count": count, "sum": row["sum"], "mean": row["sum"] // count, **of_values}
 
 
+def lasted_until(rows: NDArray[np.void], times: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How long intervals, which ascend and do not overlap, had lasted up to each of `times`."""
+    lengths = rows["end_ns"] - rows["start_ns"]
+    before = np.concatenate(([0], np.cumsum(lengths)))
+    begun = np.searchsorted(rows["start_ns"], times, side="right")
+    last = np.maximum(begun - 1, 0)
+    rest = np.maximum(rows["end_ns"][last] - times, 0)
+    until: NDArray[np.int64] = np.where(begun > 0, before[begun] - rest, 0)
+    return until
+
+
 def fold(trace: Trace, *, long_ns: int, prompt_ns: int) -> Folded:
     """Fold all intervals of `trace`. For the thresholds see `gilscope.analysis.classification`."""
     library = _library()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gilscope.analysis.intervals import lasted_until
 from gilscope.trace.story import HOLD_REQUESTED
 
 if TYPE_CHECKING:
@@ -32,7 +33,12 @@ class Kept:
     site: Site
     times: int
     median_ns: int  # from the request to the end
-    waited_ns: int  # of all threads together, during these holds
+    waited_by: dict[int, int]  # thread id: how long it waited during these holds
+
+    @property
+    def waited_ns(self) -> int:
+        """Of all threads together."""
+        return sum(self.waited_by.values())
 
 
 def kept_gils(trace: Trace, sites: Sites) -> list[Kept]:
@@ -46,7 +52,6 @@ def kept_gils(trace: Trace, sites: Sites) -> list[Kept]:
         & (sites.of_hold > 0)
     )
     requests = trace.requests[np.argsort(trace.requests["time_ns"], kind="stable")]
-    kept_waiting = KeptWaiting(trace)
     found: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for index in candidates.tolist():
         hold = holds[index]
@@ -67,43 +72,20 @@ def kept_gils(trace: Trace, sites: Sites) -> list[Kept]:
         site = sites.table[number]
         if len(kept) >= TIMES and site is not None:
             late_ns = sorted(late for late, _ in kept)
-            waited = sum(kept_waiting(holds[index]) for _, index in kept)
+            waited = _waited_by(trace, holds[[index for _, index in kept]])
             rows.append(Kept(thread, site, len(kept), late_ns[len(late_ns) // 2], waited))
     return sorted(rows, key=lambda row: -row.waited_ns)
 
 
-class KeptWaiting:
-    """How long threads waited for a GIL during a stretch of time, all together, in ns.
-
-    Waiting up to t is the sum of t - begin over the waits that have begun, less that of t - end
-    over those that have ended. The sums wrap around; their differences do not.
-    """
-
-    def __init__(self, trace: Trace) -> None:
-        self._waits = trace.waits
-        self._sums: dict[int, tuple[_Sum, _Sum]] = {}
-
-    def __call__(self, hold: np.void) -> int:
-        """During a row of HOLD_DTYPE."""
-        gil = int(hold["gil"])
-        if gil not in self._sums:
-            mine = self._waits[self._waits["gil"] == gil]
-            self._sums[gil] = (_Sum(mine["start_ns"]), _Sum(mine["end_ns"]))
-        begun, ended = self._sums[gil]
-        at = [begun(int(hold[side])) - ended(int(hold[side])) for side in ("start_ns", "end_ns")]
-        return (at[1] - at[0]) & _WRAP
-
-
-_WRAP = (1 << 64) - 1
-
-
-class _Sum:
-    """The sum of t - x over the x before t."""
-
-    def __init__(self, times: NDArray[np.int64]) -> None:
-        self._times = np.sort(times)
-        self._before = np.cumsum(self._times)
-
-    def __call__(self, t: int) -> int:
-        n = int(np.searchsorted(self._times, t))
-        return n * t - (int(self._before[n - 1]) if n else 0)
+def _waited_by(trace: Trace, kept: NDArray[np.void]) -> dict[int, int]:
+    """How long each thread waited during the holds `kept`, which ascend in time."""
+    waits = trace.waits
+    waited = np.zeros(len(trace.thread_stats), np.int64)
+    for gil in np.unique(kept["gil"]):
+        mine = kept[kept["gil"] == gil]
+        begin, end = mine["start_ns"][0], mine["end_ns"][-1]
+        meanwhile = (waits["end_ns"] > begin) & (waits["start_ns"] < end)
+        at = np.flatnonzero(meanwhile & (waits["gil"] == gil))
+        before, until = (lasted_until(mine, waits[side][at]) for side in ("start_ns", "end_ns"))
+        np.add.at(waited, waits["thread"][at], until - before)
+    return {thread: int(waited[thread]) for thread in np.flatnonzero(waited).tolist()}

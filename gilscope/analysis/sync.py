@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gilscope.analysis.intervals import distribution
+from gilscope.analysis.intervals import distribution, lasted_until
 from gilscope.trace.schema import SYNC_KIND_MASK, SYNC_OBJECT_MASK, Process, SyncKind
 from gilscope.trace.story import NEVER, OF_CONDITION, TIMED_OUT
 
@@ -106,8 +106,8 @@ class Sync:
         for thread in np.unique(waits["thread"]).tolist():
             mine = waits[waits["thread"] == thread]
             waited = sum(
-                int(waited_until(of_gil, theirs["end_ns"]).sum())
-                - int(waited_until(of_gil, theirs["start_ns"]).sum())
+                int(lasted_until(of_gil, theirs["end_ns"]).sum())
+                - int(lasted_until(of_gil, theirs["start_ns"]).sum())
                 for of_gil, theirs in _each_gil(mine, pieces)
             )
             if waited:
@@ -144,17 +144,6 @@ def _came_back(trace: Trace, sites: Sites) -> dict[int, dict[int, int]]:
     for end, thread, number in ends:
         found.setdefault(end, {})[thread] = number
     return found
-
-
-def waited_until(waits: NDArray[np.void], times: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How long one thread had waited in all up to each of `times`; its waits ascend in time."""
-    lengths = waits["end_ns"] - waits["start_ns"]
-    before = np.concatenate(([0], np.cumsum(lengths)))
-    begun = np.searchsorted(waits["start_ns"], times, side="right")
-    last = np.maximum(begun - 1, 0)
-    rest = np.maximum(waits["end_ns"][last] - times, 0)
-    until: NDArray[np.int64] = np.where(begun > 0, before[begun] - rest, 0)
-    return until
 
 
 def _known(process: Process) -> bool:
