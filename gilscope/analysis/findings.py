@@ -6,7 +6,7 @@ whole) or "note" (how far it can be trusted).
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +106,7 @@ def _victims(process: Row, kept: list[Kept], name: Names, policy: str) -> list[t
     worst_first = sorted(process["threads"], key=lambda t: -t["waiting_ns"])
     for thread in worst_first:
         waits = thread["io_wait_ns"]
-        if thread["class"] == "cpu" or not waits["count"] or not _worth(thread):
+        if not _worth(thread) or not _comes_from_io(thread):
             continue
         text = (
             f"{name[thread['id']]} waited {duration(waits['p99'])} (p99) for the GIL when it came"
@@ -130,6 +130,10 @@ def _victims(process: Row, kept: list[Kept], name: Names, policy: str) -> list[t
 
 def _worth(thread: Row) -> bool:
     return bool(thread["waiting_ns"] >= max(WORTH_NS, WORTH_SHARE * known(thread)))
+
+
+def _comes_from_io(thread: Row) -> bool:
+    return thread["class"] != "cpu" and bool(thread["io_wait_ns"]["count"])
 
 
 def _held_by_cpu(process: Row, kept: list[Kept], waiter: Row) -> int:
@@ -224,17 +228,30 @@ def _kept(process: Row, kept: Iterable[Kept], name: Names) -> list[tuple[int, Fi
 
 
 def _crowds(process: Row, name: Names) -> list[tuple[int, Finding]]:
-    """Threads that compute and keep each other waiting."""
-    crowd = [t for t in process["threads"] if t["class"] == "cpu" and _worth(t)]
-    if len(crowd) < 2:
+    """Threads that compute and wait: for each other, or one for whoever keeps the GIL."""
+    crowds: dict[int, list[Row]] = defaultdict(list)
+    for thread in process["threads"]:
+        if _worth(thread) and not _comes_from_io(thread):
+            crowds[thread["gil"]].append(thread)
+    if not crowds:
         return []
+    crowd = max(crowds.values(), key=lambda crowd: max(t["waiting_ns"] for t in crowd))
     waiting, life = sum(t["waiting_ns"] for t in crowd), sum(known(t) for t in crowd)
     worst = max(crowd, key=lambda t: t["waiting_ns"])
-    rest = f"{name[worst['id']]} and {len(crowd) - 1} more"
-    text = (
-        f"{rest} compute on one GIL: they waited {percent(waiting, life)} of their time for it."
-        " Threads do not make Python code faster: use processes for it."
-    )
+    if len(crowd) > 1:
+        text = (
+            f"{name[worst['id']]} and {len(crowd) - 1} more compute on one GIL: they waited"
+            f" {percent(waiting, life)} of their time for it."
+        )
+    else:
+        text = (
+            f"{name[worst['id']]} computes, and waited {percent(waiting, life)} of its time for the"
+            f" GIL{_because(process, worst, name)}."
+        )
+    rows = (row for row in process["blame"] if row["waiter"] == worst["id"])
+    held = sum(row["wait_ns"] for row in rows if row["reason"] == "held")
+    if len(crowd) > 1 or held > MAIN_SHARE * waiting:
+        text += " Threads do not make Python code faster: use processes for it."
     return [(worst["waiting_ns"], _say("problem", text, "crowd"))]
 
 

@@ -283,6 +283,35 @@ def test_verdict_of_computing_threads() -> None:
     )
 
 
+def test_verdict_of_one_thread_that_computes_and_waits() -> None:
+    """Whom the other keeps waiting, and never waits itself: that is not little to fix."""
+    text = "0 a process.start\n0 g thread.start\n"
+    for at in range(0, 240, 24):
+        text += f"{at * MS} f gil.acquire\n{at * MS} g gil.wait io\n"
+        text += f"{(at + 20) * MS} f gil.release arg=1\n{(at + 20) * MS} g gil.acquire waited\n"
+        text += f"{(at + 24) * MS} g gil.release\n"
+    source = told(text + f"{240 * MS} a process.end")
+    assert classes(source)["g"] == "cpu"
+    assert verdict(source) == (
+        "`g` computes, and waited 83 % of its time for the GIL; `f` held it 100 % of that time."
+        " Threads do not make Python code faster: use processes for it."
+    )
+
+
+def test_threads_of_different_gils_do_not_crowd_each_other() -> None:
+    text = "0 a process.start\n"
+    for gil, pair in enumerate(("bc", "de")):
+        for turn in range(8):
+            holder, waiter = pair[turn % 2], pair[1 - turn % 2]
+            at = turn * 5 * MS
+            waited = "waited" if turn else ""
+            text += f"{at + 9} {holder} gil.acquire {waited} gil={gil}\n"
+            text += f"{at + 20} {waiter} gil.wait {'cpu' if turn else 'io'} gil={gil}\n"
+            text += f"{at + 5 * MS} {holder} gil.yield gil={gil}\n"
+    source = told(text + f"{50 * MS} a process.end")
+    assert verdict(source).startswith("`b` and 1 more compute on one GIL: they waited 56 %")
+
+
 def test_verdict_when_all_is_well() -> None:
     text = "0 a process.start\n0 b thread.start\n1 a gil.acquire\n"
     text += "700 b gil.wait io\n1000 a gil.release\n"
