@@ -280,9 +280,12 @@ def _warnings(summary: Row) -> list[Finding]:
     pids = _unclean(summary)
     if pids and not _interrupted(summary):
         of_them = ", ".join(map(str, pids[:3])) + (", …" if len(pids) > 3 else "")
+        total = len(summary["processes"])
+        # The recording waits for the command, but Ctrl-C or its own end leaves others running.
+        running = " or still ran at the end" if total > 1 or summary["exit_code"] is None else ""
         found.append(
-            f"{_part(len(pids), len(summary['processes']))} ended without saying so"
-            f" (killed, or _exit): {of_them}; what was open ends there."
+            f"{_part(len(pids), total)} ended without saying so (killed, or _exit){running}:"
+            f" {of_them}; what was open ends there."
         )
     return [_say("warning", text, "incomplete") for text in found]
 

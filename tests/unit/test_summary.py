@@ -422,6 +422,19 @@ def test_ctrl_c_is_no_reason_to_warn(exit_code: int, severity: str) -> None:
     assert unclean["text"].startswith("1 of 2 processes ended")
 
 
+@pytest.mark.parametrize(
+    ("exit_code", "more", "may_run"), [(None, 0, True), (9, 0, False), (0, 1, True)]
+)
+def test_what_may_still_run_is_not_said_to_have_ended(
+    exit_code: int | None, more: int, may_run: bool
+) -> None:
+    """The recorder waits for its command; it may be cut short, and Ctrl-C leaves daemons alone."""
+    text = "0 a process.start\n1 a gil.acquire\n9 a process.end arg=1\n"
+    text += "1 b process.start process=1\n9 b process.end\n" * more
+    (*_, warning) = summary_of(told(text, exit_code=exit_code))["findings"]
+    assert ("or still ran at the end: 4242" in warning["text"]) == may_run
+
+
 # Twice the computing thread has the GIL for 30 ms and the other waits 20 ms for it; then, but where
 # nothing was recorded any more, both are at it for 10 s.
 HALF_SEEN = """
