@@ -258,21 +258,19 @@ static void thread_cut_event(struct gs_order *order, struct candidate item, stru
 }
 
 /* The same of one more of a process's GILs; false where there is none left. Its other events have
- * been given all. */
+ * been given all. One without any may have come later: it is told of in the first thread's name. */
 static bool gil_cut_event(struct gs_order *order, struct candidate item, struct gs_event *out) {
     struct process *process = &order->processes[item.index];
-    while (process->cut_gils < process->n_gils) {
-        uint32_t id = process->first_gil + process->cut_gils++;
-        if (order->gils[id].expected == 0)
-            continue; /* it has no event */
-        process->last_ns = later(process->last_ns, item.time_ns);
-        *out = (struct gs_event){.time_ns = process->last_ns,
-                                 .thread = order->gils[id].last_thread,
-                                 .gil = (uint16_t)id,
-                                 .kind = GS_GIL_LOST};
-        return true;
-    }
-    return false;
+    if (process->cut_gils == process->n_gils)
+        return false;
+    uint32_t id = process->first_gil + process->cut_gils++;
+    const struct gil *gil = &order->gils[id];
+    process->last_ns = later(process->last_ns, item.time_ns);
+    *out = (struct gs_event){.time_ns = process->last_ns,
+                             .thread = gil->expected ? gil->last_thread : process->first_thread,
+                             .gil = (uint16_t)id,
+                             .kind = GS_GIL_LOST};
+    return true;
 }
 
 /* Records of a GIL are missing behind its last event. */
