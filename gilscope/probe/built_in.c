@@ -332,17 +332,27 @@ __attribute__((constructor)) static void load(void) {
     gs_built_in_configure();
 }
 
-void gs_built_in_configure(void) {
+const char *gs_built_in_configure(void) {
+    const char *wrong = NULL;
     if (left_to_the_stock_feed())
-        return;
+        return wrong;
     unsigned on = GS_HOOKS_RECORDING | (gs_switch_on("locks", true) ? GS_HOOKS_LOCKS : 0);
     gs_hooks_on = gs_recording() ? on : 0;
+    if (gs_recording()) {
+        const char *stacks = gs_switch("stacks_us");
+        gs_process_choose_stacks(stacks);
+        if (gs_process.stack_ticks == GS_STACKS_OFF && stacks && strcmp(stacks, "off") != 0)
+            wrong =
+                "gilscope.stacks_us (or GILSCOPE_STACKS_US) is a number of microseconds, or off";
+    }
 #if GILSCOPE_WITH_POLICIES
-    gs_policy_start();
+    const char *wrong_policy = gs_policy_start();
+    wrong = wrong_policy ? wrong_policy : wrong;
     if (gs_scheduling() ||
         (gs_gil_parameters.backend_chosen && gs_gil_parameters.backend != GS_PTHREAD))
         gs_hooks_on |= GS_HOOKS_CONDVAR;
 #endif
+    return wrong;
 }
 
 __attribute__((destructor)) static void unload(void) {

@@ -54,8 +54,9 @@ enum gs_blocker gs_built_in_mutex_at(const void *mutex);
 void gs_built_in_condition_waits(const void *condition, const void *mutex);
 void gs_built_in_condition_notifies(const void *condition, unsigned woken);
 void gs_built_in_thread_named(uint32_t tid, const char *name);
-/* The switches are known; before the first GIL is made. */
-void gs_built_in_configure(void);
+/* The switches are known; before the first GIL is made. Returns what is wrong with them, in one
+ * line; NULL: nothing. */
+const char *gs_built_in_configure(void);
 int gs_built_in_thread_create(pthread_t *thread, const pthread_attr_t *attributes,
                               void *(*start)(void *), void *argument);
 #pragma GCC visibility pop

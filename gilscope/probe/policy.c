@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "policy.h"
 
+#include <ctype.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,23 +16,55 @@ enum gs_policy gs_policy;
 static const char *const condvars[] = {
     [GS_PTHREAD] = "pthread", [GS_EMULATED] = "emulated", [GS_FUTEX] = "futex"};
 
-void gs_policy_start(void) {
-    const char *policy = gs_switch("policy");
-    const char *grace = gs_switch("grace_us");
-    const char *condvar = gs_switch("condvar");
-    gs_policy = policy && strcmp(policy, "io-priority") == 0 ? GS_IO_PRIORITY : GS_CLASSIC;
+/* These take a value that is not empty, and return whether it is one. */
+
+static bool choose_policy(const char *value) {
+    gs_policy = strcmp(value, "io-priority") == 0 ? GS_IO_PRIORITY : GS_CLASSIC;
+    return gs_policy == GS_IO_PRIORITY || strcmp(value, "classic") == 0;
+}
+
+static bool choose_grace(const char *value) {
     char *end;
-    unsigned long us = grace && *grace ? strtoul(grace, &end, 10) : MOST_GRACE_US + 1;
-    if (us <= MOST_GRACE_US && !*end)
-        gs_gil_parameters.grace = us * 1000;
-    for (unsigned i = 0; condvar && i < sizeof condvars / sizeof *condvars; i++)
-        if (strcmp(condvar, condvars[i]) == 0) {
+    unsigned long us = strtoul(value, &end, 10);
+    if (!isdigit((unsigned char)*value) || *end || us > MOST_GRACE_US)
+        return false;
+    gs_gil_parameters.grace = us * 1000;
+    return true;
+}
+
+static bool choose_condvar(const char *value) {
+    for (unsigned i = 0; i < sizeof condvars / sizeof *condvars; i++)
+        if (strcmp(value, condvars[i]) == 0) {
             gs_gil_parameters.backend = (enum gs_backend)i;
-            gs_gil_parameters.backend_chosen = true;
+            return gs_gil_parameters.backend_chosen = true;
         }
+    return false;
+}
+
+static const struct {
+    const char *name, *wrong;
+    bool (*choose)(const char *);
+} choices[] = {
+    {"policy", "gilscope.policy (or GILSCOPE_POLICY) is classic or io-priority", choose_policy},
+    {"grace_us",
+     "gilscope.grace_us (or GILSCOPE_GRACE_US) is a number of microseconds up to a second",
+     choose_grace},
+    {"condvar", "gilscope.condvar (or GILSCOPE_CONDVAR) is futex, emulated or pthread",
+     choose_condvar},
+};
+
+const char *gs_policy_start(void) {
+    const char *wrong = NULL;
+    gs_policy = GS_CLASSIC;
+    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
+        const char *value = gs_switch(choices[i].name);
+        if (value && *value && !choices[i].choose(value))
+            wrong = choices[i].wrong;
+    }
     cpu_set_t processors;
     if (sched_getaffinity(0, sizeof processors, &processors) == 0 && CPU_COUNT(&processors) < 2)
         gs_gil_parameters.spin = 0; /* who spins there keeps the holder from running */
+    return wrong;
 }
 
 const char *gs_policy_name(void) {

@@ -14,8 +14,8 @@ enum gs_policy { GS_CLASSIC, GS_IO_PRIORITY };
 extern enum gs_policy gs_policy;
 
 /* Reads the switches, before the interpreter has a GIL; what is read later counts. What it does not
- * understand it leaves at its default: `gilscope run` checks what it is told. */
-void gs_policy_start(void);
+ * understand it leaves at its default, and returns what is wrong with it; NULL: nothing is. */
+const char *gs_policy_start(void);
 
 /* Whether the GIL's waiters queue in gil_condvar.h. */
 static inline bool gs_scheduling(void) {

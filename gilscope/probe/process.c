@@ -348,11 +348,13 @@ static bool wanted_here(const struct gs_file_header *header) {
 }
 
 /* The rate of the clock is that since the recording's begin; it began before this program did. */
-static uint64_t stack_threshold(const struct gs_file_header *header) {
+void gs_process_choose_stacks(const char *value) {
+    const struct gs_file_header *header = gs_process.ring.header;
     struct gs_clock_snapshot now;
-    gs_clock_snapshot((enum gs_clock_source)header->clock_source, &now);
-    return gs_stacks_threshold(now.ticks - header->clocks[0].ticks,
-                               (uint64_t)(now.monotonic_ns - header->clocks[0].monotonic_ns));
+    gs_clock_snapshot(gs_process.clock, &now);
+    gs_process.stack_ticks =
+        gs_stacks_threshold(value, now.ticks - header->clocks[0].ticks,
+                            (uint64_t)(now.monotonic_ns - header->clocks[0].monotonic_ns));
 }
 
 /* From here on events are wanted, once the process has a page. */
@@ -364,7 +366,7 @@ static bool begin_life(const struct gs_ring *ring) {
     madvise(life, GS_UNIT_BYTES, MADV_WIPEONFORK);
     gs_process.ring = *ring;
     gs_process.clock = (enum gs_clock_source)ring->header->clock_source;
-    gs_process.stack_ticks = stack_threshold(ring->header);
+    gs_process_choose_stacks(getenv(GS_STACKS_VARIABLE));
     gs_process.alive = life;
     gs_process.pid = (uint32_t)getpid();
     end_key_made = pthread_key_create(&end_key, thread_ends) == 0;

@@ -18,6 +18,10 @@ void gs_process_start(void);
  * the stock feed where an interpreter with a feed of its own is loaded late. */
 void gs_process_take_over(struct gs_process *other);
 
+/* Which holds and waits have their stack taken, as GILSCOPE_STACKS_US says it. The process is
+ * recorded, and has no GIL yet. */
+void gs_process_choose_stacks(const char *value);
+
 /* Writes into the process page, once, which Python this is (gs_python must be known), which feed
  * watches it, and how (enum gs_interpreter_state). */
 void gs_process_describe(const char *feed, uint32_t state);

@@ -17,8 +17,7 @@ struct gs_stack_slot {
 #define LAST_UNITS  512u /* 131,072 slots, 2 MiB */
 #define TEXT_BYTES  1000 /* of a file's or a function's name, at most */
 
-uint64_t gs_stacks_threshold(uint64_t ticks, uint64_t ns) {
-    const char *value = getenv(GS_STACKS_VARIABLE);
+uint64_t gs_stacks_threshold(const char *value, uint64_t ticks, uint64_t ns) {
     double us = GS_STACKS_US;
     if (value && *value) {
         char *end;

@@ -7,22 +7,32 @@
 
 #define PREFIX "gilscope."
 
-/* Names and values of -X options, "NAME\0VALUE\0" each. Options past its end are not taken in. */
+static const char *const names[] = {"policy", "grace_us", "condvar", "locks", "stacks_us"};
+
+/* Names and values of -X options, "NAME\0VALUE\0" each. */
 static char given[2048];
 static size_t given_bytes;
 
-void gs_switch_set(const char *option) {
+static bool is_known(const char *name, size_t length) {
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strlen(names[i]) == length && memcmp(names[i], name, length) == 0)
+            return true;
+    return false;
+}
+
+bool gs_switch_set(const char *option) {
     if (strncmp(option, PREFIX, strlen(PREFIX)) != 0)
-        return;
+        return true;
     const char *name = option + strlen(PREFIX);
     size_t name_length = strcspn(name, "=");
     const char *value = name[name_length] ? name + name_length + 1 : "1";
     size_t value_length = strlen(value);
-    if (name_length + value_length + 2 > sizeof given - given_bytes)
-        return;
+    if (!is_known(name, name_length) || name_length + value_length + 2 > sizeof given - given_bytes)
+        return false;
     memcpy(given + given_bytes, name, name_length);
     memcpy(given + given_bytes + name_length + 1, value, value_length);
     given_bytes += name_length + value_length + 2;
+    return true;
 }
 
 const char *gs_switch(const char *name) {

@@ -1,5 +1,5 @@
 /* Prints what the environment made of the policy: its name, the grace in ns, the condition
- * variable. */
+ * variable, and what is wrong with it. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -7,7 +7,8 @@
 #include "../../gilscope/probe/policy.h"
 
 int main(void) {
-    gs_policy_start();
+    const char *wrong = gs_policy_start();
     printf("%s %" PRIu64 " %s\n", gs_policy_name(), gs_gil_parameters.grace, gs_condvar_name());
+    printf("%s\n", wrong ? wrong : "understood");
     return 0;
 }

@@ -116,6 +116,48 @@ print(json.dumps({key: value for key, value in has.items() if not callable(value
     assert told["gilscope.locks=0"] == 0
 
 
+@pytest.mark.parametrize(
+    ("setting", "what"),
+    [
+        ("polcy=io-priority", "-X gilscope.NAME: a name is policy, "),
+        ("policy=fast", "gilscope.policy (or GILSCOPE_POLICY) is classic or io-priority"),
+        ("policy=io-priority\u0131", "gilscope.policy (or"),
+        ("policy=" + 300 * "x", "gilscope.policy (or"),
+        ("grace_us=-1", "gilscope.grace_us (or GILSCOPE_GRACE_US) is a number"),
+        ("condvar", "gilscope.condvar (or GILSCOPE_CONDVAR) is futex, "),
+        ("stacks_us=1ms", "gilscope.stacks_us (or GILSCOPE_STACKS_US) is a number"),
+    ],
+)
+def test_options_that_say_nothing(tmp_path: Path, setting: str, what: str) -> None:
+    """The interpreter does not start, as with a wrong PYTHONHASHSEED."""
+    done = record(tmp_path, PLUS, "-X", f"gilscope.{setting}", "-c", "print('ran')")
+    assert done.code == 1
+    assert done.out == ""
+    assert f"Fatal Python error: {what}" in done.err
+
+
+def test_an_environment_that_says_nothing() -> None:
+    done = subprocess.run(
+        [PLUS, "-c", "print('ran')"],
+        env={**os.environ, "GILSCOPE_POLICY": "fast"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Fatal Python error: gilscope.policy (or GILSCOPE_POLICY) is classic" in done.stderr
+
+
+def test_the_threshold_of_stacks_is_an_option(tmp_path: Path) -> None:
+    program = "import time\nfor _ in range(20): time.sleep(0)"
+    stacks = {}
+    for setting in ("off", "0"):
+        done = record(tmp_path, PLUS, "-X", f"gilscope.stacks_us={setting}", "-c", program)
+        stacks[setting] = len(done.trace.stacks)
+    assert stacks["off"] == 0
+    assert stacks["0"] >= 20
+
+
 WAITS = """
 import queue, threading, time
 def woken(wait, wake, name, times=1):

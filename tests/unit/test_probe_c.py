@@ -144,18 +144,25 @@ def test_a_kill_at_every_instruction_leaves_all_events_up_to_it(
     assert min(states) > 2 * 260  # each event is two stores
 
 
+NO_GRACE = ("abc", "-5", " 5", "7x", "1000001", "9" * 30)
+
+
 @pytest.mark.parametrize(
-    ("policy", "grace", "condvar", "made"),
+    ("chosen", "made", "wrong"),
     [
-        ("", "", "", "classic 5000 pthread"),
-        ("io-priority", "20", "emulated", "io-priority 20000 emulated"),
-        ("io-priority", "0", "", "io-priority 0 futex"),
-        *(("fast", grace, "x", "classic 5000 pthread") for grace in ("abc", "-5", "7x", "9" * 30)),
+        (("", "", ""), "classic 5000 pthread", None),
+        (("io-priority", "20", "emulated"), "io-priority 20000 emulated", None),
+        (("io-priority", "0", ""), "io-priority 0 futex", None),
+        (("fast", "20", ""), "classic 20000 pthread", "policy"),
+        (("io-priority", "", "x"), "io-priority 5000 futex", "condvar"),
+        *((("io-priority", grace, ""), "io-priority 5000 futex", "grace_us") for grace in NO_GRACE),
     ],
 )
 def test_switches_that_are_not_understood_are_defaults(
-    build: Build, policy: str, grace: str, condvar: str, made: str
+    build: Build, chosen: tuple[str, str, str], made: str, wrong: str | None
 ) -> None:
-    variables = {"POLICY": policy, "GRACE_US": grace, "CONDVAR": condvar}
-    words = [f"GILSCOPE_{name}={value}" for name, value in variables.items()]
-    assert run("env", *words, build(POLICY, "address,undefined")) == f"{made}\n"
+    names = ("POLICY", "GRACE_US", "CONDVAR")
+    words = [f"GILSCOPE_{name}={value}" for name, value in zip(names, chosen, strict=True)]
+    values, complaint = run("env", *words, build(POLICY, "address,undefined")).splitlines()
+    assert values == made
+    assert complaint.startswith(f"gilscope.{wrong} (or " if wrong else "understood")

@@ -4,8 +4,9 @@
 
 #include "Python.h"
 
-/* Takes in the options -X gilscope.NAME=VALUE. Before the first GIL is made. */
-void _PyGilscope_Configure(const PyConfig *config);
+/* Takes in the options -X gilscope.NAME=VALUE; an error where one, or what the environment says in
+ * its place, is none. Before the first GIL is made. */
+PyStatus _PyGilscope_Configure(const PyConfig *config);
 
 /* A new reference to what sys._gilscope is, or NULL with an exception:
  *   version              int, the event ABI that the probe writes

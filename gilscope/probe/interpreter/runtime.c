@@ -9,23 +9,25 @@
 #include "probe/hooks.h"
 #include "probe/policy.h"
 
-void _PyGilscope_Configure(const PyConfig *config) {
+PyStatus _PyGilscope_Configure(const PyConfig *config) {
+    const char *unknown = NULL, *wrong = NULL;
     for (Py_ssize_t i = 0; i < config->xoptions.length; i++) {
-        /* ASCII, as switches are: an option with anything else is not ours. */
+        /* Names and values are short and ASCII. */
         const wchar_t *from = config->xoptions.items[i];
         char option[256];
         size_t n = 0;
-        while (from[n] && (unsigned long)from[n] < 128 && n < sizeof option - 1) {
-            option[n] = (char)from[n];
-            n++;
-        }
+        for (; from[n] && n < sizeof option - 1; n++)
+            option[n] = (unsigned long)from[n] < 128 ? (char)from[n] : '?';
         option[n] = 0;
-        if (!from[n])
-            gs_switch_set(option);
+        if (!gs_switch_set(option))
+            unknown = "-X gilscope.NAME: a name is policy, grace_us, condvar, locks or stacks_us";
     }
 #if GILSCOPE_WITH_PROBE
-    gs_built_in_configure();
+    wrong = gs_built_in_configure();
 #endif
+    if (unknown || wrong)
+        return PyStatus_Error(unknown ? unknown : wrong);
+    return PyStatus_Ok();
 }
 
 static PyObject *rename_thread(PyObject *Py_UNUSED(self), PyObject *args) {
