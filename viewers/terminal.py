@@ -146,11 +146,14 @@ def _headline(summary: Row, page: _Page) -> Text:
         counted(summary["events"], "event"),
         f"{summary['lost_events']:,} lost",
     ]
-    pythons = sorted({p["python"] for p in summary["processes"] if p["python"]})
+    pythons = [p["python"] for p in summary["processes"] if p["python"]]
     if pythons:
-        facts.append("Python " + ", ".join(pythons))
-    if len(summary["processes"]) != 1:
-        facts.append(counted(len(summary["processes"]), "process"))
+        facts.append("Python " + ", ".join(sorted({*pythons})))
+    total = counted(len(summary["processes"]), "process")
+    if 0 < len(pythons) < len(summary["processes"]):  # shells that start it, or that it starts
+        facts.append(f"{len(pythons):,} of {total} ran it")
+    elif len(summary["processes"]) != 1:
+        facts.append(total)
     policy = summary["policy"]
     if policy["name"] != "classic":
         facts.append(f"policy {policy['name']}, grace {duration(policy['grace_ns'])}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import re
 from collections import Counter
@@ -139,6 +140,15 @@ def lines_of(summary: dict[str, Any], width: int) -> list[str]:
     file = io.StringIO()
     render(summary, Console(file=file, width=width), 10)
     return file.getvalue().splitlines()
+
+
+def test_processes_that_ran_no_python_are_told_apart() -> None:
+    """As the shells are that pyenv starts it with."""
+    summary = copy.deepcopy(summary_with("short"))
+    assert " 3 processes" in "\n".join(lines_of(summary, 200))
+    for process in summary["processes"][1:]:
+        process["python"] = None
+    assert " 1 of 3 processes ran it" in "\n".join(lines_of(summary, 200))
 
 
 STORIES = [*((names, crowd) for names in NAMES), (None, convoy), (None, conditions), (None, crowd)]
