@@ -1,6 +1,6 @@
 /* A condition variable for the interpreter's own mutexes that wakes exactly whom it was told to:
- * the seed's, emulated with a semaphore, and a futex one beside it. (The third kind, pthread's own,
- * is what CPython uses anyway.)
+ * one emulated with a semaphore, and one on a futex. (The third kind, pthread's own, is what
+ * CPython uses anyway.)
  *
  * Every call is made with the same mutex held. A signal is for the thread that has waited longest;
  * one that comes later cannot take it, and a waiter whose time is up just then has been signalled:

@@ -7,7 +7,7 @@
  * goes wrong where waiters share one semaphore.
  *
  * Three ways to sleep, to be measured against each other: a pthread condition variable, a
- * semaphore (with the mutex, the seed's "emulated" one), a futex. */
+ * semaphore (with the mutex, an "emulated" one), a futex. */
 #ifndef GILSCOPE_PARK_H
 #define GILSCOPE_PARK_H
 
