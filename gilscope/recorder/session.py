@@ -46,10 +46,10 @@ def free_bytes(place: str | Path) -> int:
 def allowed_bytes() -> int:
     """Bytes that rings may take of what limits this process: files, address space, memory."""
     allowed = [sys.maxsize]
-    for limit, part in ((resource.RLIMIT_FSIZE, 1), (resource.RLIMIT_AS, 16)):
+    for limit, part in ((resource.RLIMIT_FSIZE, 1), (resource.RLIMIT_AS, 32)):
         soft, _ = resource.getrlimit(limit)
         if soft != resource.RLIM_INFINITY:
-            allowed.append(soft // part)  # of the address space the probe maps no more either
+            allowed.append(soft // part)  # gs_ring_share: the probe maps no more, and more is lost
     # Pages in memory count against whoever touches them first, and that is the recorder.
     allowed += [memory // 4 for memory in cgroup_limits()]
     return min(allowed)

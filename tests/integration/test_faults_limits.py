@@ -165,6 +165,14 @@ def test_limits_around_gilscope(tmp_path: Path, limit: str) -> None:
         assert recorded.said("gilscope recover") or recorded.said("runs without")
 
 
+def test_a_limit_around_gilscope_stops_the_recording(tmp_path: Path) -> None:
+    """The probe maps all that the rings may take: what comes before the limit is whole."""
+    source = 'import os\nfor _ in range(600_000):\n    os.stat("/")'
+    within = limited("ulimit -v 500000")
+    metadata = same(tmp_path, [PYTHON, script(tmp_path, source)], within=within).trace().metadata
+    assert (metadata.stopped, metadata.lost_events) == ("limits", 0)
+
+
 OWN_LIMITS = {
     "FSIZE": "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))",
     "NOFILE": "resource.setrlimit(resource.RLIMIT_NOFILE, (4, 4))",
