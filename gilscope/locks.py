@@ -20,7 +20,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, NoReturn, TypeVar
 
-from gilscope.sync import Sleeper, atomic, set_atomic, tell
+from gilscope.sync import Sleeper, atomic, tell
 
 __all__ = [
     "Barrier",
@@ -304,10 +304,7 @@ class Condition:
             self._waiters.append(sleeper)
             saved = self._release_save()
             try:
-                if timeout is not None and timeout <= 0:
-                    set_atomic(set_atomic(0))  # a yield that was held back happens now
-                else:
-                    sleeper.sleep(self, timeout, False)
+                sleeper.sleep(self, timeout, False)
                 return not self._gives_up(sleeper)
             except BaseException:
                 if not self._gives_up(sleeper):

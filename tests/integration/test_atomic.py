@@ -187,6 +187,54 @@ def test_the_end_of_a_section_lets_others_run(
     assert int(done.stdout) >= 40  # of 60 sections; it is slow to come where the machine is busy
 
 
+# As a signal's handler would, after each of the calls in turn that C code answers.
+INTERRUPTED = """
+import sys
+from gilscope import locks, set_atomic
+
+def interrupted_at(number):
+    calls = 0
+    def raises(frame, event, function):
+        nonlocal calls
+        calls += event == "c_return"
+        if calls == number:
+            raise KeyboardInterrupt
+    condition = locks.Condition()
+    condition.acquire()
+    try:
+        sys.setprofile(raises)
+        condition.wait(0)
+        return False
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.setprofile(None)
+        assert set_atomic(0) == 0
+
+number = 1
+while interrupted_at(number):
+    number += 1
+print(number)
+"""
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.13", interpreters.PLUS])
+def test_an_exception_ends_a_poll_and_its_section(python: str, root: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "gilscope", "run", "--policy", "classic", "--"),
+            *(interpreters.path(python), "-c", INTERRUPTED),
+        ],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 5
+
+
 ENDLESS = """
 import os, signal, threading, time
 from gilscope import atomic
