@@ -71,7 +71,16 @@ static struct PyModuleDef definition = {
     .m_free = release,
 };
 
+/* A free-threaded Python finds this library too (3.13 does), and lays out its objects otherwise. */
+static bool has_gil(void) {
+    return !strstr(Py_GetVersion(), "free-threading");
+}
+
 PyMODINIT_FUNC PyInit__sync(void) {
+    if (!has_gil()) {
+        PyErr_SetString(PyExc_ImportError, "gilscope._sync needs a GIL");
+        return NULL;
+    }
     int major = 0, minor = 0;
     sscanf(Py_GetVersion(), "%d.%d", &major, &minor);
     if (minor >= 12)

@@ -300,6 +300,34 @@ print("refused")
     assert (done.stdout, done.stderr) == ("refused\n", "")
 
 
+def test_a_free_threaded_python_is_refused(root: Path) -> None:
+    """By what it says of itself: one with a GIL would survive if it were not."""
+    program = """
+import ctypes
+version = ctypes.pythonapi.Py_GetVersion
+version.restype = ctypes.c_void_p
+text = b"3.13.0 experimental free-threading build (main) [GCC]"
+ctypes.memmove(version(), text, len(text) + 1)
+import gilscope
+from gilscope.errors import InstallationError
+for name in ("Condition", "atomic", "locks"):
+    try:
+        getattr(gilscope, name)
+    except InstallationError as error:
+        assert "free-threaded" in str(error), error
+        print(name)
+"""
+    done = subprocess.run(
+        [interpreters.path("3.13"), "-c", program],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("Condition\natomic\nlocks\n", "")
+
+
 @pytest.mark.parametrize(
     "options", [("run", "--policy", "io-priority"), ("record", "--no-summary", "--no-follow")]
 )
