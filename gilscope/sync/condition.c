@@ -282,6 +282,20 @@ static int let_go(condition_object *self, struct gs_waiter *me, PyObject **saved
     return failed;
 }
 
+/* Takes it again. A signal's handler may run meanwhile and wait for those behind in the chain, or
+ * in it itself: no one's turn depends on this thread, then. */
+static PyObject *take_back(condition_object *self, struct gs_waiter *me, PyObject *saved) {
+    me->away = gs_runs_handlers();
+    if (me->away)
+        gs_queue_wake(&self->notified);
+    PyObject *back =
+        self->acquire_restore
+            ? PyObject_CallFunctionObjArgs(self->acquire_restore, saved ? saved : Py_None, NULL)
+            : PyObject_CallNoArgs(self->acquire);
+    me->away = false;
+    return back;
+}
+
 /* One turn of waiting with a lock of ours. */
 static enum gs_outcome wait_own(condition_object *self, struct gs_waiter *me, int64_t deadline) {
     struct gs_lock *lock = self->lock;
@@ -308,11 +322,6 @@ static enum gs_outcome wait_own(condition_object *self, struct gs_waiter *me, in
 static enum gs_outcome wait_foreign(condition_object *self, struct gs_waiter *me,
                                     int64_t deadline) {
     PyObject *saved = NULL, *type, *value, *traceback;
-    struct gs_waiter *first = gs_queue_head(&self->notified);
-    if (first && first->thread == me->thread) { /* a handler, run while it took the lock back */
-        first->away = true;
-        gs_queue_wake(&self->notified);
-    }
     gs_queue_append(&self->queue, me);
     if (let_go(self, me, &saved) < 0) {
         if (me->notified)
@@ -324,10 +333,7 @@ static enum gs_outcome wait_foreign(condition_object *self, struct gs_waiter *me
     enum gs_outcome outcome =
         deadline ? gs_condition_sleep(me, deadline, NULL, self) : poll(self, me);
     PyErr_Fetch(&type, &value, &traceback);
-    PyObject *back =
-        self->acquire_restore
-            ? PyObject_CallFunctionObjArgs(self->acquire_restore, saved ? saved : Py_None, NULL)
-            : PyObject_CallNoArgs(self->acquire);
+    PyObject *back = take_back(self, me, saved);
     Py_XDECREF(back);
     Py_XDECREF(saved);
     if (back) {

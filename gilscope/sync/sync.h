@@ -81,6 +81,12 @@ static inline uintptr_t gs_this_thread(void) {
     return (uintptr_t)PyThread_get_thread_ident();
 }
 
+/* Whether signals' handlers run in this thread: in Python's main one. That is the process's first,
+ * unless an application runs Python in another. */
+static inline bool gs_runs_handlers(void) {
+    return syscall(SYS_gettid) == getpid();
+}
+
 /* A timeout in seconds as a deadline. None, and where it may mean "for ever" -1, is GS_NEVER. What
  * is over already is 0. Returns -1 with an exception set. */
 int gs_deadline(PyObject *timeout, int64_t *deadline);
