@@ -32,6 +32,7 @@ def unknown_ns(trace: Trace, lives: NDArray[np.int64]) -> NDArray[np.int64]:
         unknown[threads] = before(lives[threads, 1]) - before(lives[threads, 0])
     waits = trace.waits[trace.waits["gap"] != NO_GAP]
     waits = waits[gaps["lost"][waits["gap"]] != 0]
+    waits = waits[waits["gil"] == stats["gil"][waits["thread"]]]
     seen = np.minimum(gaps["end_ns"][waits["gap"]], waits["end_ns"]) - waits["start_ns"]
     np.subtract.at(unknown, waits["thread"], seen)
     outside = lives[:, 1] - lives[:, 0] - stats["held_ns"] - stats["waiting_ns"]

@@ -478,6 +478,25 @@ def test_where_nothing_was_recorded_is_no_share_and_no_finding() -> None:
     assert whole["gils"][0]["unknown_ns"] == 0
 
 
+def test_a_wait_for_another_gil_leaves_the_gap_of_the_first() -> None:
+    source = told("""
+        0   a process.start
+        10  b gil.acquire
+        20  b gil.release
+        100 a gil.lost arg=5
+        200 a gil.acquire
+        210 a gil.release
+        300 a gil.lost gil=1 arg=3
+        310 b gil.wait io gil=1
+        350 b gil.acquire waited gil=1
+        360 b gil.release gil=1
+        400 a process.end
+    """)
+    _, b = summary_of(source)["processes"][0]["threads"]
+    parts = [b[f"{part}_ns"] for part in ("life", "held", "waiting", "outside", "unknown")]
+    assert parts == [350, 20, 40, 190, 100]
+
+
 def test_a_trace_without_events_says_so() -> None:
     assert verdict(StoryBuilder().source()) == "the trace has 0 events."
     builder = StoryBuilder()
