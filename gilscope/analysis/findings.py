@@ -202,7 +202,8 @@ def _mostly_at(rows: list[Row], held_ns: int) -> str:
         text = f", most of it in holds of which only the end is known (let go at {last}"
         if others:
             text += f" and {counted(len(others), 'other line')}"
-        return text + (f"), else mostly in {where}" if spent >= LEAST_SHARE * held_ns else ")")
+        elsewhere = spent >= LEAST_SHARE * held_ns and where != last
+        return text + (f"), else mostly in {where}" if elsewhere else ")")
     if not seen:
         return ""
     return (
@@ -219,9 +220,9 @@ def _kept(process: Row, kept: Iterable[Kept], name: Names) -> list[tuple[int, Fi
         text = (
             f"{name[row.thread]} kept the GIL {row.times:,} times after it was asked for it,"
             f" for {duration(row.median_ns)} (median), {place(row.site.json)}: a call into C"
-            f" that does not let it go. Others waited {duration(row.waited_ns)} for these calls."
-            " Split the work into smaller calls, move it to a process, or let the C code release"
-            " the GIL."
+            " that does not let it go, or a processor that others had. Others waited"
+            f" {duration(row.waited_ns)} for it. Split the work into smaller calls, move it to a"
+            " process, or let the C code release the GIL."
         )
         return [(row.waited_ns, _say("problem", text, "c-call"))]
     return []

@@ -228,6 +228,7 @@ def test_verdict_of_several_holders() -> None:
             ", {ended} (let go at größe.py Werk.tue and 1 other line),"
             " else mostly in main.py:30 <module>.",
         ),
+        ({4: "arg=1", 6: "arg=1 seen"}, ", {ended} (let go at main.py:17 serve)."),
         ({3: "arg=1", 6: ""}, "."),
     ],
 )
@@ -266,7 +267,7 @@ def test_each_waiter_is_spared_all_but_its_own_waiting_for_c_code() -> None:
             text += f"{at} {io} gil.acquire waited\n{at + 9} {io} gil.release\n"
             at += 9
     kept, convoy, *_ = summary_of(told(text + f"{at} a process.end"))["findings"]
-    assert "Others waited 240 ms for these calls." in kept["text"]
+    assert "Others waited 240 ms for it." in kept["text"]
     assert "100 ms went to waiting for threads that compute" in convoy["text"]
 
 
