@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,8 @@ def run(
         "-W",
         "--junit-xml",
         str(xml),
+        "--tempdir",  # not in the build's tree: how long a path is decides some cases
+        tempfile.gettempdir(),
     ]
     if not _has(python, module):
         command += ["--testdir", str(GLUE)]
