@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support import interpreters
 from support.faults import SECCOMP
+from support.programs import compiled
 
 PYTHONS = [name for name in interpreters.names() if name not in ("3.9", interpreters.DEBIAN)]
 SECTIONS = int(os.environ.get("GILSCOPE_TEST_SECTIONS", "1000"))
@@ -368,3 +369,27 @@ print(good)
     )  # fmt: skip
     assert done.stdout == "1400\n"
     assert "left out" not in done.stderr
+
+
+# What an interpreter has of the probe that was built before a section's end handed the GIL over.
+OLDER = """
+int gilscope_atomic_enter(void) { return 0; }
+int gilscope_atomic_exit(void) { return 1; }
+unsigned gilscope_atomic_depth(void) { return 0; }
+"""
+
+
+def test_an_interpreter_that_lacks_a_part_has_no_sections(root: Path, tmp_path: Path) -> None:
+    source = tmp_path / "older.c"
+    source.write_text(OLDER)
+    library = compiled(source, tmp_path / "older.so", "gcc", "-shared", "-fPIC")
+    done = subprocess.run(
+        [sys.executable, "-c", "from gilscope import atomic\nwith atomic: pass"],
+        env={**os.environ, "PYTHONPATH": str(root), "LD_PRELOAD": str(library)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "atomic sections need a GIL that gilscope watches" in done.stderr
