@@ -64,8 +64,17 @@ def test_a_section_is_judged_by_what_it_adds() -> None:
     variant = Variant(STOCK, "classic", watched=True)
     results: Results = {(variant, "section"): outcomes(atomic=72, empty=60)}
     told = bench.figures(results, variant, bench.SECTION, 0.2)
-    assert told["over floor"].estimate.median == 12
+    assert told["over floor"].estimate.median == pytest.approx(12)
     assert told["over floor"].met is False
+
+
+def test_a_machine_at_half_speed_makes_a_section_no_longer() -> None:
+    variant = Variant(STOCK, "classic", watched=True)
+    slow: Outcome = {"atomic": 216, "empty": 200}
+    results: Results = {(variant, "section"): [*outcomes(atomic=108, empty=100), *[slow] * 10]}
+    over = bench.figures(results, variant, bench.SECTION, 0.2)["over floor"]
+    assert over.estimate.high == pytest.approx(8)
+    assert over.met is True
 
 
 def test_what_was_asked_for_comes_with_what_it_is_compared_with() -> None:
