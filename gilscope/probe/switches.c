@@ -8,6 +8,8 @@
 #define PREFIX "gilscope."
 
 static const char *const names[] = {"policy", "grace_us", "condvar", "locks", "stacks_us"};
+static const char unknown[] =
+    "-X gilscope.NAME: a name is policy, grace_us, condvar, locks or stacks_us";
 
 /* Names and values of -X options, "NAME\0VALUE\0" each. */
 static char given[2048];
@@ -20,19 +22,19 @@ static bool is_known(const char *name, size_t length) {
     return false;
 }
 
-bool gs_switch_set(const char *option) {
+const char *gs_switch_set(const char *option) {
     if (strncmp(option, PREFIX, strlen(PREFIX)) != 0)
-        return true;
+        return NULL;
     const char *name = option + strlen(PREFIX);
     size_t name_length = strcspn(name, "=");
     const char *value = name[name_length] ? name + name_length + 1 : "1";
     size_t value_length = strlen(value);
     if (!is_known(name, name_length) || name_length + value_length + 2 > sizeof given - given_bytes)
-        return false;
+        return unknown;
     memcpy(given + given_bytes, name, name_length);
     memcpy(given + given_bytes + name_length + 1, value, value_length);
     given_bytes += name_length + value_length + 2;
-    return true;
+    return NULL;
 }
 
 const char *gs_switch(const char *name) {

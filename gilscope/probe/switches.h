@@ -39,9 +39,9 @@ const char *gs_switch(const char *name);
 /* Whether the switch is on: not "0", "off" or "no"; `otherwise` where nobody set it. */
 bool gs_switch_on(const char *name, bool otherwise);
 
-/* Takes an -X option in, "gilscope.NAME=VALUE" or another's, which it ignores. Returns false where
- * it is gilscope's and there is no such name, or no room for it. The interpreter, at its start,
- * before there is a second thread. */
-bool gs_switch_set(const char *option);
+/* Takes an -X option in, "gilscope.NAME=VALUE" or another's, which it ignores. Returns what is
+ * wrong with it where there is no such name, or no room for it; NULL: nothing. The interpreter, at
+ * its start, before there is a second thread. */
+const char *gs_switch_set(const char *option);
 
 #endif

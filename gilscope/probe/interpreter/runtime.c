@@ -10,7 +10,7 @@
 #include "probe/policy.h"
 
 PyStatus _PyGilscope_Configure(const PyConfig *config) {
-    const char *unknown = NULL, *wrong = NULL;
+    const char *wrong_option = NULL, *wrong = NULL;
     for (Py_ssize_t i = 0; i < config->xoptions.length; i++) {
         /* Names and values are short and ASCII. */
         const wchar_t *from = config->xoptions.items[i];
@@ -19,14 +19,14 @@ PyStatus _PyGilscope_Configure(const PyConfig *config) {
         for (; from[n] && n < sizeof option - 1; n++)
             option[n] = (unsigned long)from[n] < 128 ? (char)from[n] : '?';
         option[n] = 0;
-        if (!gs_switch_set(option))
-            unknown = "-X gilscope.NAME: a name is policy, grace_us, condvar, locks or stacks_us";
+        const char *complaint = gs_switch_set(option);
+        wrong_option = complaint ? complaint : wrong_option;
     }
 #if GILSCOPE_WITH_PROBE
     wrong = gs_built_in_configure();
 #endif
-    if (unknown || wrong)
-        return PyStatus_Error(unknown ? unknown : wrong);
+    if (wrong_option || wrong)
+        return PyStatus_Error(wrong_option ? wrong_option : wrong);
     return PyStatus_Ok();
 }
 
