@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support import interpreters
-from support.faults import SECCOMP
+from support.faults import GILSCOPE, SECCOMP
 from support.programs import compiled
 
 PYTHONS = [name for name in interpreters.names() if name not in ("3.9", interpreters.DEBIAN)]
@@ -82,18 +82,24 @@ print(number // 4, without, number, within, blocked)
 """
 
 
-def record(python: str, root: Path, trace: Path, *command: str) -> subprocess.CompletedProcess[str]:
+def run(
+    root: Path, *command: Path | str, folder: Path | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """A command that finds this gilscope."""
     return subprocess.run(
-        [
-            *(sys.executable, "-m", "gilscope", "record", "-o", trace, "--no-summary", "--"),
-            *(interpreters.path(python), *command),
-        ],
-        env={**os.environ, "PYTHONPATH": str(root)},
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(root), **variables},
         capture_output=True,
         text=True,
         timeout=280,
         check=False,
     )
+
+
+def record(python: str, root: Path, trace: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    options = ("-o", str(trace), "--no-summary", "--")
+    return run(root, *GILSCOPE, "record", *options, interpreters.path(python), *command)
 
 
 @pytest.mark.parametrize("python", PYTHONS)
@@ -177,15 +183,7 @@ def test_the_end_of_a_section_lets_others_run(
         command += ["-c", CHILD]
     turns = 0
     for _ in range(3):  # on a busy machine the other thread is not always there in time
-        done = subprocess.run(
-            [sys.executable, "-m", "gilscope", *WATCHED[way], *command, "-c", HUNGRY],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(root)},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = run(root, *GILSCOPE, *WATCHED[way], *command, "-c", HUNGRY, folder=tmp_path)
         assert done.returncode == 0, done.stderr
         turns = max(turns, int(done.stdout))
         if turns >= 40:  # of 60 sections; at most 20 where their ends give no turn
@@ -226,17 +224,8 @@ print(number)
 
 @pytest.mark.parametrize("python", ["3.11", "3.13", interpreters.PLUS])
 def test_an_exception_ends_a_poll_and_its_section(python: str, root: Path) -> None:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "gilscope", "run", "--policy", "classic", "--"),
-            *(interpreters.path(python), "-c", INTERRUPTED),
-        ],
-        env={**os.environ, "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    command = (interpreters.path(python), "-c", INTERRUPTED)
+    done = run(root, *GILSCOPE, *WATCHED["run"], *command)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 5
 
@@ -295,14 +284,7 @@ for promise in (enter, gilscope.atomic(print), lambda: gilscope.set_atomic(1),
         raise AssertionError(promise)
 print("refused")
 """
-    done = subprocess.run(
-        [interpreters.path(python), "-c", program],
-        env={**os.environ, "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run(root, interpreters.path(python), "-c", program)
     assert (done.stdout, done.stderr) == ("refused\n", "")
 
 
@@ -323,14 +305,7 @@ for name in ("Condition", "atomic", "locks"):
         assert "free-threaded" in str(error), error
         print(name)
 """
-    done = subprocess.run(
-        [interpreters.path("3.13"), "-c", program],
-        env={**os.environ, "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run(root, interpreters.path("3.13"), "-c", program)
     assert (done.stdout, done.stderr) == ("Condition\natomic\nlocks\n", "")
 
 
@@ -383,13 +358,7 @@ def test_an_interpreter_that_lacks_a_part_has_no_sections(root: Path, tmp_path: 
     source = tmp_path / "older.c"
     source.write_text(OLDER)
     library = compiled(source, tmp_path / "older.so", "gcc", "-shared", "-fPIC")
-    done = subprocess.run(
-        [sys.executable, "-c", "from gilscope import atomic\nwith atomic: pass"],
-        env={**os.environ, "PYTHONPATH": str(root), "LD_PRELOAD": str(library)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    program = "from gilscope import atomic\nwith atomic: pass"
+    done = run(root, sys.executable, "-c", program, LD_PRELOAD=str(library))
     assert done.returncode == 1
     assert "atomic sections need a GIL that gilscope watches" in done.stderr

@@ -62,11 +62,11 @@ def missed_lines(folder: Path, name: str) -> dict[str, float]:
             at_line[where.function] += ns
         if where.function == "regular_expression" and where.library_line is not None:
             in_library += ns
+    # `small` is where the interpreter noticed that it was asked; the look saw who had the time.
+    assert "small" not in by_function
     culprits = {"python_loop", "regular_expression", "big_integer", "c_call"}
     if unseen := culprits - set(by_function):  # nobody had the processor to ask it for the GIL
         return dict.fromkeys(unseen, 0.0)
-    # `small` is where the interpreter noticed that it was asked; the look saw who had the time.
-    assert "small" not in by_function
     shares = {
         culprit: at_line[culprit] / by_function[culprit]
         for culprit in ("regular_expression", "big_integer", "c_call")
