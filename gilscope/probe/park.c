@@ -2,12 +2,12 @@
 #include "park.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <linux/futex.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "word.h"
 
 /* Weak: glibc has it from 2.30 on. */
 extern int sem_clockwait(sem_t *semaphore, clockid_t clock, const struct timespec *until)
@@ -16,11 +16,6 @@ extern int sem_clockwait(sem_t *semaphore, clockid_t clock, const struct timespe
 static struct timespec timespec_of(uint64_t ns) {
     return (struct timespec){.tv_sec = (time_t)(ns / 1000000000u),
                              .tv_nsec = (long)(ns % 1000000000u)};
-}
-
-static long futex(uint32_t *word, int operation, uint32_t value, const struct timespec *until) {
-    return syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, until, NULL,
-                   FUTEX_BITSET_MATCH_ANY);
 }
 
 void gs_parker_init(struct gs_parker *parker, enum gs_backend backend) {
@@ -46,11 +41,6 @@ void gs_parker_destroy(struct gs_parker *parker) {
         sem_destroy(&parker->semaphore);
     else if (parker->backend == GS_PTHREAD)
         pthread_cond_destroy(&parker->cond);
-}
-
-/* The mutex is not held. Returns an errno value; 0 and EAGAIN mean that the word may be set. */
-static int sleep_on_word(uint32_t *word, const struct timespec *until) {
-    return futex(word, FUTEX_WAIT_BITSET, 0, until) == 0 ? 0 : errno;
 }
 
 static long slack(int operation, long ns) {
@@ -83,7 +73,7 @@ bool gs_park(struct gs_parker *parker, pthread_mutex_t *mutex, uint64_t until) {
         pthread_mutex_unlock(mutex);
         long slack_ns = take_slack(parker);
         if (parker->backend == GS_FUTEX)
-            error = sleep_on_word(&parker->word, &deadline);
+            error = gs_word_sleep(&parker->word, (int64_t)until);
         else if (sem_clockwait(&parker->semaphore, CLOCK_MONOTONIC, &deadline) != 0)
             error = errno;
         give_back(slack_ns);
@@ -108,8 +98,8 @@ void gs_unpark(struct gs_parker *parker) {
         sem_post(&parker->semaphore);
         break;
     case GS_FUTEX:
-        __atomic_store_n(&parker->word, 1, __ATOMIC_RELAXED);
-        futex(&parker->word, FUTEX_WAKE, 1, NULL);
+        gs_word_set(&parker->word);
+        gs_word_wake(&parker->word);
         break;
     }
 }

@@ -184,7 +184,7 @@ static PyObject *sleeper_sleep(sleeper_object *self, PyObject *args) {
         gs_outer_release(&outer);
         if (gs_feed.emit)
             gs_feed_note(for_lock ? GS_LOCK_WAIT : GS_COND_WAIT, GS_SYNC_ATOMIC, owner, 0);
-        int result = gs_park(&self->word, deadline);
+        int result = gs_word_sleep(&self->word, deadline);
         if (gs_feed.emit)
             gs_feed_note(for_lock ? GS_LOCK_ACQUIRE : GS_COND_WAKE, GS_SYNC_ATOMIC, owner,
                          result != 0);
@@ -206,7 +206,7 @@ static PyObject *sleeper_lives(sleeper_object *self, PyObject *Py_UNUSED(nothing
 }
 
 static PyObject *sleeper_wake(sleeper_object *self, PyObject *Py_UNUSED(nothing)) {
-    gs_unpark_mark(&self->word);
+    gs_word_set(&self->word);
     gs_outer_wake(&self->word);
     return PyBool_FromLong(gs_forks_survived(self->thread, self->forks) && !self->away);
 }

@@ -308,7 +308,7 @@ static enum gs_outcome wait_own(condition_object *self, struct gs_waiter *me, in
         outcome = gs_condition_sleep(me, deadline, other, self);
     } else {
         if (other)
-            gs_unpark(&other->word);
+            gs_word_wake(&other->word);
         outcome = poll(self, me);
     }
     gs_condition_leave(lock, me, count);

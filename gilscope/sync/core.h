@@ -33,14 +33,14 @@
 
 #include "../probe/event_abi.h"
 #include "forks.h"
-#include "park.h"
+#include "../probe/word.h"
 
 struct gs_waiter {
     struct gs_waiter *next, *previous;
     struct gs_queue *queue; /* that it is in, or NULL */
     uintptr_t thread;
     uint32_t forks; /* gs_forks.count when the wait began */
-    uint32_t word;  /* see park.h */
+    uint32_t word;  /* see word.h */
     bool woken;     /* `word` is set */
     bool notified;  /* by gs_condition_notify */
     bool away;
@@ -131,7 +131,7 @@ static inline struct gs_waiter *gs_queue_next(struct gs_queue *queue) {
     if (!next || next->woken)
         return NULL;
     next->woken = true;
-    gs_unpark_mark(&next->word);
+    gs_word_set(&next->word);
     return next;
 }
 
@@ -151,9 +151,9 @@ static inline int gs_sleep(struct gs_waiter *me, int64_t deadline, struct gs_wai
     struct gs_outer outer;
     gs_outer_release(&outer);
     if (other)
-        gs_unpark(&other->word);
+        gs_word_wake(&other->word);
     gs_note(kind, object, 0);
-    int result = gs_park(&me->word, deadline);
+    int result = gs_word_sleep(&me->word, deadline);
     gs_note(kind == GS_COND_WAIT ? GS_COND_WAKE : GS_LOCK_ACQUIRE, object, result == ETIMEDOUT);
     gs_outer_acquire(&outer);
     return result;

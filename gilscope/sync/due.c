@@ -3,7 +3,7 @@
 #include "pycore_ceval.h" // _Py_set_eval_breaker_bit()
 
 #include "due.h"
-#include "park.h"
+#include "../probe/word.h"
 
 __thread uint32_t *gs_due;
 static __thread int64_t since;
@@ -19,7 +19,7 @@ void gs_due_wake(void) {
     uint32_t *word = gs_due;
     gs_due = NULL;
     if (word)
-        gs_unpark(word);
+        gs_word_wake(word);
 }
 
 bool gs_due_is_late(void) {

@@ -12,7 +12,7 @@
 
 #define GS_DUE_NS 50000
 
-/* The word that a thread sleeps on, see park.h; NULL: no wake is due. */
+/* The word that a thread sleeps on, see word.h; NULL: no wake is due. */
 extern __thread uint32_t *gs_due __attribute__((visibility("hidden")));
 
 /* The calling thread has the GIL. A wake that was due is done, this one becomes due. */

@@ -10,7 +10,7 @@
 
 #include "due.h"
 #include "feed.h"
-#include "park.h"
+#include "../probe/word.h"
 
 /* Python Plus has them under other names. */
 #ifndef GS_MODULE_NAME
@@ -35,7 +35,7 @@ static inline void gs_outer_wake(uint32_t *word) {
 #ifdef GS_WAKE_WHEN_DROPPED
     gs_due_set(word);
 #else
-    gs_unpark(word);
+    gs_word_wake(word);
 #endif
 }
 

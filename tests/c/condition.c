@@ -41,7 +41,7 @@ static inline void gs_note(enum gs_event_kind kind, const void *object, uint64_t
 #include "../../gilscope/sync/core.h"
 
 static inline void gs_outer_wake(uint32_t *word) {
-    gs_unpark(word);
+    gs_word_wake(word);
 }
 
 /* All under `gil`. */
