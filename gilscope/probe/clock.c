@@ -6,6 +6,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { NS_PER_S = 1000000000, RATE_NS = 2000000 };
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 
@@ -43,7 +45,7 @@ enum gs_clock_source gs_clock_choose(void) {
 static int64_t read_clock(clockid_t id) {
     struct timespec now;
     clock_gettime(id, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
 }
 
 uint64_t gs_clock_monotonic(void) {
@@ -66,4 +68,18 @@ void gs_clock_snapshot(enum gs_clock_source source, struct gs_clock_snapshot *ou
         now.realtime_ns = read_clock(CLOCK_REALTIME);
         *out = now;
     }
+}
+
+uint64_t gs_clock_rate(enum gs_clock_source source) {
+    if (source == GS_CLOCK_MONOTONIC)
+        return NS_PER_S;
+    struct gs_clock_snapshot before, after;
+    gs_clock_snapshot(source, &before);
+    do {
+        struct timespec nap = {.tv_nsec = RATE_NS};
+        nanosleep(&nap, NULL);
+        gs_clock_snapshot(source, &after);
+    } while (after.monotonic_ns - before.monotonic_ns < RATE_NS);
+    double seconds = (double)(after.monotonic_ns - before.monotonic_ns) / NS_PER_S;
+    return (uint64_t)((double)(after.ticks - before.ticks) / seconds);
 }

@@ -20,6 +20,9 @@ enum gs_clock_source gs_clock_choose(void);
 /* One instant on all clocks, taken as narrowly as a few tries allow. */
 void gs_clock_snapshot(enum gs_clock_source source, struct gs_clock_snapshot *out);
 
+/* Its ticks a second; takes 2 ms, to be right by some millionths. */
+uint64_t gs_clock_rate(enum gs_clock_source source);
+
 static inline uint64_t gs_clock_counter(void) {
 #if defined(__x86_64__)
     return __rdtsc();

@@ -202,6 +202,8 @@ struct gs_file_header {
     uint32_t stop;        /* set by the recorder or by a writer that met the limit: write no more */
     uint64_t created_ns;  /* CLOCK_REALTIME */
     uint64_t limit_units; /* the file's length; also the recording's maximum */
+    uint64_t clock_hz;    /* ticks a second as the recorder measured them; 0: not known. (A process
+                             in another time namespace has other times on all clocks but ticks.) */
     _Alignas(64) uint64_t ready_units; /* written by the recorder */
     _Alignas(64) uint64_t next_unit;   /* writers add to it */
     uint64_t lost_unattached;          /* events of threads that could not get a page at all */

@@ -347,14 +347,8 @@ static bool wanted_here(const struct gs_file_header *header) {
     return header->root_pid == (uint32_t)getpid();
 }
 
-/* The rate of the clock is that since the recording's begin; it began before this program did. */
 void gs_process_choose_stacks(const char *value) {
-    const struct gs_file_header *header = gs_process.ring.header;
-    struct gs_clock_snapshot now;
-    gs_clock_snapshot(gs_process.clock, &now);
-    gs_process.stack_ticks =
-        gs_stacks_threshold(value, now.ticks - header->clocks[0].ticks,
-                            (uint64_t)(now.monotonic_ns - header->clocks[0].monotonic_ns));
+    gs_process.stack_ticks = gs_stacks_threshold(value, gs_process.ring.header->clock_hz);
 }
 
 /* From here on events are wanted, once the process has a page. */

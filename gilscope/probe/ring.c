@@ -111,6 +111,7 @@ void gs_ring_lengthen(struct gs_ring *ring, uint64_t end, uint64_t units) {
 void gs_ring_create(struct gs_file_header *header, uint64_t limit_units, uint32_t follow) {
     struct gs_clock_snapshot now;
     enum gs_clock_source source = gs_clock_choose();
+    header->clock_hz = gs_clock_rate(source);
     gs_clock_snapshot(source, &now);
     header->abi_version = GS_ABI_VERSION;
     header->clock_source = source;
@@ -158,7 +159,7 @@ int gs_ring_extend(struct gs_file_header *header, int fd, uint64_t ready_units) 
 
 void gs_ring_clock(struct gs_file_header *header) {
     uint32_t n = header->n_clocks;
-    if (n == GS_MAX_CLOCKS) {
+    if (n >= GS_MAX_CLOCKS) { /* more: somebody wrote over it */
         for (n = 1; n < GS_MAX_CLOCKS / 2; n++)
             header->clocks[n] = header->clocks[2 * n];
         /* A reader of a file whose recorder died just here sees old ones behind new ones, and

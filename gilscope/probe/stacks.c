@@ -17,7 +17,7 @@ struct gs_stack_slot {
 #define LAST_UNITS  512u /* 131,072 slots, 2 MiB */
 #define TEXT_BYTES  1000 /* of a file's or a function's name, at most */
 
-uint64_t gs_stacks_threshold(const char *value, uint64_t ticks, uint64_t ns) {
+uint64_t gs_stacks_threshold(const char *value, uint64_t clock_hz) {
     double us = GS_STACKS_US;
     if (value && *value) {
         char *end;
@@ -25,7 +25,7 @@ uint64_t gs_stacks_threshold(const char *value, uint64_t ticks, uint64_t ns) {
         if (*end || !(us >= 0 && us < 1e12))
             return GS_STACKS_OFF;
     }
-    return ns ? (uint64_t)(us * 1000 * ((double)ticks / (double)ns)) : GS_STACKS_OFF;
+    return clock_hz ? (uint64_t)(us * ((double)clock_hz / 1e6)) : GS_STACKS_OFF;
 }
 
 /* ---- the table --------------------------------------------------------------------------------

@@ -38,8 +38,8 @@ struct gs_stacks {
 };
 
 /* The threshold in ticks of a number of microseconds (NULL, "": the default), GS_STACKS_OFF of
- * anything else; `ticks` and `ns` tell the clock's rate. */
-uint64_t gs_stacks_threshold(const char *value, uint64_t ticks, uint64_t ns);
+ * anything else. */
+uint64_t gs_stacks_threshold(const char *value, uint64_t clock_hz);
 
 /* The calling thread is about to tell the end of its hold of (flags 0) or of its wait for
  * (GS_STACK_OF_WAIT) this GIL, and that it was long. Emits a stack event if it can. */
