@@ -37,7 +37,7 @@ $(VENV)/installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/built: $(VENV)/installed setup.py $(C_FILES)
 	@$(BIN)/python -c 'import os, shutil, sys, sysconfig; cc = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"; sys.exit(shutil.which(cc.split()[0]) is None)' || $(call say_no,there is no C compiler here; on Debian: apt-get install gcc libc6-dev; elsewhere name it: make CC=clang)
-	@$(BIN)/python -m pip install -qq --no-build-isolation --editable '.[offline]' || $(call say_no,gilscope could not be built or installed (see above))
+	@$(BIN)/python -m pip install -qq --no-build-isolation --editable '.[offline,parquet]' || $(call say_no,gilscope could not be built or installed (see above))
 	@touch $@
 
 # ---- use ----------------------------------------------------------------------------------------
@@ -135,8 +135,9 @@ system-tools:
 	    else echo "make: the tests need$$missing (Debian's names); as root: apt-get install$$missing" >&2; exit 1; fi; }
 
 .PHONY: docs
-docs: setup ## generate docs/events.md from the table of events
+docs: setup ## generate docs/events.md and the tables of docs/export.md
 	$(BIN)/python docs/generate_events.py > docs/events.md
+	$(BIN)/python docs/generate_export.py docs/export.md
 
 .PHONY: clean
 clean: ## remove what the other targets made

@@ -1,79 +1,71 @@
-"""The GIL's flame: how long it was held, by stack."""
+"""The GIL's flame: how long it was held, and how much waiting that caused, by stack."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from gilscope.trace.stacks import path, where
+from gilscope.analysis.caused import caused_ns
 
 if TYPE_CHECKING:
     from gilscope.trace.model import Trace
 
-NO_STACK = "(no stack recorded)"
-LET_GO = "(let go)"  # behind a line where a hold ended: its time went there or before
+NO_LEAF = -1
+
+
+class StackTime(NamedTuple):
+    """The holds of one thread that end in one stack. Times in ns."""
+
+    thread: int  # Thread.id
+    leaf: int  # Stack.id, or NO_LEAF: none was recorded
+    exact: bool  # else the stack is where they ended: their time went there or before
+    holds: int
+    held_ns: int
+    caused_ns: int  # that others waited meanwhile
 
 
 @dataclass(frozen=True)
 class Flame:
-    """`held_ns` by stack: the thread's name, then its frames, the outermost first.
+    """All holds of a trace; their times add up to all held time.
 
-    All held time is in it; what has no stack is NO_STACK of its thread. The last frame of a hold
-    that nobody looked into ends in LET_GO.
+    `free_ns` is the waiting that no hold caused: the GIL was free, or nobody saw who held it. With
+    it `caused_ns` adds up to all waiting.
     """
 
-    held_ns: dict[tuple[str, ...], int]
-    total_ns: int
-    covered_ns: int  # of which the stack is known
-    ended_ns: int  # of which it is known at the end alone
-    holds: int
-    covered_holds: int
+    rows: list[StackTime]  # by thread, then by stack
+    free_ns: int
+
+    @property
+    def held_ns(self) -> int:
+        """All held time."""
+        return sum(row.held_ns for row in self.rows)
+
+    @property
+    def caused_ns(self) -> int:
+        """All waiting that holds caused."""
+        return sum(row.caused_ns for row in self.rows)
 
 
 def flame_of(trace: Trace) -> Flame:
-    """Hold time of `trace` by stack."""
+    """Hold time of `trace`, and the waiting that it caused, by stack."""
     holds = trace.holds
-    lengths = holds["end_ns"] - holds["start_ns"]
     mine = trace.stacks[trace.stacks["of_wait"] == 0]
-    at = mine["interval"]
-    covered = Counter[tuple[int, int, bool]]()
-    for thread, leaf, seen, ns in zip(
-        holds["thread"][at].tolist(),
-        mine["leaf"].tolist(),
-        mine["seen"].astype(bool).tolist(),
-        lengths[at].tolist(),
-        strict=True,
-    ):
-        covered[thread, leaf, seen] += ns
-    rest = np.ones(len(holds), bool)
-    rest[at] = False
-    held: Counter[tuple[str, ...]] = Counter()
-    names = [thread.name for thread in trace.metadata.threads]
-    for (thread, leaf, seen), ns in covered.items():
-        *callers, last = (where(row, 1) for row in reversed(path(trace.metadata.stacks, leaf)))
-        stack = (names[thread], *callers, last if seen else f"{last} {LET_GO}")
-        held[stack] += ns
-    for thread in np.unique(holds["thread"][rest]).tolist():
-        ns = int(lengths[rest & (holds["thread"] == thread)].sum())
-        if ns:
-            held[names[thread], NO_STACK] += ns
-    return Flame(
-        held_ns=held,
-        total_ns=int(lengths.sum()),
-        covered_ns=int(lengths[at].sum()),
-        ended_ns=int(lengths[at][mine["seen"] == 0].sum()),
-        holds=len(holds),
-        covered_holds=len(at),
-    )
-
-
-def collapsed(flame: Flame) -> str:
-    """One line a stack, `thread;outermost;…;leaf nanoseconds`, as flame graph tools read it."""
-    lines = (
-        ";".join(frame.replace(";", ",").replace("\n", " ") for frame in stack) + f" {ns}\n"
-        for stack, ns in sorted(flame.held_ns.items())
-    )
-    return "".join(lines)
+    # One number a (thread, stack, exact); leaf 0 stands for none.
+    keys = holds["thread"].astype(np.uint64) << np.uint64(33)
+    keys[mine["interval"]] |= (mine["leaf"].astype(np.uint64) + 1) << np.uint64(1)
+    keys[mine["interval"]] |= mine["seen"] != 0
+    found, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    caused = caused_ns(trace)
+    sums = []
+    for values in (holds["end_ns"] - holds["start_ns"], caused):
+        total = np.zeros(len(found), np.int64)
+        np.add.at(total, inverse, values)
+        sums.append(total.tolist())
+    rows = [
+        StackTime(key >> 33, (key >> 1 & 0xFFFFFFFF) - 1, bool(key & 1), holds, held, waited)
+        for key, holds, held, waited in zip(found.tolist(), counts.tolist(), *sums, strict=True)
+    ]
+    waiting = int(trace.thread_stats["waiting_ns"].sum())
+    return Flame(rows, waiting - int(caused.sum()))

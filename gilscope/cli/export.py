@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gilscope.cli.output import check_output
+from gilscope.cli.output import check_folder, check_output
+from gilscope.errors import InstallationError, UsageError
+
+if TYPE_CHECKING:
+    from gilscope.analysis.flame import Flame
+    from gilscope.trace.model import Trace
 
 HELP = "write a trace in the form of another tool"
+
+FORMATS = {
+    "collapsed": "stacks, a line each, for flame graphs",
+    "speedscope": "for speedscope.app",
+    "gecko": "for the Firefox Profiler",
+    "parquet": "a folder of tables, for DuckDB, Polars, pandas, Spark",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,35 +32,108 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("trace", metavar="TRACE", type=Path, help="a .pftrace or .pftrace.gz file")
     parser.add_argument(
         "--format",
-        choices=("collapsed",),
+        choices=tuple(FORMATS),
         required=True,
-        help="collapsed: time that the GIL was held by stack, for flame graphs",
+        help="; ".join(f"{name}: {text}" for name, text in FORMATS.items()),
     )
-    parser.add_argument("-o", dest="output", metavar="FILE", type=Path, help="not standard output")
+    parser.add_argument(
+        "--weight",
+        choices=("held", "waiting"),
+        help="of collapsed stacks: how long they held the GIL (default), or how long others waited"
+        " because of that",
+    )
+    parser.add_argument(
+        "-o",
+        dest="output",
+        metavar="FILE or DIR",
+        type=Path,
+        help="not standard output; parquet needs a folder",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """The flame, and on standard error what share of the held time its stacks cover."""
+    """Write the trace in that form; on standard error stands what it does not show.
+
+    Raises UsageError, TraceError, GilscopeError: it cannot be written; InstallationError.
+    """
+    if args.weight and args.format != "collapsed":
+        raise UsageError("--weight is of --format collapsed; the other forms have both")
+    if args.format == "parquet":
+        return _tables(args)
     check_output(args.output)
     import gilscope  # noqa: PLC0415
-    from gilscope.analysis.flame import LET_GO, collapsed, flame_of  # noqa: PLC0415
-    from gilscope.analysis.units import duration, percent  # noqa: PLC0415
+
+    trace = gilscope.read(args.trace)
+    text = _text_of(trace, args.format, args.weight == "waiting")
+    if args.output is None:
+        sys.stdout.writelines(text)
+        return 0
     from gilscope.perfetto.writer import whole_file  # noqa: PLC0415
 
-    flame = flame_of(gilscope.read(args.trace))
-    text = collapsed(flame)
-    if args.output is None:
-        sys.stdout.write(text)
-    else:
-        with whole_file(args.output, "the export") as file:
-            file.write(text.encode())
-    share = percent(flame.covered_ns, flame.total_ns)
+    with whole_file(args.output, "the export") as file:
+        file.writelines(part.encode() for part in text)
+    return 0
+
+
+def _text_of(trace: Trace, form: str, waiting: bool) -> Iterable[str]:
+    if form == "gecko":
+        from gilscope.export.gecko import gecko  # noqa: PLC0415
+
+        return _json(gecko(trace))
+    from gilscope.analysis.flame import flame_of  # noqa: PLC0415
+    from gilscope.export.collapsed import collapsed  # noqa: PLC0415
+    from gilscope.export.frames import burnt  # noqa: PLC0415
+    from gilscope.export.speedscope import speedscope  # noqa: PLC0415
+
+    flame = flame_of(trace)
+    _say_covered(flame)
+    stacks = burnt(flame, trace.metadata)
+    if form == "speedscope":
+        return _json(speedscope(stacks, trace.name))
+    return collapsed(stacks, waiting=waiting)
+
+
+def _json(value: object) -> Iterable[str]:
+    return [json.dumps(value, separators=(",", ":")), "\n"]
+
+
+def _say_covered(flame: Flame) -> None:
+    """What share of the held time stacks cover."""
+    from gilscope.analysis.flame import NO_LEAF  # noqa: PLC0415
+    from gilscope.analysis.units import duration, percent  # noqa: PLC0415
+    from gilscope.export.frames import LET_GO  # noqa: PLC0415
+
+    covered = [row for row in flame.rows if row.leaf != NO_LEAF]
+    covered_ns = sum(row.held_ns for row in covered)
     print(
-        f"gilscope: stacks cover {share} of the held time"
-        f" ({duration(flame.covered_ns)} of {duration(flame.total_ns)}),"
-        f" {flame.covered_holds:,} of {flame.holds:,} holds; shorter ones have none."
-        f" {duration(flame.ended_ns)} of it end in {LET_GO}: nobody looked into these holds,"
-        " whose time went at that line or before",
+        f"gilscope: stacks cover {percent(covered_ns, flame.held_ns)} of the held time"
+        f" ({duration(covered_ns)} of {duration(flame.held_ns)}),"
+        f" {sum(row.holds for row in covered):,} of {sum(row.holds for row in flame.rows):,} holds;"
+        f" shorter ones have none."
+        f" {duration(sum(row.held_ns for row in covered if not row.exact))} of it end in {LET_GO}:"
+        " nobody looked into these holds, whose time went at that line or before",
         file=sys.stderr,
     )
+
+
+def _tables(args: argparse.Namespace) -> int:
+    if args.output is None:
+        raise UsageError("parquet is a folder of tables; name it with -o DIR")
+    _require("pyarrow", "parquet")
+    from gilscope.export.parquet_schema import TABLES  # noqa: PLC0415
+
+    check_folder(args.output, [f"{name}.parquet" for name in TABLES])
+    import gilscope  # noqa: PLC0415
+    from gilscope.export.parquet import write_parquet  # noqa: PLC0415
+
+    write_parquet(gilscope.read(args.trace), args.output)
     return 0
+
+
+def _require(package: str, extra: str) -> None:
+    try:
+        import_module(package)
+    except ImportError as error:
+        raise InstallationError(
+            f"{package} is not installed; run: {sys.executable} -m pip install 'gilscope[{extra}]'"
+        ) from error

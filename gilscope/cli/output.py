@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Collection
 from pathlib import Path
 
 from gilscope.errors import UsageError
@@ -39,6 +40,27 @@ def check_trace(output: Path | None) -> None:
         raise UsageError(f"{output}: {error.strerror}; name another place with -o FILE") from error
     if other:
         raise UsageError(f"{output} exists and is no trace of gilscope's; name another with -o")
+
+
+def check_folder(output: Path, files: Collection[str]) -> None:
+    """Find out whether a folder of these files can be made there, or be written again.
+
+    Raises UsageError, also for a folder that has anything else in it.
+    """
+    try:
+        if output.is_dir():
+            others = sorted({entry.name for entry in output.iterdir()} - set(files))
+            if others:
+                raise UsageError(
+                    f"{output} has other files in it ({others[0]}); name another folder with -o DIR"
+                )
+            _try(output)
+        elif output.exists() or output.is_symlink():
+            raise UsageError(f"{output} is no folder; name another place with -o DIR")
+        else:
+            check_output(output)
+    except OSError as error:
+        raise UsageError(f"{output}: {error.strerror}; name another place with -o DIR") from error
 
 
 def _is_special(target: Path) -> bool:

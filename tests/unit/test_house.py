@@ -14,8 +14,8 @@ import pytest
 # feed → probe → sync, recorder → trace → perfetto → analysis → viewers/cli: a layer knows those
 # before it. `errors`, `_native` and the vocabulary in `schema` belong to everybody.
 LAYERS = (
-    *("probe", "sync", "recorder", "trace", "perfetto", "analysis", "viewers", "interpreter"),
-    *("benchmarks", "cli"),
+    *("probe", "sync", "recorder", "trace", "perfetto", "analysis", "export"),
+    *("viewers", "interpreter", "benchmarks", "cli"),
 )
 EVERYBODYS = ("gilscope", "gilscope.errors", "gilscope._native", "gilscope.trace.schema")
 FACE = ("__init__", "__main__")  # gilscope/__init__.py leads to every layer, lazily
