@@ -64,33 +64,38 @@ def run(args: argparse.Namespace) -> int:
     import gilscope  # noqa: PLC0415
 
     trace = gilscope.read(args.trace)
-    text = _text_of(trace, args.format, args.weight == "waiting")
-    if args.output is None:
-        sys.stdout.writelines(text)
-        return 0
-    from gilscope.perfetto.writer import whole_file  # noqa: PLC0415
+    if args.format == "gecko":
+        from gilscope.export.gecko import gecko  # noqa: PLC0415
 
-    with whole_file(args.output, "the export") as file:
-        file.writelines(part.encode() for part in text)
+        _write(_json(gecko(trace)), args.output)
+        return 0
+    from gilscope.analysis.flame import flame_of  # noqa: PLC0415
+
+    flame = flame_of(trace)
+    _write(_stacks(trace, flame, args), args.output)
+    _say_covered(flame)
     return 0
 
 
-def _text_of(trace: Trace, form: str, waiting: bool) -> Iterable[str]:
-    if form == "gecko":
-        from gilscope.export.gecko import gecko  # noqa: PLC0415
+def _write(text: Iterable[str], output: Path | None) -> None:
+    if output is None:
+        sys.stdout.writelines(text)
+        return
+    from gilscope.perfetto.writer import whole_file  # noqa: PLC0415
 
-        return _json(gecko(trace))
-    from gilscope.analysis.flame import flame_of  # noqa: PLC0415
+    with whole_file(output, "the export") as file:
+        file.writelines(part.encode() for part in text)
+
+
+def _stacks(trace: Trace, flame: Flame, args: argparse.Namespace) -> Iterable[str]:
     from gilscope.export.collapsed import collapsed  # noqa: PLC0415
     from gilscope.export.frames import burnt  # noqa: PLC0415
     from gilscope.export.speedscope import speedscope  # noqa: PLC0415
 
-    flame = flame_of(trace)
-    _say_covered(flame)
     stacks = burnt(flame, trace.metadata)
-    if form == "speedscope":
-        return _json(speedscope(stacks, trace.name))
-    return collapsed(stacks, waiting=waiting)
+    if args.format == "speedscope":
+        return _json(speedscope(stacks, args.trace.name))
+    return collapsed(stacks, waiting=args.weight == "waiting")
 
 
 def _json(value: object) -> Iterable[str]:
