@@ -139,6 +139,7 @@ def _threads(trace: Trace, folded: Folded) -> list[Row]:
                 "waiting_ns": stats["waiting_ns"],
                 "outside_ns": known_ns - stats["held_ns"] - stats["waiting_ns"],
                 "unknown_ns": unknown_of_it,
+                "waiting_share": stats["waiting_ns"] / known_ns if known_ns else None,
                 "acquires": stats["acquires"],
                 "contended_acquires": stats["contended_acquires"],
                 "voluntary_releases": stats["releases"],

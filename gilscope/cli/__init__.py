@@ -26,6 +26,8 @@ COMMANDS = (
     "view",
     "dump",
     "export",
+    "compare",
+    "check",
     "recover",
     "interpreter",
     "bench",

@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -54,7 +55,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=size,
         help="stop recording (never the program) past this many bytes (default: 1G at the most)",
     )
+    parser.add_argument(
+        "--repeat",
+        metavar="N",
+        type=int,
+        help="run the command N times; the traces go into the folder -o DIR (for gilscope compare)",
+    )
     parser.add_argument("--no-summary", action="store_true", help="do not print the summary")
+    parser.add_argument(
+        "--quiet", action="store_true", help="no summary, and no line about the trace: errors alone"
+    )
     parser.add_argument(
         "--no-follow", action="store_true", help="record the command's own process alone"
     )
@@ -78,8 +88,36 @@ def run(args: argparse.Namespace) -> int:
     if not command:
         raise UsageError("record what? for example: gilscope record python app.py")
     check_environment()
+    choice(args)
+    if args.repeat is None:
+        check_trace(args.output)
+        return _once(args, command)
+    return _repeat(args, command)
+
+
+def _repeat(args: argparse.Namespace, command: Sequence[str]) -> int:
+    """Run after run into one folder, beside what is there; ends with the first that fails."""
+    if args.repeat < 1:
+        raise UsageError("--repeat takes a number from 1 on")
+    if args.output is None:
+        raise UsageError("--repeat wants a folder for the traces: -o DIR")
+    folder: Path = args.output
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder}: {error.strerror}; name another folder with -o DIR") from error
+    there = [int(path.stem) for path in folder.glob("*.pftrace") if path.stem.isdecimal()]
+    args.no_summary = True
+    for number in range(1, args.repeat + 1):
+        args.output = folder / f"{max(there, default=0) + number:03}.pftrace"
+        check_trace(args.output)
+        if code := _once(args, command):
+            return code
+    return 0
+
+
+def _once(args: argparse.Namespace, command: Sequence[str]) -> int:
     policy = choice(args)
-    check_trace(args.output)
     from gilscope.recorder.record import STACKS, record, say  # noqa: PLC0415
 
     if args.no_stacks:
@@ -96,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
         return exit_code
     recorded.session.discard()
     readable = trace.is_file()  # no device and no pipe
-    if events and readable and not args.no_summary:
+    if events and readable and not (args.no_summary or args.quiet):
         try:
             _print_summary(trace)
         except _TROUBLE as error:
@@ -104,7 +142,8 @@ def run(args: argparse.Namespace) -> int:
     if recorded.notes.stopped:
         say(_stop_reason(recorded.session, recorded.notes.stopped, args.max_size is not None))
     see = f"; see it with: gilscope view {quote(str(trace))}" if events and readable else ""
-    say(f"{events:,} events in {trace}{see}")
+    if not args.quiet:
+        say(f"{events:,} events in {trace}{see}")
     return exit_code
 
 

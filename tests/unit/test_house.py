@@ -15,7 +15,7 @@ import pytest
 # before it. `errors`, `_native` and the vocabulary in `schema` belong to everybody.
 LAYERS = (
     *("probe", "sync", "recorder", "trace", "perfetto", "analysis", "export"),
-    *("viewers", "interpreter", "benchmarks", "cli"),
+    *("viewers", "interpreter", "benchmarks", "integrations", "cli"),
 )
 EVERYBODYS = ("gilscope", "gilscope.errors", "gilscope._native", "gilscope.trace.schema")
 FACE = ("__init__", "__main__")  # gilscope/__init__.py leads to every layer, lazily

@@ -27,7 +27,7 @@ KEYS = {
     " lost_stacks gils threads"
     " blame conditions locks atomic",
     "id held_ns idle_ns unknown_ns contended_ns switches forced_yields max_waiters",
-    "id tid name gil class life_ns held_ns waiting_ns outside_ns unknown_ns acquires"
+    "id tid name gil class life_ns held_ns waiting_ns outside_ns unknown_ns waiting_share acquires"
     " contended_acquires voluntary_releases forced_yields requests_made wait_ns io_wait_ns"
     " cpu_wait_ns hold_ns wakeup_ns",
     "waiter holder reason wait_ns waits waiter_site holder_site others",

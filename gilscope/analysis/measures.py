@@ -1,0 +1,84 @@
+"""What is compared between two runs: a figure for the run, each group of threads, line and lock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from gilscope.analysis.findings import spot
+from gilscope.analysis.groups import group_of
+
+Row = dict[str, Any]
+
+
+class Key(NamedTuple):
+    """What a figure is of."""
+
+    kind: str  # "run", "thread", "line", "lock"
+    name: str  # of the group of threads, the line or the lock; "" of the run
+    measure: str  # "duration", "waiting", "held", "lock_wait"
+
+
+@dataclass(frozen=True)
+class Run:
+    """The figures of one trace, in ns; `threads` and `io_p99` by group."""
+
+    name: str
+    duration_ns: int
+    whole: bool  # from the program's begin to its end
+    unknown_ns: int  # of all its threads' lives
+    started_ns: int  # CLOCK_REALTIME
+    figures: dict[Key, int]
+    threads: dict[str, int]
+    io_p99: dict[str, int | None]
+
+
+def run_of(name: str, summary: Row, started_ns: int) -> Run:
+    """What a summary says, in the rows that are compared."""
+    figures: Counter[Key] = Counter({Key("run", "", "duration"): summary["duration_ns"]})
+    threads: Counter[str] = Counter()
+    io_p99: dict[str, int | None] = {}
+    root = _root(summary)
+    unknown = 0
+    for process in summary["processes"]:
+        for thread in process["threads"]:
+            group = group_of(thread["name"]) + ("" if process["id"] == root else " (children)")
+            threads[group] += 1
+            figures[Key("thread", group, "waiting")] += thread["waiting_ns"]
+            figures[Key("thread", group, "held")] += thread["held_ns"]
+            if locks := (thread.get("lock_wait_ns") or {}).get("sum"):
+                figures[Key("thread", group, "lock_wait")] += locks
+            io_p99[group] = max(io_p99.get(group) or 0, thread["io_wait_ns"]["p99"] or 0) or None
+            unknown += thread["unknown_ns"]
+        for row in process["blame"]:
+            if row["holder_site"]:
+                figures[Key("line", spot(row["holder_site"]), "waiting")] += row["wait_ns"]
+        for row in process["locks"] or ():
+            if row["wait_ns"]["sum"] and (lock := _lock(row)):
+                figures[Key("lock", lock, "waiting")] += row["wait_ns"]["sum"]
+    return Run(
+        name=name,
+        duration_ns=summary["duration_ns"],
+        whole=summary["exit_code"] is not None and not summary["stopped"],
+        unknown_ns=unknown,
+        started_ns=started_ns,
+        figures=dict(figures),
+        threads=dict(threads),
+        io_p99=io_p99,
+    )
+
+
+def _root(summary: Row) -> int | None:
+    """The process that the rest came from: the first one with threads."""
+    return next((p["id"] for p in summary["processes"] if p["threads"]), None)
+
+
+def _lock(row: Row) -> str | None:
+    """What tells a lock from others in every run, as its address does not: the line that kept it
+    longest, else what it is called. None: nothing does."""
+    for part in row.get("blame") or ():
+        if site := part.get("holder_site"):
+            return spot(site)
+    library = row.get("library")
+    return str(library) if library else None

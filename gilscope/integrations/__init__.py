@@ -1,0 +1,1 @@
+"""Where gilscope sits in other tools; each file imports its host only when that is there."""
