@@ -97,6 +97,10 @@ test-newer: setup ## the end-to-end tests on CPython 3.14 and 3.15, from Debian'
 	@pythons=$$($(BIN)/python tests/support/debian_sid.py build/newer) || exit 1; \
 	GILSCOPE_TEST_PYTHONS=$$pythons $(BIN)/python -m pytest -q tests/integration -k '3.14 or 3.15'
 
+.PHONY: test-compare
+test-compare: setup ## trials of compare on real programs: false rows, effects found, fixes told; an hour
+	cd tests && $(CURDIR)/$(BIN)/python -m compare.trials
+
 .PHONY: test-software
 test-software: setup system-tools ## real programs under recording, and prints what was seen of each
 	$(BIN)/python -m pytest -q -n $(JOBS) tests/software
