@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, TypeVar, cast
 
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import DebugAnnotation
 
@@ -72,29 +73,37 @@ def _plain(annotation: Any) -> Any:
 def build(cls: type[Row], values: object, where: str = "") -> Row:
     """Make a dataclass from what `from_entries` gave, checking the type of every field.
 
-    Raises AnnotationError for a missing, unknown or mistyped field.
+    A field that is missing has its default: the file was written before there was such a field.
+    Raises AnnotationError for an unknown or mistyped field, or a missing one without a default.
     """
     if values == ():
         values = {}
     if not isinstance(values, dict):
         raise AnnotationError(f"{where}: not a table row")
-    hints = _hints(cls)
+    hints, optional = _fields(cast(Any, cls))
     unknown = values.keys() - hints.keys()
     if unknown:
         raise AnnotationError(f"{where}{min(unknown)}: an unknown field")
     return cls(
-        **{name: _value(hint, values.get(name), where + name) for name, hint in hints.items()}
+        **{
+            name: _value(hint, values.get(name), where + name)
+            for name, hint in hints.items()
+            if name in values or name not in optional
+        }
     )
 
 
-_HINTS: dict[type, dict[str, Any]] = {}
-
-
-def _hints(cls: type) -> dict[str, Any]:
-    if cls not in _HINTS:
-        resolved = typing.get_type_hints(cls)
-        _HINTS[cls] = {f.name: resolved[f.name] for f in dataclasses.fields(cls)}
-    return _HINTS[cls]
+@cache
+def _fields(cls: type) -> tuple[dict[str, Any], set[str]]:
+    """The types of a dataclass's fields, and which fields have a default."""
+    resolved = typing.get_type_hints(cls)
+    fields = dataclasses.fields(cls)
+    optional = {
+        f.name
+        for f in fields
+        if f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
+    }
+    return {f.name: resolved[f.name] for f in fields}, optional
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

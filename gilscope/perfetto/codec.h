@@ -8,6 +8,15 @@
 struct gs_encoder;
 struct gs_decoder;
 
+/* Tables of a recording: the process of each thread and of each GIL. */
+struct gs_tables {
+    uint32_t n_threads;
+    const uint32_t *thread_process;
+    uint32_t n_gils;
+    const uint32_t *gil_process;
+    uint32_t n_stacks;
+};
+
 enum gs_encode_status {
     GS_ENCODE_DONE = 0,         /* the batch is encoded */
     GS_ENCODE_FULL = 1,         /* no room left in the output */
@@ -46,11 +55,11 @@ struct gs_encode_result {
     struct gs_detail detail;
 };
 
-/* A handle for gs_encode, or NULL: out of memory. Events before `start_ns` are refused. The arrays
- * give the process id of each thread and of each GIL. */
-GS_EXPORT struct gs_encoder *gs_encoder_new(int64_t start_ns, uint32_t n_threads,
-                                            const uint32_t *thread_process, uint32_t n_gils,
-                                            const uint32_t *gil_process, uint32_t n_stacks);
+/* A handle for gs_encode, or NULL: out of memory. Events before `start_ns` are refused. */
+GS_EXPORT struct gs_encoder *gs_encoder_new(int64_t start_ns, const struct gs_tables *tables);
+
+/* The tables have grown: what they had stands where it was. 0, or -1: out of memory. */
+GS_EXPORT int gs_encoder_grow(struct gs_encoder *encoder, const struct gs_tables *tables);
 GS_EXPORT void gs_encoder_free(struct gs_encoder *encoder);
 
 /* Encodes from `events` until the batch ends, `room` bytes are used or the caller must act; an
@@ -103,10 +112,9 @@ struct gs_decode_result {
     const char *message;
 };
 
-/* A handle for gs_decode, or NULL: out of memory. */
-GS_EXPORT struct gs_decoder *gs_decoder_new(uint32_t n_threads, const uint32_t *thread_process,
-                                            uint32_t n_gils, const uint32_t *gil_process,
-                                            uint32_t n_stacks);
+/* A handle for gs_decode, or NULL: out of memory. `own_name` is the iid of a thread's own name in
+ * the file's format. */
+GS_EXPORT struct gs_decoder *gs_decoder_new(const struct gs_tables *tables, uint32_t own_name);
 GS_EXPORT void gs_decoder_free(struct gs_decoder *decoder);
 
 /* Registers packet sequence `sequence`, introduced by a rare packet; its clock begins at `time_ns`.

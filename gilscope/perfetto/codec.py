@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import enum
-from collections.abc import Sequence
 from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,6 +19,11 @@ from gilscope.trace.schema import Metadata
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
+
+
+# The iid of a thread's own name (GS_NAME_OWNER of format.h), and up to format 4.
+OWN_NAME, OLD_OWN_NAME = 64, 27
+_OF_DETAILS = 32  # GS_ANNOTATION_OF_DETAILS: the first
 
 
 class EncodeStatus(enum.IntEnum):
@@ -118,7 +122,29 @@ class DecodeResult(ctypes.Structure):
     )
 
 
-_TABLES = (*(ctypes.c_uint32, ctypes.c_void_p) * 2, ctypes.c_uint32)
+class Tables(ctypes.Structure):
+    """`struct gs_tables` of codec.h, of a recording as far as it is known."""
+
+    _fields_ = (
+        ("n_threads", ctypes.c_uint32),
+        ("thread_process", ctypes.c_void_p),
+        ("n_gils", ctypes.c_uint32),
+        ("gil_process", ctypes.c_void_p),
+        ("n_stacks", ctypes.c_uint32),
+    )
+
+    def __init__(self, metadata: Metadata | None = None) -> None:
+        self._threads = np.array([t.process for t in metadata.threads] if metadata else [], "u4")
+        self._gils = np.array([g.process for g in metadata.gils] if metadata else [], "u4")
+        super().__init__(
+            len(self._threads),
+            self._threads.ctypes.data,
+            len(self._gils),
+            self._gils.ctypes.data,
+            len(metadata.stacks) if metadata else 0,
+        )
+
+
 _BUFFERS = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint64)
 
 
@@ -126,7 +152,8 @@ _BUFFERS = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint64)
 def _library() -> ctypes.CDLL:
     library = engine()
     for name, result, arguments in (
-        ("gs_encoder_new", ctypes.c_void_p, (ctypes.c_int64, *_TABLES)),
+        ("gs_encoder_new", ctypes.c_void_p, (ctypes.c_int64, ctypes.c_void_p)),
+        ("gs_encoder_grow", ctypes.c_int, (ctypes.c_void_p, ctypes.c_void_p)),
         ("gs_encoder_free", None, (ctypes.c_void_p,)),
         ("gs_encode", ctypes.c_int, (ctypes.c_void_p, *_BUFFERS, ctypes.c_void_p)),
         (
@@ -135,7 +162,7 @@ def _library() -> ctypes.CDLL:
             (*(4 * (ctypes.c_void_p,)), ctypes.c_uint64, ctypes.c_void_p),
         ),
         ("gs_encoder_open_thread", ctypes.c_int64, (ctypes.c_void_p,)),
-        ("gs_decoder_new", ctypes.c_void_p, _TABLES),
+        ("gs_decoder_new", ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_uint32)),
         ("gs_decoder_free", None, (ctypes.c_void_p,)),
         ("gs_decode", ctypes.c_int, (ctypes.c_void_p, *_BUFFERS, ctypes.c_void_p)),
         (
@@ -158,14 +185,15 @@ class InternedTable(enum.IntEnum):
     NAMES = 0
     CATEGORIES = 1
     ANNOTATIONS = 2
-    OF_DETAILS = 3  # behind ANNOTATIONS
+    OF_DETAILS = 3
 
 
 def interned_names(table: InternedTable) -> dict[int, str]:
-    """The names of one table: number, from 1, to text. It is the iid, but in OF_DETAILS."""
+    """The names of one table: iid to text."""
+    first = _OF_DETAILS if table is InternedTable.OF_DETAILS else 1
     names: dict[int, str] = {}
     while (text := _library().gs_format_name(int(table), len(names) + 1)) is not None:
-        names[len(names) + 1] = text.decode()
+        names[first + len(names)] = text.decode()
     return names
 
 
@@ -201,33 +229,21 @@ class _Handle:
         self.close()
 
 
-def _tables(metadata: Metadata | None) -> tuple[int, NDArray[np.uint32], int, NDArray[np.uint32]]:
-    def processes(rows: Sequence[int]) -> NDArray[np.uint32]:
-        return np.array(rows, dtype=np.uint32)
-
-    threads = processes([thread.process for thread in metadata.threads] if metadata else [])
-    gils = processes([gil.process for gil in metadata.gils] if metadata else [])
-    return len(threads), threads, len(gils), gils
-
-
 class Encoder(_Handle):
     """Events to hot packets. Raises MemoryError."""
 
     _free = "gs_encoder_free"
 
     def __init__(self, metadata: Metadata) -> None:
-        n_threads, threads, n_gils, gils = _tables(metadata)
-        super().__init__(
-            _library().gs_encoder_new(
-                metadata.start_ns,
-                n_threads,
-                threads.ctypes.data,
-                n_gils,
-                gils.ctypes.data,
-                len(metadata.stacks),
-            )
-        )
+        tables = Tables(metadata)
+        super().__init__(_library().gs_encoder_new(metadata.start_ns, ctypes.addressof(tables)))
         self._result = EncodeResult()
+
+    def grow(self, metadata: Metadata) -> None:
+        """Take in rows that the tables have got behind those that they had. Raises MemoryError."""
+        tables = Tables(metadata)
+        if _library().gs_encoder_grow(self._pointer, ctypes.addressof(tables)):
+            raise MemoryError("no memory for the trace's tables")
 
     def encode(
         self, events: NDArray[np.void], out: NDArray[np.uint8]
@@ -279,17 +295,10 @@ class Decoder(_Handle):
 
     _free = "gs_decoder_free"
 
-    def __init__(self, metadata: Metadata | None = None) -> None:
-        n_threads, threads, n_gils, gils = _tables(metadata)
-        super().__init__(
-            _library().gs_decoder_new(
-                n_threads,
-                threads.ctypes.data,
-                n_gils,
-                gils.ctypes.data,
-                len(metadata.stacks) if metadata else 0,
-            )
-        )
+    def __init__(self, metadata: Metadata | None = None, own_name: int = OWN_NAME) -> None:
+        """`own_name`: the iid of a thread's own name in the file's format."""
+        tables = Tables(metadata)
+        super().__init__(_library().gs_decoder_new(ctypes.addressof(tables), own_name))
         self._result = DecodeResult()
 
     def decode(

@@ -31,17 +31,15 @@ struct gs_decoder {
     uint32_t closing; /* how many slices have an implied END to come */
 };
 
-struct gs_decoder *gs_decoder_new(uint32_t n_threads, const uint32_t *thread_process,
-                                  uint32_t n_gils, const uint32_t *gil_process, uint32_t n_stacks) {
+struct gs_decoder *gs_decoder_new(const struct gs_tables *tables, uint32_t own_name) {
     struct gs_decoder *decoder = calloc(1, sizeof *decoder);
     if (!decoder)
         return NULL;
     decoder->next = GS_NONE;
-    if (!gs_sequences_init(&decoder->all, n_threads, thread_process, n_gils, gil_process)) {
+    if (!gs_sequences_init(&decoder->all, tables, own_name)) {
         free(decoder);
         return NULL;
     }
-    decoder->all.n_stacks = n_stacks;
     return decoder;
 }
 

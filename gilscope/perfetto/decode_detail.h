@@ -43,12 +43,12 @@ static inline enum gs_type type_of_slice(const uint8_t **p, const uint8_t **end)
 }
 
 /* Whether it begins a detail's slice. */
-static bool begins_detail(const uint8_t *p, const uint8_t *end) {
+static bool begins_detail(const uint8_t *p, const uint8_t *end, uint32_t own_name) {
     uint32_t name;
     if (type_of_slice(&p, &end) != GS_BEGIN || end - p < 2)
         return false;
     if (p[0] == GS_TAG_NAME)
-        return get_small(p + 1, end, &name) == end && name >= GS_NAME_DETAIL;
+        return get_small(p + 1, end, &name) == end && name > own_name;
     return p[0] == GS_TAG_TEXT_0 && p[1] == GS_TAG_TEXT_1;
 }
 
@@ -57,7 +57,8 @@ static const char *on_detail(struct gs_decoder *decoder, uint32_t index, uint64_
                              const uint8_t *body, uint64_t event, uint64_t length) {
     static const uint8_t monotonic[] = {GS_TAG_CLOCK_0, GS_TAG_CLOCK_1, GS_MONOTONIC};
     const struct gs_sequence *pair = &decoder->all.sequences[index];
-    if (event > length || !begins_detail(body + event, body + length) || pair->role != GS_ROLE_GIL)
+    if (event > length || !begins_detail(body + event, body + length, decoder->all.own_name) ||
+        pair->role != GS_ROLE_GIL)
         return "a packet in a form that gilscope does not write";
     if (decoder->next != GS_NONE || decoder->closing)
         return apart;

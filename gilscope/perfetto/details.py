@@ -18,7 +18,13 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import (
 )
 
 from gilscope.perfetto import layout
-from gilscope.perfetto.codec import Detail, DetailParts, InternedTable, interned_names
+from gilscope.perfetto.codec import (
+    OWN_NAME,
+    Detail,
+    DetailParts,
+    InternedTable,
+    interned_names,
+)
 from gilscope.trace import stacks
 from gilscope.trace.schema import Metadata
 
@@ -34,12 +40,16 @@ class Details:
         self._texts: dict[tuple[int, int], _Texts] = {}  # by thread and GIL
         self._frames: dict[int, _Texts] = {}  # by GIL
 
+    def grow(self, metadata: Metadata) -> None:
+        """Its tables have got more rows."""
+        self._metadata = metadata
+
     def parts(self, detail: Detail) -> DetailParts:
         """What `Encoder.detail` takes. Called in the order of the file."""
         name, values = self._wait(detail) if detail.of_wait else self._hold(detail)
         sequence = (detail.thread, detail.gil)
         if sequence not in self._texts:
-            self._texts[sequence] = _Texts(len(interned_names(InternedTable.NAMES)) + 2)
+            self._texts[sequence] = _Texts(OWN_NAME + 1)
             self._texts[sequence].add_names_of_annotations()
         texts = self._texts[sequence]
         event = texts.begin(name)
@@ -94,11 +104,8 @@ class Details:
 
 @cache
 def _names_of_annotations() -> dict[str, int]:
-    """To iid: behind those that each sequence is introduced with."""
-    before = len(interned_names(InternedTable.ANNOTATIONS))
-    return {
-        name: before + number for number, name in interned_names(InternedTable.OF_DETAILS).items()
-    }
+    """To iid."""
+    return {name: iid for iid, name in interned_names(InternedTable.OF_DETAILS).items()}
 
 
 class _Texts:

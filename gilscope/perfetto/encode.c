@@ -28,20 +28,21 @@ struct gs_encoder {
 
 #include "put_detail.h"
 
-struct gs_encoder *gs_encoder_new(int64_t start_ns, uint32_t n_threads,
-                                  const uint32_t *thread_process, uint32_t n_gils,
-                                  const uint32_t *gil_process, uint32_t n_stacks) {
+struct gs_encoder *gs_encoder_new(int64_t start_ns, const struct gs_tables *tables) {
     struct gs_encoder *encoder = calloc(1, sizeof *encoder);
     if (!encoder)
         return NULL;
     encoder->start_ns = start_ns;
     encoder->closing = GS_NONE;
-    if (!gs_sequences_init(&encoder->all, n_threads, thread_process, n_gils, gil_process)) {
+    if (!gs_sequences_init(&encoder->all, tables, GS_NAME_OWNER)) {
         free(encoder);
         return NULL;
     }
-    encoder->all.n_stacks = n_stacks;
     return encoder;
+}
+
+int gs_encoder_grow(struct gs_encoder *encoder, const struct gs_tables *tables) {
+    return gs_sequences_grow(&encoder->all, tables) ? 0 : -1;
 }
 
 void gs_encoder_free(struct gs_encoder *encoder) {
@@ -330,7 +331,7 @@ const char *gs_format_name(int table, uint32_t iid) {
 #undef GS_X
     };
     static const char *const of_details[] = {
-#define GS_X(iid, symbol, text) [(iid) - GS_ANNOTATION_LEAF] = text,
+#define GS_X(iid, symbol, text) [(iid) - GS_ANNOTATION_OF_DETAILS + 1] = text,
         GS_DETAIL_ANNOTATION_TABLE(GS_X)
 #undef GS_X
     };

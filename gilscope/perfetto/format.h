@@ -32,7 +32,7 @@
  *     5a LEN                      track_event
  *       22 LEN …                  debug_annotations     any
  *       48 01                     type                  begin
- *       50 NAME                   name_iid              from GS_NAME_DETAIL on; or else
+ *       50 NAME                   name_iid              from behind GS_NAME_OWNER; or else
  *       ba 01 LEN TEXT            name
  *     62 LEN                      interned_data         what this sequence had not interned yet
  *     d0 03 03                    timestamp_clock_id    MONOTONIC, where DELTA is none: something
@@ -48,8 +48,9 @@
 
 #include "../probe/event_abi.h"
 
-/* Interned names, the same on every sequence: X(iid, SYMBOL, "text"). GS_NAME_OWNER is the thread's
- * own name: a hold is told twice, on the thread's track and on that of its GIL's owner. */
+/* Interned names, the same on every sequence: X(iid, SYMBOL, "text"). New ones stand behind, up to
+ * GS_NAME_OWNER: that is the thread's own name, since a hold is told twice, on the thread's track
+ * and on that of its GIL's owner. */
 #define GS_NAME_TABLE(X)                                                                           \
     X(1, HOLDS, "holds GIL")                                                                       \
     X(2, WAITS, "waiting for GIL")                                                                 \
@@ -90,7 +91,8 @@
     X(9, THREAD_LOCK, "thread-lock")                                                               \
     X(10, INTERPRETER, "interpreter")
 
-/* Names of annotations; `object` is a pointer, the rest are numbers. */
+/* Names of annotations, below GS_ANNOTATION_OF_DETAILS; `object` is a pointer, the rest are
+ * numbers. */
 #define GS_ANNOTATION_TABLE(X)                                                                     \
     X(1, COUNT, "count")         /* lost records */                                                \
     X(2, OBJECT, "object")       /* the lock's or the condition's address */                       \
@@ -102,24 +104,26 @@
 
 /* Those of details, interned by a sequence's first one. */
 #define GS_DETAIL_ANNOTATION_TABLE(X)                                                              \
-    X(8, LINE, "line")                                                                             \
-    X(9, STACK, "stack")                                                                           \
-    X(10, ENDED_BY_YIELD, "ended_by_yield")                                                        \
-    X(11, KEPT_WAITING, "kept_waiting")       /* how many threads */                               \
-    X(12, KEPT_WAITING_NS, "kept_waiting_ns") /* in sum */                                         \
-    X(13, WAITED_FOR, "waited_for")           /* name of the thread that kept it longest */        \
-    X(14, WAITED_FOR_LINE, "waited_for_line")                                                      \
-    X(15, WAITED_FOR_STACK, "waited_for_stack")                                                    \
-    X(16, WAITED_FOR_NS, "waited_for_ns")
+    X(32, LINE, "line")                                                                            \
+    X(33, STACK, "stack")                                                                          \
+    X(34, ENDED_BY_YIELD, "ended_by_yield")                                                        \
+    X(35, KEPT_WAITING, "kept_waiting")       /* how many threads */                               \
+    X(36, KEPT_WAITING_NS, "kept_waiting_ns") /* in sum */                                         \
+    X(37, WAITED_FOR, "waited_for")           /* name of the thread that kept it longest */        \
+    X(38, WAITED_FOR_LINE, "waited_for_line")                                                      \
+    X(39, WAITED_FOR_STACK, "waited_for_stack")                                                    \
+    X(40, WAITED_FOR_NS, "waited_for_ns")
 
 enum gs_name {
     GS_NAME_NONE = 0,
 #define GS_X(iid, symbol, text) GS_NAME_##symbol = iid,
     GS_NAME_TABLE(GS_X)
 #undef GS_X
-        GS_NAME_OWNER,
-    GS_NAME_DETAIL, /* from here on a sequence's own names of details */
+        GS_NAMES,
+    GS_NAME_OWNER = 64,     /* from behind it on a sequence's own names of details */
+    GS_NAME_OWNER_OLD = 27, /* up to format 4, which knew the names up to 26 */
 };
+static_assert(GS_NAMES <= GS_NAME_OWNER, "the owner's name is behind all others");
 
 enum gs_category {
     GS_CATEGORY_NONE = 0,
@@ -133,9 +137,15 @@ static_assert(GS_CATEGORY_WAITED + GS_SYNC_KINDS == GS_CATEGORIES, "each kind ha
 enum gs_annotation {
     GS_ANNOTATION_NONE = 0,
 #define GS_X(iid, symbol, text) GS_ANNOTATION_##symbol = iid,
-    GS_ANNOTATION_TABLE(GS_X) GS_DETAIL_ANNOTATION_TABLE(GS_X)
+    GS_ANNOTATION_TABLE(GS_X)
+#undef GS_X
+        GS_ANNOTATIONS,
+    GS_ANNOTATION_OF_DETAILS = 32,
+#define GS_X(iid, symbol, text) GS_ANNOTATION_##symbol = iid,
+    GS_DETAIL_ANNOTATION_TABLE(GS_X)
 #undef GS_X
 };
+static_assert(GS_ANNOTATIONS <= GS_ANNOTATION_OF_DETAILS, "those of details are behind");
 
 #define GS_CATEGORY_OF_SORT(kind) ((kind) ? GS_CATEGORY_PYTHON - GS_SYNC_PYTHON + (kind) : 0)
 
@@ -145,6 +155,7 @@ enum gs_role {
     GS_ROLE_THREAD = 2, /* a thread's events without GIL, on the thread's track */
     GS_ROLE_ATOMIC = 3, /* a thread's atomic sections, on a track below the thread's */
     GS_ROLE_FLAME = 4,  /* the stacks of a GIL's long holds: details, on the flame's track */
+    /* Reserved: 5 processor states, 6 spans, 7 collections. */
 };
 
 /* Sequence 1 carries the recording's own packets; hot sequences are numbered from 2 in the order
@@ -192,8 +203,8 @@ enum {
  * 2 + 11 + 6 + 2 + (2 + 15 + 15 + 2 + 2 + 4 * 10) + 2 bytes. */
 #define GS_PACKET_ROOM 104
 
-/* Longer packets are refused: the largest that gilscope writes is its metadata, some 200 bytes a
- * thread. It bounds what a hostile file can make a reader allocate. */
+/* Longer packets are refused: the largest that gilscope writes is a part of its metadata. It bounds
+ * what a hostile file can make a reader allocate. */
 #define GS_PACKET_MAX (UINT64_C(64) << 20)
 
 #endif

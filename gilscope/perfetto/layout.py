@@ -1,25 +1,29 @@
 """The rare packets of a trace: clocks, tracks, names, metadata. docs/trace-format.md has the why.
 
-The order of a file: the clocks, a track "gilscope", the metadata on it, the descriptors of all
-tracks; then hot packets (format.h), each packet sequence introduced where it is first needed; at
-the end the totals. Everything here is built with the perfetto package's protobuf classes.
+The order of a file: the clocks, a track "gilscope", on it what is known when a recording begins;
+then hot packets (format.h), each packet sequence introduced where it is first needed, behind the
+descriptors of the tracks that it needs (tracks.py); then the metadata, and at the end the totals.
+Everything here is built with the perfetto package's protobuf classes.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TracePacket, TrackEvent
 
 from gilscope.perfetto.annotations import AnnotationError, build, entries, from_entries
-from gilscope.perfetto.codec import InternedTable, interned_names
-from gilscope.trace.schema import NO_GIL, Metadata, Process, Thread, Totals
+from gilscope.perfetto.codec import OWN_NAME, InternedTable, interned_names
+from gilscope.trace.schema import NO_GIL, Metadata, Thread, Totals
 
-FORMAT = 4  # of the file; a reader refuses what it does not know
-READABLE = (2, 3, FORMAT)  # 2 had its details on the main sequence, 3 told all gaps' counts
+FORMAT = 5  # of the file; a reader refuses what it does not know
+# 2 had its details on the main sequence, 3 told all gaps' counts, 4 had its metadata at the begin.
+READABLE = (2, 3, 4, FORMAT)
+TABLES = ("processes", "threads", "gils", "stacks")  # of the metadata
+_ROWS = 1 << 12  # of a table, in one packet
 
 # Clock ids of Perfetto, and one of our own: deltas to the same sequence's packet before.
 REALTIME, MONOTONIC, BOOTTIME, DELTAS = 1, 3, 6, 64
@@ -30,18 +34,17 @@ MAIN_SEQUENCE = 1  # carries the recording's own packets; format.h numbers the o
 # Roles of sequences (enum gs_role of format.h).
 ROLE_GIL, ROLE_THREAD, ROLE_ATOMIC, ROLE_FLAME = 1, 2, 3, 4
 
-RECORDING_TRACK, RECORDING, THE_END = "gilscope", "gilscope recording", "gilscope end"
+RECORDING_TRACK, RECORDING = "gilscope", "gilscope recording"
+METADATA, THE_END = "gilscope metadata", "gilscope end"
 ATOMIC_TRACK = "atomic sections"
 
 # Tracks: a uuid is a kind and an id, so that a track tells what it is for. Those of GIL owners are
-# small (GS_OWNER_TRACK of format.h), because hot packets carry them.
+# small (GS_OWNER_TRACK of format.h), because hot packets carry them. Reserved: kinds 6 to 8, for
+# processor states, spans and collections.
 RECORDING_UUID = 1
-_FIRST_OWNER = 2
-_PROCESS, _THREAD, _WAITERS, _ATOMIC, _FLAME = (kind << 32 for kind in (1, 2, 3, 4, 5))
+FIRST_OWNER = 2
+PROCESS, THREAD, WAITERS, ATOMIC, FLAME = (kind << 32 for kind in (1, 2, 3, 4, 5))
 _KINDS = ~0xFFFFFFFF
-
-REUSE = 1 << 22  # Linux never gives a pid or tid from here on
-_LARGEST = (1 << 31) - 1
 
 
 class LayoutError(ValueError):
@@ -58,20 +61,35 @@ def frame(*packets: Any) -> bytes:
 
 
 def head(metadata: Metadata) -> bytes:
-    """Return everything before the first hot packet."""
+    """Return everything before the first hot packet: what is known when a recording begins."""
+    known = ("command", "start_ns", "realtime_offset_ns", "boottime_offset_ns", "clock_source")
+    values = {name: getattr(metadata, name) for name in (*known, "gilscope")}
     return frame(
         _clocks(metadata),
         _recording_track(metadata),
-        _on_recording_track(
-            RECORDING, metadata.start_ns, {"format": FORMAT, **dataclasses.asdict(metadata)}
-        ),
-        *_tracks(metadata),
+        _on_recording_track(RECORDING, metadata.start_ns, {"format": FORMAT, **values}),
     )
 
 
-def end(metadata: Metadata, totals: Totals) -> bytes:
-    """Return the packet that closes a whole trace."""
-    return frame(_on_recording_track(THE_END, metadata.end_ns, dataclasses.asdict(totals)))
+def tail(metadata: Metadata) -> Iterator[bytes]:
+    """Yield the packets of the metadata, which stand behind the last hot packet."""
+
+    def packet(values: dict[str, Any]) -> bytes:
+        return frame(_on_recording_track(METADATA, metadata.end_ns, values))
+
+    flat = {field.name: getattr(metadata, field.name) for field in dataclasses.fields(metadata)}
+    tables = {name: flat.pop(name) for name in TABLES}
+    flat["policy"] = dataclasses.asdict(metadata.policy)
+    yield packet(flat)
+    for name, rows in tables.items():
+        for first in range(0, len(rows), _ROWS):
+            yield packet({name: [vars(row) for row in rows[first : first + _ROWS]]})
+
+
+def end(metadata: Metadata, totals: Totals, metadata_bytes: int) -> bytes:
+    """Return the packet that closes a whole trace, behind so many bytes of `tail`."""
+    values = {**dataclasses.asdict(totals), "metadata_bytes": metadata_bytes}
+    return frame(_on_recording_track(THE_END, metadata.end_ns, values))
 
 
 def _clocks(metadata: Metadata) -> Any:
@@ -89,7 +107,8 @@ def _clocks(metadata: Metadata) -> Any:
     return packet
 
 
-def _track(metadata: Metadata, uuid: int) -> Any:
+def track_packet(metadata: Metadata, uuid: int) -> Any:
+    """A packet that describes a track; the caller says how."""
     packet = TracePacket(
         timestamp=metadata.start_ns,
         timestamp_clock_id=MONOTONIC,
@@ -100,7 +119,7 @@ def _track(metadata: Metadata, uuid: int) -> Any:
 
 
 def _recording_track(metadata: Metadata) -> Any:
-    packet = _track(metadata, RECORDING_UUID)
+    packet = track_packet(metadata, RECORDING_UUID)
     packet.track_descriptor.name = RECORDING_TRACK
     packet.sequence_flags = CLEARED
     return packet
@@ -116,91 +135,13 @@ def _on_recording_track(name: str, time_ns: int, values: dict[str, Any]) -> Any:
     return packet
 
 
-def _tracks(metadata: Metadata) -> list[Any]:
-    """Describe every process, thread and GIL."""
-    pids, tids = distinct_numbers(metadata)
-    packets = []
-    for process in metadata.processes:
-        packet = _track(metadata, _PROCESS | process.id)
-        shown = packet.track_descriptor.process
-        shown.pid = pids[process.id]
-        shown.process_name = _process_name(process)
-        if shown.pid != process.pid:
-            shown.process_name += f" (pid {process.pid})"
-        shown.cmdline.extend(printable(word) for word in process.command)
-        packets.append(packet)
-    for thread in metadata.threads:
-        packet = _track(metadata, _THREAD | thread.id)
-        track = packet.track_descriptor
-        track.parent_uuid = _PROCESS | thread.process
-        track.thread.pid, track.thread.tid = pids[thread.process], tids[thread.id]
-        track.thread.thread_name = _thread_name(thread)
-        packets.append(packet)
-    gils_of: dict[int, int] = {}
-    for gil in metadata.gils:
-        number = gils_of[gil.process] = gils_of.get(gil.process, 0) + 1
-        which = "GIL" if number == 1 else f"GIL {number}"
-        owner = _track(metadata, _FIRST_OWNER + gil.id)
-        waiters = _track(metadata, _WAITERS | gil.id)
-        waiters.track_descriptor.counter.unit_name = "threads"
-        above = _PROCESS | gil.process
-        tracks = [(owner, f"{which} owner", above), (waiters, f"{which} waiters", above)]
-        if metadata.stacks:
-            # Beneath the owner's, where the UI folds it: one deep stack makes the track high.
-            flame = _track(metadata, _FLAME | gil.id)
-            tracks.append((flame, f"{which} flame", _FIRST_OWNER + gil.id))
-        for packet, name, parent in tracks:
-            packet.track_descriptor.parent_uuid = parent
-            packet.track_descriptor.name = name
-            packets.append(packet)
-    return packets
-
-
-def distinct_numbers(metadata: Metadata) -> tuple[list[int], list[int]]:
-    """Return the pid of each process and the tid of each thread as the tracks show them.
-
-    The engine merges threads of equal (pid, tid), so a number that returns is shown as number
-    + n * 2**22; the metadata keeps the true one. A main thread keeps tid = pid, by which the engine
-    knows it.
-    """
-    used: set[int] = set()
-
-    def distinct(number: int) -> int:
-        while number in used and number + REUSE <= _LARGEST:
-            number += REUSE
-        while number in used:  # 512 times the same number: any free one will do
-            number -= 1
-        used.add(number)
-        return number
-
-    pids = [distinct(process.pid) for process in metadata.processes]
-    main_seen: set[int] = set()
-    tids = []
-    for thread in metadata.threads:
-        if thread.tid == metadata.processes[thread.process].pid and (
-            thread.process not in main_seen
-        ):
-            main_seen.add(thread.process)
-            tids.append(pids[thread.process])
-        else:
-            tids.append(distinct(thread.tid))
-    return pids, tids
-
-
 def printable(text: str) -> str:
     """`text` as UTF-8 can hold it."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _process_name(process: Process) -> str:
-    if not process.command:
-        return f"process {process.pid}"
-    words = [os.path.basename(process.command[0]), *process.command[1:]]
-    name = printable(" ".join(words)).strip()
-    return (name if len(name) <= 60 else name[:59] + "…") or f"process {process.pid}"
-
-
-def _thread_name(thread: Thread) -> str:
+def thread_name(thread: Thread) -> str:
+    """As Perfetto shows it."""
     return printable(thread.name) or f"thread {thread.tid}"
 
 
@@ -224,11 +165,9 @@ def _sequence(metadata: Metadata, sequence: int, role: int, thread: int, gil: in
     defaults = packet.trace_packet_defaults
     defaults.timestamp_clock_id = DELTAS
     if role == ROLE_FLAME:
-        defaults.track_event_defaults.track_uuid = _FLAME | gil
+        defaults.track_event_defaults.track_uuid = FLAME | gil
         return packet
-    defaults.track_event_defaults.track_uuid = (
-        _ATOMIC if role == ROLE_ATOMIC else _THREAD
-    ) | thread
+    defaults.track_event_defaults.track_uuid = (ATOMIC if role == ROLE_ATOMIC else THREAD) | thread
     interned = packet.interned_data
     names = interned.event_names
     for table, entries_of in (
@@ -239,20 +178,14 @@ def _sequence(metadata: Metadata, sequence: int, role: int, thread: int, gil: in
         for iid, name in _interned(table).items():
             entries_of.add(iid=iid, name=name)
     if role == ROLE_GIL:
-        defaults.track_event_defaults.extra_counter_track_uuids.append(_WAITERS | gil)
-        names.add(iid=len(names) + 1, name=_thread_name(metadata.threads[thread]))
+        defaults.track_event_defaults.extra_counter_track_uuids.append(WAITERS | gil)
+        names.add(iid=OWN_NAME, name=thread_name(metadata.threads[thread]))
     return packet
 
 
 def introduce(metadata: Metadata, sequence: int, role: int, thread: int, gil: int) -> bytes:
-    """Return the packet that opens a sequence, behind that of its own track if it has one."""
-    opening = _sequence(metadata, sequence, role, thread, gil)
-    if role != ROLE_ATOMIC:
-        return frame(opening)
-    track = _track(metadata, _ATOMIC | thread)
-    track.track_descriptor.parent_uuid = _THREAD | thread
-    track.track_descriptor.name = ATOMIC_TRACK
-    return frame(track, opening)
+    """Return the packet that opens a sequence."""
+    return frame(_sequence(metadata, sequence, role, thread, gil))
 
 
 # ---- Reading ------------------------------------------------------------------------------------
@@ -270,16 +203,49 @@ def read_recording_track(packet: Any) -> None:
         raise LayoutError("has no track named gilscope")
 
 
-def read_metadata(packet: Any) -> Metadata:
-    """Invert `head`'s third packet. Raises LayoutError."""
+def read_recording(packet: Any) -> tuple[int, Metadata | None]:
+    """Invert `head`'s third packet: the format and, up to format 4, the metadata.
+
+    Raises LayoutError.
+    """
     event = packet.track_event
     if event.name != RECORDING or event.track_uuid != RECORDING_UUID:
         raise LayoutError("has no metadata of gilscope")
+    values = _values(packet)
+    version = values.pop("format", None)
+    if version not in READABLE:
+        raise LayoutError(f"has format {version}; this gilscope reads format {FORMAT}")
+    return version, None if version == FORMAT else _built(values)
+
+
+def read_metadata(packets: Iterable[Any]) -> Metadata:
+    """Invert `tail`. Raises LayoutError."""
+    all_values: dict[str, Any] = {name: [] for name in TABLES}
+    for number, packet in enumerate(packets):
+        event = packet.track_event
+        if event.name != METADATA or event.track_uuid != RECORDING_UUID:
+            raise LayoutError("has something else where its metadata should be")
+        values = _values(packet)
+        for name in TABLES:
+            rows = values.pop(name, ())
+            if not isinstance(rows, tuple):
+                raise LayoutError(f"has broken metadata ({name}: not a list)")
+            all_values[name] += rows
+        if number and values:
+            raise LayoutError("has broken metadata (a field twice)")
+        all_values |= values
+    return _built(all_values | {name: tuple(all_values[name]) for name in TABLES})
+
+
+def _values(packet: Any) -> dict[str, Any]:
     try:
-        values = from_entries(event.debug_annotations)
-        version = values.pop("format", None)
-        if version not in READABLE:
-            raise LayoutError(f"has format {version}; this gilscope reads format {FORMAT}")
+        return from_entries(packet.track_event.debug_annotations)
+    except AnnotationError as error:
+        raise LayoutError(f"has broken metadata ({error})") from None
+
+
+def _built(values: dict[str, Any]) -> Metadata:
+    try:
         metadata = build(Metadata, values)
     except AnnotationError as error:
         raise LayoutError(f"has broken metadata ({error})") from None
@@ -311,40 +277,93 @@ def _check_tables(metadata: Metadata) -> None:
         raise LayoutError("has broken metadata (its tables do not fit together)")
 
 
-def read_end(packet: Any) -> Totals | None:
-    """Return the totals if this is the packet that closes a trace. Raises LayoutError."""
+def read_end(packet: Any) -> tuple[Totals, int] | None:
+    """The totals, and the bytes of metadata before it (0 up to format 4), if this is the packet
+    that closes a trace. Raises LayoutError.
+    """
     if not packet.HasField("track_event") or packet.track_event.name != THE_END:
         return None
     try:
-        return build(Totals, from_entries(packet.track_event.debug_annotations))
+        values = from_entries(packet.track_event.debug_annotations)
+        metadata_bytes = values.pop("metadata_bytes", 0)
+        if type(metadata_bytes) is not int or metadata_bytes < 0:
+            raise LayoutError("broken totals (metadata_bytes: not a number of bytes)")
+        return build(Totals, values), metadata_bytes
     except AnnotationError as error:
         raise LayoutError(f"broken totals ({error})") from None
 
 
-def read_sequence(metadata: Metadata, packet: Any) -> tuple[int, int, int, int] | None:
+def find_end(data: bytes) -> int | None:
+    """Where in the last bytes of a file the packet begins that closes a trace; None: nowhere."""
+    name = data.rfind(THE_END.encode())
+    for start in range(name, max(name - _END_HEAD, -1), -1):
+        if data[start] != _PACKET_TAG:
+            continue
+        size = shift = 0
+        for at in range(start + 1, min(start + 4, len(data))):
+            size |= (data[at] & 127) << shift
+            shift += 7
+            if data[at] < 128:
+                if at + 1 + size == len(data):
+                    return start
+                break
+    return None
+
+
+_END_HEAD = 256  # bytes, at most, from the packet's begin to its name
+_PACKET_TAG = 0x0A
+
+
+def read_sequence(
+    metadata: Metadata, packet: Any, own_name: int = OWN_NAME
+) -> tuple[int, int, int, int] | None:
     """Invert `introduce`: sequence, role, thread, GIL; None if this is no such packet.
 
     Raises LayoutError where it differs from the one that gilscope writes, since the hot packets
-    rest on its fields. (The owner's name is for people: it is not compared.)
+    rest on its fields. It may intern fewer names: it was written before there were more.
     """
     if not packet.HasField("trace_packet_defaults"):
         return None
     defaults = packet.trace_packet_defaults.track_event_defaults
     thread, role, gil = defaults.track_uuid & ~_KINDS, ROLE_THREAD, NO_GIL
-    if defaults.track_uuid & _KINDS == _ATOMIC:
+    if defaults.track_uuid & _KINDS == ATOMIC:
         role = ROLE_ATOMIC
-    elif defaults.track_uuid & _KINDS == _FLAME:
+    elif defaults.track_uuid & _KINDS == FLAME:
         role, thread, gil = ROLE_FLAME, 0, thread
     elif defaults.extra_counter_track_uuids:
         role, gil = ROLE_GIL, defaults.extra_counter_track_uuids[0] & ~_KINDS
     sequence = packet.trusted_packet_sequence_id
     if thread < len(metadata.threads):
         expected = _sequence(metadata, sequence, role, thread, gil)
-        if role == ROLE_GIL and packet.interned_data.event_names:
-            expected.interned_data.event_names[-1].name = packet.interned_data.event_names[-1].name
-        if packet == expected:
-            return sequence, role, thread, gil
+        if _knows(expected.interned_data, packet.interned_data, role == ROLE_GIL, own_name):
+            expected.ClearField("interned_data")
+            if expected.HasField("interned_data") or packet.HasField("interned_data"):
+                expected.interned_data.CopyFrom(packet.interned_data)
+            if packet == expected:
+                return sequence, role, thread, gil
     raise LayoutError("a packet sequence that gilscope does not write")
+
+
+def _knows(known: Any, interned: Any, of_gil: bool, own_name: int) -> bool:
+    """Whether texts that a sequence interned mean here what they meant when it was written.
+
+    (The owner's name is for people: it may be any.)
+    """
+    own = [entry for entry in interned.event_names if entry.iid == own_name]
+    if len(own) != of_gil:
+        return False
+    tables = ("event_names", "event_categories", "debug_annotation_names")
+    if {field.name for field, _ in interned.ListFields()} - {*tables}:
+        return False
+    for table in tables:
+        texts = {entry.iid: entry.name for entry in getattr(known, table)}
+        if any(
+            texts.get(entry.iid) != entry.name
+            for entry in getattr(interned, table)
+            if entry not in own or table != "event_names"
+        ):
+            return False
+    return True
 
 
 def check_track(metadata: Metadata, packet: Any) -> None:
@@ -359,13 +378,13 @@ def check_track(metadata: Metadata, packet: Any) -> None:
     uuid = packet.track_descriptor.uuid
     kind, number = uuid & _KINDS, uuid & ~_KINDS
     if kind == 0:
-        kind, number = _WAITERS, number - _FIRST_OWNER
+        kind, number = WAITERS, number - FIRST_OWNER
     table: tuple[Any, ...] = {
-        _PROCESS: metadata.processes,
-        _THREAD: metadata.threads,
-        _ATOMIC: metadata.threads,
-        _WAITERS: metadata.gils,
-        _FLAME: metadata.gils,
+        PROCESS: metadata.processes,
+        THREAD: metadata.threads,
+        ATOMIC: metadata.threads,
+        WAITERS: metadata.gils,
+        FLAME: metadata.gils,
     }.get(kind, ())
     if not 0 <= number < len(table):
         raise LayoutError("a track that the metadata does not have")
@@ -374,7 +393,7 @@ def check_track(metadata: Metadata, packet: Any) -> None:
 def is_old_detail(metadata: Metadata, packet: Any) -> bool:
     """Whether this is a detail of format 2, on a track that the metadata has."""
     event = packet.track_event
-    tables: dict[int, tuple[Any, ...]] = {_THREAD: metadata.threads, _FLAME: metadata.gils}
+    tables: dict[int, tuple[Any, ...]] = {THREAD: metadata.threads, FLAME: metadata.gils}
     return (
         packet.trusted_packet_sequence_id == MAIN_SEQUENCE
         and {field.name for field, _ in packet.ListFields()} == _EVENT_FIELDS

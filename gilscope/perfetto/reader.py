@@ -7,14 +7,12 @@ and by the largest packet that format.h allows, whatever a file claims.
 
 from __future__ import annotations
 
-import gzip
 import os
-import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -22,7 +20,8 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TracePacket
 
 from gilscope.errors import TraceError
 from gilscope.perfetto import layout
-from gilscope.perfetto.codec import Decoder, DecodeStatus
+from gilscope.perfetto.codec import OLD_OWN_NAME, OWN_NAME, Decoder, DecodeStatus
+from gilscope.perfetto.tail import open_unpacked, read_tail, unreadable
 from gilscope.trace.schema import EVENT_DTYPE, Metadata, Totals
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _BATCH = 1 << 16
-_GZIP_MAGIC = b"\x1f\x8b"
 
 
 class TraceFile:
@@ -98,13 +96,15 @@ class _Scan:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = _open(path)
+        self._file = open_unpacked(path)
         self._buffer = np.empty(_CHUNK, dtype=np.uint8)
         self._start = self._end = 0  # the part of the buffer that is not decoded yet
         self._base = 0  # offset in the file of the buffer's first byte
         self._decoder = Decoder()
         self._n_rare = 0
+        self._own_name = OWN_NAME
         self._metadata: Metadata | None = None
+        self._tail_at: int | None = None  # where the metadata begin; None: before the events
         self._count = 0
         self.last_event = 0  # offset of the packet of the last event that was read
         self.totals: Totals | None = None
@@ -115,7 +115,7 @@ class _Scan:
         self._decoder.close()
 
     def read_head(self) -> Metadata:
-        """Read up to the metadata."""
+        """Read up to the first event, and the metadata wherever they are."""
         nothing = np.empty(1, dtype=EVENT_DTYPE)
         while self._metadata is None:
             if not self._step(nothing)[0]:
@@ -159,6 +159,12 @@ class _Scan:
         self._start += result.consumed
         if result.events:
             self.last_event = offset + result.last_event
+        if (
+            result.events
+            and self._tail_at is not None
+            and offset + result.last_event >= self._tail_at
+        ):
+            raise self._error("an event behind the metadata", offset + result.last_event)
         if self.totals is not None and (result.consumed or status is DecodeStatus.CORRUPT):
             raise self._error("data after the end of the trace", offset)
         if status is DecodeStatus.CORRUPT:
@@ -169,7 +175,7 @@ class _Scan:
             first = result.packet_offset
             body = data[first : first + result.packet_bytes].tobytes()
             try:
-                self._rare(body)
+                self._rare(body, offset + first)
             except layout.LayoutError as error:
                 raise self._error(str(error), offset + first) from None
             except UnicodeDecodeError:  # protobuf looks at a text when it is asked for it
@@ -192,16 +198,12 @@ class _Scan:
             self._buffer = grown
         try:
             count = self._file.readinto(self._buffer[left:].data)  # type: ignore[attr-defined]
-        except EOFError:
-            raise self._error("the compressed file is cut short", self._base + left) from None
-        except (gzip.BadGzipFile, zlib.error) as error:
-            raise self._error(f"broken compression ({error})", self._base + left) from None
-        except OSError as error:
-            raise TraceError(f"{self._path}: cannot be read: {error.strerror}") from error
+        except (EOFError, OSError, zlib.error) as error:
+            raise unreadable(self._path, error, self._base + left) from error
         self._end += count
         return bool(count)
 
-    def _rare(self, body: bytes) -> None:
+    def _rare(self, body: bytes, offset: int) -> None:
         """Read a packet that is not hot."""
         try:
             packet = TracePacket.FromString(body)
@@ -214,14 +216,23 @@ class _Scan:
             self._head_packet(packet)
         elif layout.is_old_detail(self._metadata, packet):
             pass
-        elif (introduced := layout.read_sequence(self._metadata, packet)) is not None:
+        elif self._tail_at is not None and offset >= self._tail_at:
+            self._tail_packet(packet)
+        elif introduced := layout.read_sequence(self._metadata, packet, self._own_name):
             wrong = self._decoder.introduce(*introduced, self._metadata.start_ns)
             if wrong:
                 raise layout.LayoutError(wrong)
-        elif (totals := layout.read_end(packet)) is not None:
-            self.totals = totals
+        elif self._tail_at is None and (end := layout.read_end(packet)):
+            self.totals, _ = end
         else:
             layout.check_track(self._metadata, packet)
+
+    def _tail_packet(self, packet: Any) -> None:
+        """The metadata, which were read before all else, and the end behind them."""
+        if end := layout.read_end(packet):
+            self.totals, _ = end
+        elif packet.track_event.name != layout.METADATA:
+            raise layout.LayoutError("a packet behind the metadata")
 
     def _head_packet(self, packet: Any) -> None:
         try:
@@ -230,9 +241,13 @@ class _Scan:
             elif self._n_rare == 2:
                 layout.read_recording_track(packet)
             else:
-                self._metadata = layout.read_metadata(packet)
+                _, self._metadata = layout.read_recording(packet)
+                if self._metadata is None:
+                    self._metadata, self._tail_at = read_tail(self._path)
+                else:
+                    self._own_name = OLD_OWN_NAME
                 self._decoder.close()
-                self._decoder = Decoder(self._metadata)
+                self._decoder = Decoder(self._metadata, self._own_name)
         except layout.LayoutError as error:
             if self._n_rare == 3 and packet.track_event.name == layout.RECORDING:
                 raise
@@ -248,16 +263,3 @@ class _Scan:
             raise self._error(wrong)
         if self.totals.events != self._count:
             raise self._error(f"{self._count} events, but its end says {self.totals.events}")
-
-
-def _open(path: Path) -> IO[bytes]:
-    """Open a regular file, unpacking it if it is gzip, whatever its name says."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            what = "a directory" if path.is_dir() else "not a regular file"
-            raise TraceError(f"{path}: is {what}")
-        with path.open("rb") as file:
-            packed = file.read(2) == _GZIP_MAGIC
-        return gzip.open(path, "rb") if packed else path.open("rb", buffering=0)  # type: ignore[return-value]
-    except OSError as error:
-        raise TraceError(f"{path}: {error.strerror}") from error

@@ -18,7 +18,7 @@
 
 #include "../trace/event.h"
 #include "../trace/wakers.h"
-#include "format.h"
+#include "codec.h"
 
 #define GS_NONE       UINT32_MAX
 #define GS_OWNER_ROOM 24 /* 2 + 2 + 6 + 2 + 2 + 2 + 4 + 2 bytes at most */
@@ -92,7 +92,8 @@ struct gs_sequences {
     struct gs_thread_state *threads;
     struct gs_gil_state *gils;
     uint32_t *first_of_process; /* thread */
-    uint32_t n_sequences, capacity, n_threads, n_gils, n_stacks;
+    uint32_t n_sequences, capacity, n_threads, n_gils, n_processes, n_stacks;
+    uint32_t own_name;       /* iid of a thread's own name */
     struct gs_wakers wakers; /* value: the last of their flows */
 };
 
@@ -103,36 +104,52 @@ static inline void gs_sequences_free(struct gs_sequences *s) {
     free(s->first_of_process);
 }
 
-/* `thread_process` and `gil_process` give each one's process id. False: out of memory. */
-static inline bool gs_sequences_init(struct gs_sequences *s, uint32_t n_threads,
-                                     const uint32_t *thread_process, uint32_t n_gils,
-                                     const uint32_t *gil_process) {
-    *s = (struct gs_sequences){.n_threads = n_threads, .n_gils = n_gils};
-    s->threads = calloc((size_t)n_threads + 1, sizeof *s->threads);
-    s->gils = calloc((size_t)n_gils + 1, sizeof *s->gils);
-    uint32_t last = 0;
-    for (uint32_t i = 0; i < n_threads; i++)
-        last = thread_process[i] > last ? thread_process[i] : last;
-    s->first_of_process = malloc(((size_t)last + 1) * sizeof *s->first_of_process);
-    if (!s->threads || !s->gils || !s->first_of_process) {
-        gs_sequences_free(s);
+static inline bool gs_grow_array(void **array, size_t n, size_t size) {
+    void *moved = realloc(*array, (n + 1) * size);
+    if (moved)
+        *array = moved;
+    return moved != NULL;
+}
+
+/* Takes in what the tables have got behind what they had. False: out of memory. */
+static inline bool gs_sequences_grow(struct gs_sequences *s, const struct gs_tables *tables) {
+    uint32_t n_processes = s->n_processes;
+    for (uint32_t i = s->n_threads; i < tables->n_threads; i++)
+        if (tables->thread_process[i] >= n_processes)
+            n_processes = tables->thread_process[i] + 1;
+    if (!gs_grow_array((void **)&s->threads, tables->n_threads, sizeof *s->threads) ||
+        !gs_grow_array((void **)&s->gils, tables->n_gils, sizeof *s->gils) ||
+        !gs_grow_array((void **)&s->first_of_process, n_processes, sizeof *s->first_of_process))
         return false;
+    while (s->n_processes < n_processes)
+        s->first_of_process[s->n_processes++] = GS_NONE;
+    for (; s->n_threads < tables->n_threads; s->n_threads++) {
+        uint32_t process = tables->thread_process[s->n_threads];
+        s->threads[s->n_threads] =
+            (struct gs_thread_state){.own = GS_NONE,
+                                     .pairs = GS_NONE,
+                                     .atomic = GS_NONE,
+                                     .process = process,
+                                     .next_of_process = s->first_of_process[process]};
+        s->first_of_process[process] = s->n_threads;
     }
-    for (uint32_t i = 0; i <= last; i++)
-        s->first_of_process[i] = GS_NONE;
-    for (uint32_t i = 0; i < n_threads; i++) {
-        uint32_t *first = &s->first_of_process[thread_process[i]];
-        s->threads[i] = (struct gs_thread_state){.own = GS_NONE,
-                                                 .pairs = GS_NONE,
-                                                 .atomic = GS_NONE,
-                                                 .process = thread_process[i],
-                                                 .next_of_process = *first};
-        *first = i;
-    }
-    for (uint32_t i = 0; i < n_gils; i++)
-        s->gils[i] = (struct gs_gil_state){
-            .process = gil_process[i], .pairs = GS_NONE, .flame = GS_NONE, .holder = GS_NONE};
+    for (; s->n_gils < tables->n_gils; s->n_gils++)
+        s->gils[s->n_gils] = (struct gs_gil_state){.process = tables->gil_process[s->n_gils],
+                                                   .pairs = GS_NONE,
+                                                   .flame = GS_NONE,
+                                                   .holder = GS_NONE};
+    s->n_stacks = tables->n_stacks;
     return true;
+}
+
+/* False: out of memory. */
+static inline bool gs_sequences_init(struct gs_sequences *s, const struct gs_tables *tables,
+                                     uint32_t own_name) {
+    *s = (struct gs_sequences){.own_name = own_name};
+    if (gs_sequences_grow(s, tables))
+        return true;
+    gs_sequences_free(s);
+    return false;
 }
 
 static inline uint8_t *gs_put_varint(uint8_t *p, uint64_t value) {
@@ -147,7 +164,7 @@ static inline uint8_t *gs_put_varint(uint8_t *p, uint64_t value) {
 /* A hold is told a second time, on the track of its GIL's owner: at once (a delta of 0), on the
  * same sequence. So these packets never vary. Returns the packet's length. */
 static inline uint8_t gs_put_owner(uint8_t *packet, const struct gs_sequence *pair,
-                                   enum gs_type type) {
+                                   uint32_t own_name, enum gs_type type) {
     uint8_t *p = packet;
     *p++ = GS_TAG_PACKET;
     uint8_t *length = p++;
@@ -161,7 +178,7 @@ static inline uint8_t gs_put_owner(uint8_t *packet, const struct gs_sequence *pa
     *p++ = (uint8_t)type;
     if (type == GS_BEGIN) {
         *p++ = GS_TAG_NAME;
-        *p++ = GS_NAME_OWNER;
+        *p++ = (uint8_t)own_name;
     }
     *p++ = GS_TAG_TRACK;
     p = gs_put_varint(p, GS_OWNER_TRACK(pair->gil));
@@ -198,8 +215,8 @@ static inline uint32_t gs_sequences_add(struct gs_sequences *s, enum gs_role rol
     } else if (role == GS_ROLE_FLAME) {
         s->gils[gil].flame = index;
     } else {
-        added->owner_bytes[0] = gs_put_owner(added->owner[0], added, GS_BEGIN);
-        added->owner_bytes[1] = gs_put_owner(added->owner[1], added, GS_END);
+        added->owner_bytes[0] = gs_put_owner(added->owner[0], added, s->own_name, GS_BEGIN);
+        added->owner_bytes[1] = gs_put_owner(added->owner[1], added, s->own_name, GS_END);
         added->next_of_thread = s->threads[thread].pairs;
         s->threads[thread].pairs = index;
         added->next_of_gil = s->gils[gil].pairs;

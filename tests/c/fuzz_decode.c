@@ -19,6 +19,7 @@ enum { THREADS = 5, GILS = 3, EVENTS = 120, BYTES = 1 << 16, SEQUENCES = 64, STA
 
 static const uint32_t thread_process[THREADS] = {0, 0, 0, 1, 1};
 static const uint32_t gil_process[GILS] = {0, 0, 1};
+static const struct gs_tables tables = {THREADS, thread_process, GILS, gil_process, STACKS};
 
 /* How rare packets look here: a field that no hot packet begins with, and the sequence's index. */
 enum { RARE_BYTES = 4 };
@@ -49,7 +50,7 @@ static size_t put_detail(struct gs_encoder *encoder, const struct gs_detail *det
                        GS_TAG_TYPE,
                        GS_BEGIN,
                        GS_TAG_NAME,
-                       (uint8_t)(GS_NAME_DETAIL + dice(9))};
+                       (uint8_t)(GS_NAME_OWNER + 1 + dice(9))};
     const uint8_t interned[] = {0x12, 4, 0x08, 1, 0x12, 0};
     const uint32_t frames[] = {1, 300, 1u << 20};
     bool flame = !detail->of_wait && detail->leaf != UINT32_MAX;
@@ -101,8 +102,7 @@ static struct gs_event random_event(int64_t time_ns) {
 
 /* Encodes random events to `bytes`; gives back those that were accepted. */
 static size_t make_trace(struct gs_event *events, size_t *n_events, uint8_t *bytes) {
-    struct gs_encoder *encoder =
-        gs_encoder_new(0, THREADS, thread_process, GILS, gil_process, STACKS);
+    struct gs_encoder *encoder = gs_encoder_new(0, &tables);
     size_t n_bytes = 0;
     int64_t now = 0;
     *n_events = 0;
@@ -142,7 +142,7 @@ static size_t make_trace(struct gs_event *events, size_t *n_events, uint8_t *byt
 /* Decodes in random pieces, each in memory of its own so that the sanitizer sees its bounds. */
 static const char *decode(const uint8_t *bytes, size_t n_bytes, struct gs_event *events,
                           size_t *n_events) {
-    struct gs_decoder *decoder = gs_decoder_new(THREADS, thread_process, GILS, gil_process, STACKS);
+    struct gs_decoder *decoder = gs_decoder_new(&tables, GS_NAME_OWNER);
     const char *wrong = decoder ? NULL : "out of memory";
     size_t first = 0, last = 0; /* the piece */
     *n_events = 0;

@@ -86,9 +86,9 @@ def test_no_detail_goes_through_python(
     rare = []
     read_rare = reader._Scan._rare
 
-    def counted(scan: reader._Scan, body: bytes) -> None:
+    def counted(scan: reader._Scan, body: bytes, offset: int) -> None:
         rare.append(body)
-        read_rare(scan, body)
+        read_rare(scan, body, offset)
 
     trace = open_trace(path)
     monkeypatch.setattr(reader._Scan, "_rare", counted)
@@ -203,40 +203,6 @@ def test_a_detail_stands_where_its_slice_is_open(convoy: Path) -> None:
         except TraceError:
             refused += 1
     assert refused > 100
-
-
-def test_details_of_format_2_are_read(convoy: Path) -> None:
-    """They stood on the main sequence, their texts spelled out."""
-    trace = Trace.FromString(convoy.read_bytes())
-    head = trace.packet[2].track_event.debug_annotations
-    next(entry for entry in head if entry.name == "format").int_value = 2
-    due, moved = 0, 0
-    for packet in trace.packet:
-        if not is_of_detail(packet):
-            if due:
-                packet.timestamp += due
-                due = 0
-            continue
-        due = 0 if begins(packet) else packet.timestamp
-        moved += 1
-        packet.timestamp, packet.timestamp_clock_id = 10**12, layout.MONOTONIC
-        packet.trusted_packet_sequence_id = layout.MAIN_SEQUENCE
-        event = packet.track_event
-        event.track_uuid = 2 << 32
-        packet.ClearField("interned_data")
-        if begins(packet):
-            event.ClearField("name_iid")
-            event.name = "for MainThread"
-    assert moved > 1000
-    old = convoy.with_name("old.pftrace")
-    old.write_bytes(trace.SerializeToString())
-    assert read(old) == read(convoy)
-    copy = Trace.FromString(old.read_bytes())
-    detail = next(p for p in copy.packet if p.track_event.name == "for MainThread")
-    detail.track_event.track_uuid = 2 << 32 | 10**6
-    old.write_bytes(copy.SerializeToString())
-    with pytest.raises(TraceError, match="does not write"):
-        read(old)
 
 
 # The slice that a detail lies below, and the detail.

@@ -228,7 +228,8 @@ def test_packets_left_out_or_told_twice(small: Path, tmp_path: Path) -> None:
     [
         (lambda packets: packets[:-1], "cut short"),
         (lambda packets: [*packets, packets[5]], "after the end"),
-        (lambda packets: [*packets, packets[-1]], "after the end"),
+        (lambda packets: [*packets, packets[-1]], "a broken end"),
+        (lambda packets: [*packets[:-1], packets[5], packets[-1]], "a broken end"),
         (lambda packets: packets[1:], "not one by gilscope"),
         (lambda packets: [packets[0], *packets[2:]], "not one by gilscope"),
         (lambda packets: [*packets[:2], *packets[3:]], "not one by gilscope"),
@@ -262,10 +263,17 @@ def test_metadata_that_does_not_fit(
     entry: str, value: object, reason: str, small: Path, tmp_path: Path
 ) -> None:
     trace = Trace.FromString(small.read_bytes())
-    annotations = trace.packet[2].track_event.debug_annotations
+    behind = next(p for p in trace.packet if p.track_event.name == layout.METADATA)
+    changed = trace.packet[2] if entry == "format" else behind
+    annotations = changed.track_event.debug_annotations
     kept = [a for a in annotations if a.name != entry]
     del annotations[:]
     annotations.extend([*kept, *layout.entries({entry: value})])
+    metadata = [p for p in trace.packet if p.track_event.name == layout.METADATA]
+    size = next(
+        a for a in trace.packet[-1].track_event.debug_annotations if a.name == "metadata_bytes"
+    )
+    size.int_value = len(layout.frame(*metadata))
     path = tmp_path / "t.pftrace"
     path.write_bytes(trace.SerializeToString())
     assert reason in refusal(path)

@@ -17,7 +17,7 @@ from support.stories import MemorySource, StoryBuilder, possible_stories, rolled
 from support.wakers import CONDITIONS, Wakers, object_of
 
 from gilscope.benchmarks.synthetic import SyntheticSource
-from gilscope.perfetto import layout
+from gilscope.perfetto import layout, tracks
 from gilscope.perfetto.codec import InternedTable, interned_names
 from gilscope.perfetto.reader import TraceFile, open_trace
 from gilscope.perfetto.writer import write_trace
@@ -204,7 +204,7 @@ def test_numbers_that_return_are_told_apart(tmp_path: Path) -> None:
     shown = [p.track_descriptor.process for p in packets if p.track_descriptor.HasField("process")]
     again = "python app.py (pid 100)"
     assert [p.process_name for p in shown] == ["python app.py", again, again]
-    step = layout.REUSE
+    step = tracks.REUSE
     pids = [100, 100 + step, 100 + 2 * step]
     assert [pid for pid, _ in shown_threads] == [pid for pid in pids for _ in range(3)]
     assert [tid for _, tid in shown_threads[::3]] == pids

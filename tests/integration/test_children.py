@@ -21,7 +21,7 @@ from support.faults import (
 from support.programs import compiled, hello
 
 import gilscope
-from gilscope.perfetto.layout import distinct_numbers
+from gilscope.perfetto.tracks import Numbers
 from gilscope.trace.model import Trace
 
 TOLERANCE_NS = 100_000  # a stamp is taken while its process holds the GIL
@@ -248,7 +248,9 @@ def test_a_script_that_env_starts_is_one_process(tmp_path: Path) -> None:
     (process,) = trace.metadata.processes
     assert (process.interpreter, process.id) == ("gil", 0)
     assert [thread.process for thread in trace.metadata.threads] == [0] * 4
-    pids, _ = distinct_numbers(trace.metadata)
+    numbers = Numbers()
+    numbers.grow(trace.metadata)
+    pids = numbers.pids
     assert pids == [process.pid]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from support.perfetto_engine import engine, query
 from support.sql_blame import CUT, MANY, PARTS, REASONS, SUMS, expect_sums
 
-from gilscope.perfetto.layout import distinct_numbers
+from gilscope.perfetto.tracks import Numbers
 from gilscope.trace.schema import Metadata
 
 Key = tuple[int, int | None, str]  # waiter, holder, reason
@@ -82,7 +82,9 @@ ROWS = """
 
 def expect_engine_agrees(path: Path, metadata: Metadata, summary: dict[str, Any]) -> None:
     """Blame by thread and reason is what the engine's SQL makes of the trace's slices."""
-    pids, tids = distinct_numbers(metadata)
+    numbers = Numbers()
+    numbers.grow(metadata)
+    pids, tids = numbers.pids, numbers.tids
     thread_of = {tid: thread.id for tid, thread in zip(tids, metadata.threads, strict=True)}
     gils = [gil.process for gil in metadata.gils]
     simple = [p for p in summary["processes"] if gils.count(p["id"]) == 1]
