@@ -10,6 +10,7 @@
  *     gs_outer_wake(uint32_t *word)           wakes who sleeps on it, now or when the outer lock is
  *                                             let go: before, it could not go on
  *     gs_outer_interrupted()                  whether a signal ends the wait with an error
+ *     gs_outer_is_last()                      whether no other thread will ever have it again
  *     gs_note(kind, object, detail)           tells the trace: a lock.* or cond.* event
  *
  * Invariants:
@@ -23,7 +24,14 @@
  *  - A notified waiter is moved from the condition's queue to the lock's (wait morphing): it sleeps
  *    on until the lock is free, so it is woken once, and notify_all wakes one thread, not all.
  *  - Waking does not hand the lock over: whoever runs may take it first (the woken head keeps its
- *    place). A hand-over would make a thread that takes the lock again switch every time. */
+ *    place). A hand-over would make a thread that takes the lock again switch every time.
+ *  - Not for ever: GS_PATIENCE_NS after the queue was first passed over, the next release *keeps*
+ *    the lock. One that is kept may be taken by the first that is not away alone; that one is woken,
+ *    and takes it before it does anything else, its time being up or not. So who went before it has
+ *    to wait, and lets the outer lock go. That somebody was passed over is the lock's to remember:
+ *    whoever waits for a short time, again and again, has its turn too. With n waiters before it a
+ *    thread has the lock after n + 1 times GS_PATIENCE_NS, two of the longest sections and what the
+ *    outer lock needs to come to it. */
 #ifndef GILSCOPE_CORE_H
 #define GILSCOPE_CORE_H
 
@@ -53,9 +61,17 @@ struct gs_queue {
     uint32_t forks; /* gs_forks.count when it was last seen to hold living threads alone */
 };
 
+/* The price of a switch is some 30 us, so little of it; and it is little of the 5 ms for which
+ * CPython lets a thread have the GIL, which is what a woken thread waits for. */
+#define GS_PATIENCE_NS 200000
+
+/* The owner of a lock that is kept for its queue's first; no thread is named so. */
+#define GS_KEPT UINTPTR_MAX
+
 struct gs_lock {
-    uintptr_t owner; /* 0: free */
+    uintptr_t owner; /* 0: free; GS_KEPT */
     unsigned long count;
+    int64_t passed_over; /* when its queue was first; 0: not since one of it had the lock */
     struct gs_queue queue;
 };
 
@@ -123,11 +139,17 @@ static inline struct gs_waiter *gs_waiter_new(uintptr_t thread) {
     return waiter;
 }
 
-/* The queue's first, marked as woken, for the caller to unpark; NULL where nobody needs it. */
+/* The first that is not away. */
+static inline struct gs_waiter *gs_queue_first(struct gs_queue *queue) {
+    struct gs_waiter *first = gs_queue_head(queue);
+    while (first && first->away)
+        first = first->next;
+    return first;
+}
+
+/* That one, marked as woken, for the caller to unpark; NULL where nobody needs it. */
 static inline struct gs_waiter *gs_queue_next(struct gs_queue *queue) {
-    struct gs_waiter *next = gs_queue_head(queue);
-    while (next && next->away)
-        next = next->next;
+    struct gs_waiter *next = gs_queue_first(queue);
     if (!next || next->woken)
         return NULL;
     next->woken = true;
@@ -170,18 +192,47 @@ static inline bool gs_interrupted(struct gs_waiter *me) {
 /* ---- the lock --------------------------------------------------------------------------------
  */
 
+static inline void gs_lock_passes_over(struct gs_lock *lock) {
+    if (!lock->passed_over)
+        lock->passed_over = gs_now();
+}
+
+/* Whether it may be taken by `me`, which stands in its queue, or by a newcomer: NULL. In the child
+ * of a fork, and while Python ends, it may be kept for a thread that is no more. */
+static inline bool gs_lock_is_for(struct gs_lock *lock, struct gs_waiter *me) {
+    return !lock->owner || (lock->owner == GS_KEPT &&
+                            (gs_queue_first(&lock->queue) == me || gs_outer_is_last()));
+}
+
+/* It is nobody's any more. Returns whom to unpark, or NULL. */
+static inline struct gs_waiter *gs_lock_let_go(struct gs_lock *lock) {
+    lock->owner = 0;
+    lock->count = 0;
+    if (!gs_queue_head(&lock->queue))
+        return NULL;
+    gs_note(GS_LOCK_RELEASE, lock, 0);
+    struct gs_waiter *first = gs_queue_first(&lock->queue);
+    if (first && lock->passed_over && gs_now() - lock->passed_over >= GS_PATIENCE_NS)
+        lock->owner = GS_KEPT;
+    else if (first && first->woken)
+        gs_lock_passes_over(lock);
+    return gs_queue_next(&lock->queue);
+}
+
 /* Waits in the lock's queue, where `me` stands already, until the lock is taken with `count`. */
 static inline enum gs_outcome gs_lock_await(struct gs_lock *lock, struct gs_waiter *me,
                                             unsigned long count, int64_t deadline,
                                             bool interruptible) {
-    while (lock->owner) {
+    while (!gs_lock_is_for(lock, me)) {
         if (!me->queue) /* a handler made the lock as new */
             gs_queue_append(&lock->queue, me);
         me->word = 0;
         me->woken = false;
         int result = gs_sleep(me, deadline, NULL, GS_LOCK_WAIT, lock);
-        if (!lock->owner)
+        if (gs_lock_is_for(lock, me))
             break;
+        if (me->woken)
+            gs_lock_passes_over(lock);
         if (result == ETIMEDOUT) {
             gs_queue_remove(me);
             return GS_TIMED_OUT;
@@ -193,6 +244,8 @@ static inline enum gs_outcome gs_lock_await(struct gs_lock *lock, struct gs_wait
             return GS_INTERRUPTED;
         }
     }
+    if (gs_queue_first(&lock->queue) == me)
+        lock->passed_over = 0;
     gs_queue_remove(me);
     lock->owner = me->thread;
     lock->count = count;
@@ -211,14 +264,14 @@ static inline enum gs_outcome gs_lock_acquire_slowly(struct gs_lock *lock, uintp
 }
 
 static inline bool gs_lock_try(struct gs_lock *lock, uintptr_t thread) {
-    if (!lock->owner) {
-        lock->owner = thread;
-        lock->count = 1;
+    if (lock->owner == thread) {
+        lock->count++;
         return true;
     }
-    if (lock->owner != thread)
+    if (!gs_lock_is_for(lock, NULL))
         return false;
-    lock->count++;
+    lock->owner = thread;
+    lock->count = 1;
     return true;
 }
 
@@ -226,10 +279,9 @@ static inline bool gs_lock_try(struct gs_lock *lock, uintptr_t thread) {
 static inline void gs_lock_release(struct gs_lock *lock) {
     if (--lock->count)
         return;
-    lock->owner = 0;
-    if (gs_queue_head(&lock->queue))
-        gs_note(GS_LOCK_RELEASE, lock, 0);
-    gs_queue_wake(&lock->queue);
+    struct gs_waiter *other = gs_lock_let_go(lock);
+    if (other)
+        gs_outer_wake(&other->word);
 }
 
 /* ---- the condition ---------------------------------------------------------------------------
@@ -268,11 +320,7 @@ static inline size_t gs_condition_notify(struct gs_queue *queue, size_t n, struc
 static inline struct gs_waiter *gs_condition_enter(struct gs_queue *queue, struct gs_lock *lock,
                                                    struct gs_waiter *me) {
     gs_queue_append(queue, me);
-    lock->owner = 0;
-    lock->count = 0;
-    if (gs_queue_head(&lock->queue))
-        gs_note(GS_LOCK_RELEASE, lock, 0);
-    return gs_queue_next(&lock->queue);
+    return gs_lock_let_go(lock);
 }
 
 /* Ends it: the lock is taken back, whatever happens. */

@@ -27,6 +27,18 @@ int gs_deadline(PyObject *timeout, int64_t *deadline) {
     return 0;
 }
 
+/* sys.is_finalizing(), whatever exception is set: the limited API of 3.10 has no name for it. */
+bool gs_python_ends(void) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *ask = PySys_GetObject("is_finalizing");
+    PyObject *ends = ask ? PyObject_CallNoArgs(ask) : NULL;
+    bool result = ends != Py_False; /* `sys` is empty at the very end */
+    Py_XDECREF(ends);
+    PyErr_Restore(type, value, traceback);
+    return result;
+}
+
 static PyObject *make_checkpoint(void) {
     PyObject *code = Py_CompileString("lambda: None", "<gilscope checkpoint>", Py_eval_input);
     PyObject *names = code ? PyDict_New() : NULL;

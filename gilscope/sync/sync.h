@@ -43,6 +43,13 @@ static inline bool gs_outer_interrupted(void) {
     return PyErr_CheckSignals() != 0;
 }
 
+/* Asked seldom: where a lock is kept for another. */
+bool gs_python_ends(void);
+
+static inline bool gs_outer_is_last(void) {
+    return gs_python_ends();
+}
+
 static inline void gs_note(enum gs_event_kind kind, const void *object, uint64_t detail) {
     if (gs_feed.emit)
         gs_feed_note(kind, GS_SYNC_NATIVE, object, detail);
