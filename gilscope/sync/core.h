@@ -26,12 +26,12 @@
  *  - Waking does not hand the lock over: whoever runs may take it first (the woken head keeps its
  *    place). A hand-over would make a thread that takes the lock again switch every time.
  *  - Not for ever: GS_PATIENCE_NS after the queue was first passed over, the next release *keeps*
- *    the lock. One that is kept may be taken by the first that is not away alone; that one is woken,
- *    and takes it before it does anything else, its time being up or not. So who went before it has
- *    to wait, and lets the outer lock go. That somebody was passed over is the lock's to remember:
+ *    the lock. One that is kept may be taken by the first that is not away alone; that one is
+ * woken, and takes it before it does anything else, its time being up or not. So who went before it
+ * has to wait, and lets the outer lock go. That somebody was passed over is the lock's to remember:
  *    whoever waits for a short time, again and again, has its turn too. With n waiters before it a
- *    thread has the lock after n + 1 times GS_PATIENCE_NS, two of the longest sections and what the
- *    outer lock needs to come to it. */
+ *    thread has the lock after n + 1 times GS_PATIENCE_NS, three of the longest sections and what
+ *    the outer lock needs to come to it. */
 #ifndef GILSCOPE_CORE_H
 #define GILSCOPE_CORE_H
 
@@ -200,8 +200,8 @@ static inline void gs_lock_passes_over(struct gs_lock *lock) {
 /* Whether it may be taken by `me`, which stands in its queue, or by a newcomer: NULL. In the child
  * of a fork, and while Python ends, it may be kept for a thread that is no more. */
 static inline bool gs_lock_is_for(struct gs_lock *lock, struct gs_waiter *me) {
-    return !lock->owner || (lock->owner == GS_KEPT &&
-                            (gs_queue_first(&lock->queue) == me || gs_outer_is_last()));
+    return !lock->owner ||
+           (lock->owner == GS_KEPT && (gs_queue_first(&lock->queue) == me || gs_outer_is_last()));
 }
 
 /* It is nobody's any more. Returns whom to unpark, or NULL. */

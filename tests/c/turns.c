@@ -1,16 +1,18 @@
 /* Who has his turn when at the lock of the condition's core: the code itself, in every order.
  *
- * A few threads are played as coroutines. Wherever one lets the outer lock go, wants it, sleeps, may
- * be out of time or meets a signal, each way to go on is taken: all states that can be reached are
- * visited, once each (by replay of the choices that lead there). The clock is the model's: a section
- * takes SECTION_NS, all else no time. Checked in every state and at every end:
+ * A few threads are played as coroutines. Wherever one lets the outer lock go, wants it, sleeps,
+ * may be out of time or meets a signal, each way to go on is taken: all states that can be reached
+ * are visited, once each (by replay of the choices that lead there). The clock is the model's: a
+ * section takes SECTION_NS, all else no time. Checked in every state and at every end:
  *  - the lock has one owner;
  *  - nobody sleeps for ever, and nothing is left in a queue;
  *  - whoever wants the lock, with n before it in the queue, has it after n + 1 times GS_PATIENCE_NS
  *    and three sections; in attempts that are cut short too, while it goes on trying.
  * Prints states and the longest wait, in sections. Dies with a line on stderr where one is broken.
  *
- *     turns SCENARIO */
+ *     turns SCENARIO
+ *
+ * Built with probe/event_abi.h and sync/core.h beside what is included, as they are or broken. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdbool.h>
@@ -20,11 +22,12 @@
 #include <string.h>
 #include <ucontext.h>
 
-#include "../../gilscope/probe/event_abi.h"
+#include "event_abi.h"
 
-/* ---- what core.h stands on: sync/park.h, played by the scheduler ------------------------------ */
+/* ---- what core.h stands on: probe/word.h, played by the scheduler ------------------------------
+ */
 
-#define GILSCOPE_PARK_H
+#define GILSCOPE_WORD_H
 #define GS_NANOSECONDS INT64_C(1000000000)
 
 static int64_t now;
@@ -33,10 +36,10 @@ static inline int64_t gs_now(void) {
     return now;
 }
 
-static int gs_park(uint32_t *word, int64_t deadline);
-static void gs_unpark(uint32_t *word);
+static int gs_word_sleep(uint32_t *word, int64_t deadline);
+static void gs_word_wake(uint32_t *word);
 
-static inline void gs_unpark_mark(uint32_t *word) {
+static inline void gs_word_set(uint32_t *word) {
     *word = 1;
 }
 
@@ -49,7 +52,7 @@ static void gs_outer_acquire(struct gs_outer *outer);
 static bool gs_outer_interrupted(void);
 
 static inline void gs_outer_wake(uint32_t *word) {
-    gs_unpark(word);
+    gs_word_wake(word);
 }
 
 static inline bool gs_outer_is_last(void) {
@@ -80,13 +83,19 @@ static void arena_free(void *place) {
 
 #define calloc arena_calloc
 #define free   arena_free
-#include "../../gilscope/sync/core.h"
+#include "core.h"
 #undef calloc
 #undef free
 
-/* ---- threads ---------------------------------------------------------------------------------- */
+/* ---- threads ----------------------------------------------------------------------------------
+ */
 
-enum { MOST = 3, STACK = 64 << 10, SECTION_NS = GS_PATIENCE_NS * 2 / 5, TURN_NS = GS_PATIENCE_NS + 3 * SECTION_NS };
+enum {
+    MOST = 3,
+    STACK = 64 << 10,
+    SECTION_NS = GS_PATIENCE_NS * 2 / 5,
+    TURN_NS = GS_PATIENCE_NS + 3 * SECTION_NS
+};
 
 enum place { WANTS, PARKED, INSIDE, DONE }; /* the outer lock; asleep; has it; through */
 
@@ -95,15 +104,16 @@ static struct thread {
     char stack[STACK];
     void (*script)(void);
     enum place at;
-    int line;              /* of the script, where it let the outer lock go */
-    int left;              /* sections to do */
-    int signals;           /* that may meet it */
-    int nested;            /* a handler runs */
-    uint32_t *word;        /* it sleeps on */
-    bool timed;            /* and its time may be up */
-    bool unparked;         /* a wake was sent to the word since */
-    int result;            /* of the sleep */
-    int64_t since, bound;  /* when it first wanted the lock; by when it must have it. -1: it does not */
+    int line;       /* of the script, where it let the outer lock go */
+    int left;       /* sections to do */
+    int signals;    /* that may meet it */
+    int nested;     /* a handler runs */
+    uint32_t *word; /* it sleeps on */
+    bool timed;     /* and its time may be up */
+    bool unparked;  /* a wake was sent to the word since */
+    int result;     /* of the sleep */
+    int64_t since,
+        bound; /* when it first wanted the lock; by when it must have it. -1: it does not */
     struct gs_waiter *me;
 } threads[MOST];
 
@@ -114,15 +124,14 @@ static struct gs_queue queue;
 static int inside;
 static int64_t longest;
 
-static _Noreturn void broken(const char *what) {
+static void must(bool holds, const char *what) {
+    if (holds)
+        return;
     fprintf(stderr, "%s\n", what);
     exit(1);
 }
 
-static void must(bool holds, const char *what) {
-    if (!holds)
-        broken(what);
-}
+static const char too_long[] = "a waiter was passed over for too long";
 
 static struct thread *self(void) {
     return &threads[current];
@@ -147,7 +156,7 @@ static void gs_outer_acquire(struct gs_outer *outer) {
     pause_at(WANTS);
 }
 
-static int gs_park(uint32_t *word, int64_t deadline) {
+static int gs_word_sleep(uint32_t *word, int64_t deadline) {
     struct thread *me = self();
     me->word = word;
     me->timed = deadline >= 0;
@@ -158,7 +167,7 @@ static int gs_park(uint32_t *word, int64_t deadline) {
     return me->result;
 }
 
-static void gs_unpark(uint32_t *word) {
+static void gs_word_wake(uint32_t *word) {
     for (size_t i = 0; i < number; i++)
         if (threads[i].at == PARKED && threads[i].word == word)
             threads[i].unparked = true;
@@ -170,7 +179,8 @@ static void goes_round(int line) {
     pause_at(WANTS);
 }
 
-/* ---- what they do ----------------------------------------------------------------------------- */
+/* ---- what they do -----------------------------------------------------------------------------
+ */
 
 /* From now on, with all that stand in the queue before it. */
 static void begins_to_wait(void) {
@@ -189,8 +199,7 @@ static void wants_the_lock(void) {
 static void has_the_lock(void) {
     struct thread *me = self();
     must(lock.owner == name() && inside++ == 0, "the lock has two owners");
-    if (now > me->bound)
-        broken("a waiter was passed over for too long");
+    must(now <= me->bound, too_long);
     if (now - me->since > longest)
         longest = now - me->since;
     me->since = -1;
@@ -205,8 +214,7 @@ static void section(void) {
 
 static bool take(int64_t deadline) {
     wants_the_lock();
-    if (!gs_lock_try(&lock, name()) &&
-        gs_lock_acquire_slowly(&lock, name(), deadline) != GS_GOT)
+    if (!gs_lock_try(&lock, name()) && gs_lock_acquire_slowly(&lock, name(), deadline) != GS_GOT)
         return false;
     has_the_lock();
     return true;
@@ -246,6 +254,7 @@ static void wants_for_short(void) {
     wants_the_lock();
     self()->bound = now + (int64_t)number * TURN_NS; /* each time it stands behind all others */
     while (!take(0)) {
+        must(now <= self()->bound, too_long);
         self()->line = __LINE__;
         if (!self()->left--) /* all of them were cut short: it gives up */
             return;
@@ -318,7 +327,8 @@ static bool gs_outer_interrupted(void) {
     return handler_raises;
 }
 
-/* ---- scenarios -------------------------------------------------------------------------------- */
+/* ---- scenarios --------------------------------------------------------------------------------
+ */
 
 struct cast {
     void (*script)(void);
@@ -334,7 +344,7 @@ static const struct scenario {
     {"no-gap", false, {{hog_without_a_gap, 8, 0}, {wants, 2, 0}}},
     {"two", false, {{hog, 8, 0}, {wants, 1, 0}, {wants, 1, 0}}},
     {"two-hogs", false, {{hog, 5, 0}, {hog_without_a_gap, 5, 0}, {wants, 1, 0}}},
-    {"short", false, {{hog, 8, 0}, {wants_for_short, 4, 0}}},
+    {"short", false, {{hog, 14, 0}, {wants_for_short, 12, 0}}},
     {"short-and-long", false, {{hog, 7, 0}, {wants_for_short, 2, 0}, {wants, 1, 0}}},
     {"handler", false, {{hog, 6, 0}, {wants, 1, 1}, {wants, 1, 0}}},
     {"exception", true, {{hog, 6, 0}, {wants, 2, 1}, {wants, 1, 0}}},
@@ -374,7 +384,8 @@ static void begin(void) {
     }
 }
 
-/* ---- every order ------------------------------------------------------------------------------ */
+/* ---- every order ------------------------------------------------------------------------------
+ */
 
 enum way { GOES_ON, WAKES, IS_OUT_OF_TIME, MEETS_A_SIGNAL, WAYS };
 
@@ -404,69 +415,68 @@ static void let(size_t who, enum way way) {
     swapcontext(&scheduler, &thread->context); /* on to the outer lock, for which it asks */
 }
 
-/* A state in full: two that are equal go on equally. */
+/* A state, as two hashes of all that decides how it goes on. */
 struct state {
-    int64_t words[96];
+    uint64_t a, b;
 };
 
+static void mix(struct state *state, int64_t value) {
+    state->a = (state->a ^ (uint64_t)value) * UINT64_C(0x9e3779b97f4a7c15);
+    state->a ^= state->a >> 29;
+    state->b = (state->b + (uint64_t)value) * UINT64_C(0xd1342543de82ef95);
+    state->b ^= state->b >> 32;
+}
+
 static struct state snapshot(void) {
-    struct state state;
-    memset(&state, 0, sizeof state);
-    int64_t *next = state.words;
-    *next++ = (int64_t)lock.owner;
-    *next++ = (int64_t)lock.count;
-    *next++ = !lock.passed_over                             ? -1
-              : now - lock.passed_over < GS_PATIENCE_NS ? now - lock.passed_over
-                                                        : GS_PATIENCE_NS;
+    struct state state = {1, 1};
+    mix(&state, (int64_t)lock.owner);
+    mix(&state, (int64_t)lock.count);
+    int64_t passed = now - lock.passed_over;
+    mix(&state, !lock.passed_over ? -1 : passed < GS_PATIENCE_NS ? passed : GS_PATIENCE_NS);
     struct gs_queue *queues[] = {&lock.queue, &queue};
     for (size_t q = 0; q < 2; q++) {
         for (struct gs_waiter *waiter = queues[q]->head; waiter; waiter = waiter->next)
-            *next++ = (int64_t)waiter->thread << 5 | waiter->word << 3 | waiter->woken << 2 |
-                      waiter->notified << 1 | waiter->away;
-        *next++ = -1;
+            mix(&state, (int64_t)waiter->thread << 5 | waiter->word << 3 | waiter->woken << 2 |
+                            waiter->notified << 1 | waiter->away);
+        mix(&state, -1);
     }
     for (size_t i = 0; i < number; i++) {
         const struct thread *thread = &threads[i];
-        *next++ = thread->at << 16 | thread->line;
-        *next++ = thread->left << 24 | thread->signals << 16 | thread->nested << 8 |
-                  thread->timed << 3 | thread->unparked << 2 | (thread->word && *thread->word);
-        *next++ = thread->at == WANTS ? thread->result : 0;
-        *next++ = thread->since < 0 ? -1 : now - thread->since;
-        *next++ = thread->since < 0 ? -1 : thread->bound - now;
-        *next++ = thread->me ? thread->me->notified << 1 | thread->me->away : -1;
+        mix(&state, thread->at << 16 | thread->line);
+        mix(&state, thread->left);
+        mix(&state, thread->signals << 16 | thread->nested << 8 | thread->timed << 3 |
+                        thread->unparked << 2 | (thread->word && *thread->word));
+        mix(&state, thread->at == WANTS ? thread->result : 0);
+        mix(&state, thread->since < 0 ? -1 : now - thread->since);
+        mix(&state, thread->since < 0 ? -1 : thread->bound - now);
+        mix(&state, thread->me ? thread->me->notified << 1 | thread->me->away : -1);
     }
-    if (next > state.words + 96)
-        abort();
+    state.a |= !state.a; /* 0 is an empty place */
     return state;
 }
 
 static struct {
-    struct state *slots;
+    struct state *places;
     size_t room, used;
 } seen;
 
-static bool is_new(const struct state *state) {
+static bool is_new(struct state state) {
     if (seen.used * 2 >= seen.room) {
-        size_t room = seen.room ? seen.room * 2 : 1 << 12;
-        struct state *before = seen.slots, *end = before + seen.room;
-        seen.slots = calloc(room, sizeof *state);
-        must(seen.slots != NULL, "memory");
-        seen.room = room;
+        struct state *before = seen.places, *end = before + seen.room;
+        seen.room = seen.room ? seen.room * 2 : 1 << 12;
+        seen.places = calloc(seen.room, sizeof state);
+        must(seen.places != NULL, "memory");
         seen.used = 0;
         for (struct state *each = before; each < end; each++)
-            if (each->words[0] | each->words[95])
-                is_new(each);
+            if (each->a)
+                is_new(*each);
         free(before);
     }
-    uint64_t hash = 0;
-    for (size_t i = 0; i < 95; i++)
-        hash = (hash ^ (uint64_t)state->words[i]) * UINT64_C(0x9e3779b97f4a7c15) ^ hash >> 29;
-    size_t slot = hash & (seen.room - 1);
-    for (; seen.slots[slot].words[95]; slot = (slot + 1) & (seen.room - 1))
-        if (memcmp(&seen.slots[slot], state, 95 * sizeof *state->words) == 0)
+    size_t place = state.a & (seen.room - 1);
+    for (; seen.places[place].a; place = (place + 1) & (seen.room - 1))
+        if (seen.places[place].a == state.a && seen.places[place].b == state.b)
             return false;
-    seen.slots[slot] = *state;
-    seen.slots[slot].words[95] = 1; /* taken */
+    seen.places[place] = state;
     seen.used++;
     return true;
 }
@@ -507,8 +517,7 @@ static void follow(struct path path) {
     for (size_t i = 0; i < path.length; i++)
         let(path.choices[i] / WAYS, path.choices[i] % WAYS);
     for (;;) {
-        struct state state = snapshot();
-        if (!is_new(&state))
+        if (!is_new(snapshot()))
             return;
         must(path.length < DEEPEST, "it does not come to an end");
         int first = -1;
