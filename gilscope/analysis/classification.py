@@ -15,6 +15,7 @@ IO_STRETCH_NS = 500_000  # mean stretch up to which a thread holds little
 RARE_SHARE = 0.05  # of its life held, below which long stretches may be the kernel's doing
 IDLE_SHARE = 0.01  # of its life held or waiting, below which a thread may be `idle`
 IDLE_ASKS_PER_S = 10.0  # and it asks less often than this
+BUSY_SHARE = 0.1  # of its whole life held, from which a thread is not `idle`
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,17 @@ class Usage:
     forced: int
 
 
-def classify(use: Usage) -> str:
-    """`io`, `cpu`, `mixed` or `idle`."""
+def classify(shared: Usage, whole: Usage) -> str:
+    """`io`, `cpu`, `mixed` or `idle`: what it did while others used its GIL, too.
+
+    Who did next to nothing then is not called idle where it held its GIL much of its life.
+    """
+    kind = _kind(shared)
+    busy = whole.held_ns and whole.held_ns >= BUSY_SHARE * whole.life_ns
+    return _kind(whole) if kind == "idle" and busy else kind
+
+
+def _kind(use: Usage) -> str:
     busy = use.held_ns + use.waiting_ns
     if busy == 0 or (
         busy < IDLE_SHARE * use.life_ns and use.asks * 1e9 < IDLE_ASKS_PER_S * use.life_ns

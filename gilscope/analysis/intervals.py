@@ -47,7 +47,7 @@ BLAME_DTYPE = np.dtype(
 )
 REASONS = ("held", "wakeup", "idle")
 STRETCHES_DTYPE = np.dtype(
-    [  # each a pair: while its GIL had known no other holder, and since
+    [  # each a pair: while nobody else used its GIL, and while others did
         ("held_ns", "<i8", 2),
         ("long_ns", "<i8", 2),
         ("holds", "<u8", 2),
@@ -68,6 +68,7 @@ class Folded:
     blame: NDArray[np.void]
     sites: Sites
     stretches: NDArray[np.void]
+    shared_ns: NDArray[np.int64]  # one row a GIL: from and until when two threads used it
 
 
 def distribution_of(values: NDArray[np.int64]) -> NDArray[np.void]:
@@ -136,6 +137,7 @@ def fold(trace: Trace, *, long_ns: int, prompt_ns: int) -> Folded:
     first = np.empty(n_threads + 1, np.uint32)
     order = np.empty(len(waits), np.uint32)
     stretches = np.zeros(n_threads, STRETCHES_DTYPE)
+    shared_ns = np.zeros((len(trace.gil_stats), 2), np.int64)
 
     def stretch() -> None:
         _check(
@@ -150,6 +152,7 @@ def fold(trace: Trace, *, long_ns: int, prompt_ns: int) -> Folded:
                 long_ns,
                 prompt_ns,
                 stretches.ctypes.data,
+                shared_ns.ctypes.data,
             )
         )
 
@@ -172,7 +175,9 @@ def fold(trace: Trace, *, long_ns: int, prompt_ns: int) -> Folded:
         blame = np.concatenate([blame_of(0, middle), second_half.result()])
         for future in futures:
             future.result()
-    return Folded(hold_ns, wait_ns, io_wait_ns, cpu_wait_ns, wakeup_ns, blame, sites, stretches)
+    return Folded(
+        hold_ns, wait_ns, io_wait_ns, cpu_wait_ns, wakeup_ns, blame, sites, stretches, shared_ns
+    )
 
 
 def _blame(
@@ -251,7 +256,7 @@ def _library() -> ctypes.CDLL:
     library.gs_group_holds.restype = None
     library.gs_stretches_of.argtypes = (
         *(pointer, u64, pointer, pointer, pointer),
-        *(u32, u32, i64, i64, pointer),
+        *(u32, u32, i64, i64, pointer, pointer),
     )
     library.gs_blame_rows.argtypes = (
         *([pointer] * 9),

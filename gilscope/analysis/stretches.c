@@ -6,8 +6,9 @@
  * goes on with the stretch too. (A request alone would say little: a thread that blocks may meet
  * one by chance.)
  *
- * Parts of stretches are counted apart while the thread's GIL has known no other holder: what a
- * main thread does before it starts its first thread harms nobody.
+ * Parts of stretches are counted apart while nobody shares the thread's GIL: before its second
+ * holder came, and after all others had it for the last time. What a main thread does before it
+ * starts its first thread, and an interpreter while it ends, harms nobody.
  */
 #include <stdbool.h>
 #include <stdlib.h>
@@ -31,10 +32,36 @@ struct player {
     bool open;
 };
 
+/* A GIL is shared from when its second thread took it until all threads but one had let it go for
+ * the last time; for that one, `last`, until `others_ns`. */
 struct gil {
-    uint32_t first_holder;
-    bool shared;
+    uint32_t first_holder, last;
+    int64_t since_ns;
+    int64_t last_ns, others_ns;
 };
+
+/* When each GIL was shared. The holds of a GIL ascend, so the last one of each thread is met last.
+ */
+static void find_sharing(struct gil *gils, const struct gs_hold *holds, uint64_t n) {
+    for (uint64_t i = 0; i < n; i++) {
+        const struct gs_hold *hold = &holds[i];
+        struct gil *g = &gils[hold->gil];
+        if (g->first_holder == GS_NOBODY)
+            g->first_holder = g->last = hold->thread;
+        if (g->since_ns == INT64_MAX && hold->thread != g->first_holder)
+            g->since_ns = hold->start_ns;
+        if (hold->thread != g->last) {
+            g->others_ns = g->last_ns;
+            g->last = hold->thread;
+        }
+        g->last_ns = hold->end_ns;
+    }
+}
+
+static bool is_shared(const struct gil *g, const struct gs_hold *hold) {
+    return hold->start_ns >= g->since_ns &&
+           (hold->thread != g->last || hold->start_ns < g->others_ns);
+}
 
 static void close_stretch(struct player *p, struct gs_stretches *out, int64_t long_ns) {
     if (!p->open)
@@ -65,25 +92,24 @@ static int64_t asked_ns(const struct gs_hold *hold, struct player *p, const stru
 }
 
 /* `first` and `order` group the waits by thread. `out`: one row a thread, zeroed by the caller.
+ * `shared_ns`: from and until when each GIL was shared; until is before from where it never was.
  * Returns 0, or -1: out of memory. */
 GS_EXPORT int gs_stretches_of(const struct gs_hold *holds, uint64_t n, const struct gs_wait *waits,
                               const uint32_t *first, const uint32_t *order, uint32_t n_threads,
                               uint32_t n_gils, int64_t long_ns, int64_t prompt_ns,
-                              struct gs_stretches *out) {
+                              struct gs_stretches *out, int64_t (*shared_ns)[2]) {
     struct player *players = calloc((size_t)n_threads + 1, sizeof *players);
     struct gil *gils = calloc((size_t)n_gils + 1, sizeof *gils);
     int result = players && gils ? 0 : -1;
     for (uint32_t t = 0; result == 0 && t < n_threads; t++)
         players[t].cursor = first[t];
     for (uint32_t g = 0; result == 0 && g < n_gils; g++)
-        gils[g].first_holder = GS_NOBODY;
+        gils[g] = (struct gil){.first_holder = GS_NOBODY, .last = GS_NOBODY, .since_ns = INT64_MAX};
+    if (result == 0)
+        find_sharing(gils, holds, n);
     for (uint64_t i = 0; result == 0 && i < n; i++) {
         const struct gs_hold *hold = &holds[i];
         struct player *p = &players[hold->thread];
-        struct gil *g = &gils[hold->gil];
-        if (g->first_holder == GS_NOBODY)
-            g->first_holder = hold->thread;
-        g->shared |= g->first_holder != hold->thread;
         int64_t asked = hold->flags & GS_HOLD_WAITED
                             ? asked_ns(hold, p, waits, order, first[hold->thread + 1])
                             : hold->start_ns;
@@ -93,7 +119,7 @@ GS_EXPORT int gs_stretches_of(const struct gs_hold *holds, uint64_t n, const str
         if (!goes_on)
             close_stretch(p, &out[hold->thread], long_ns);
         p->open = true;
-        p->phase = g->shared ? GS_SHARED : GS_ALONE;
+        p->phase = is_shared(&gils[hold->gil], hold) ? GS_SHARED : GS_ALONE;
         p->parts_ns[p->phase] += hold->end_ns - hold->start_ns;
         p->last_end_ns = hold->end_ns;
         p->last_ending = hold->ending;
@@ -102,6 +128,10 @@ GS_EXPORT int gs_stretches_of(const struct gs_hold *holds, uint64_t n, const str
     }
     for (uint32_t t = 0; result == 0 && t < n_threads; t++)
         close_stretch(&players[t], &out[t], long_ns);
+    for (uint32_t g = 0; result == 0 && g < n_gils; g++) {
+        shared_ns[g][0] = gils[g].since_ns;
+        shared_ns[g][1] = gils[g].others_ns;
+    }
     free(players);
     free(gils);
     return result;

@@ -113,15 +113,17 @@ def _threads(trace: Trace, folded: Folded) -> list[Row]:
     table = trace.metadata.threads
     lives = _lives(table, trace.thread_stats)
     unknown = unknown_ns(trace, lives)
+    shared = _shared_ns(trace.thread_stats["gil"], folded.shared_ns, lives)
     distributions = {
         name: _distributions(getattr(folded, name))
         for name in ("wait_ns", "io_wait_ns", "cpu_wait_ns", "hold_ns", "wakeup_ns")
     }
     rows = []
-    for thread, life_ns, unknown_of_it, stats, stretches in zip(
+    for thread, life_ns, unknown_of_it, shared_of_it, stats, stretches in zip(
         table,
         (lives[:, 1] - lives[:, 0]).tolist(),
         unknown.tolist(),
+        shared.tolist(),
         _rows(trace.thread_stats),
         _rows(folded.stretches),
         strict=True,
@@ -133,8 +135,9 @@ def _threads(trace: Trace, folded: Folded) -> list[Row]:
                 "tid": thread.tid,
                 "name": thread.name,
                 "gil": None if stats["gil"] == NO_GIL else stats["gil"],
-                "class": rules.classify(_usage(known_ns, stats, stretches)),
+                "class": rules.classify(*_usages(known_ns, shared_of_it, stats, stretches)),
                 "life_ns": life_ns,
+                "shared_ns": min(shared_of_it, known_ns),
                 "held_ns": stats["held_ns"],
                 "waiting_ns": stats["waiting_ns"],
                 "outside_ns": known_ns - stats["held_ns"] - stats["waiting_ns"],
@@ -151,20 +154,37 @@ def _threads(trace: Trace, folded: Folded) -> list[Row]:
     return rows
 
 
-def _usage(life_ns: int, stats: Row, stretches: Row) -> rules.Usage:
-    """Counts since another thread used the same GIL, or all of them if none ever did."""
+def _shared_ns(
+    gils: NDArray[np.uint32], shared: NDArray[np.int64], lives: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """For how long of its life each thread's (first) GIL was used by another thread, too."""
+    table = np.concatenate([shared, [[0, 0]]])  # the last one: no GIL
+    window = table[np.minimum(gils, len(shared))]
+    until, since = np.minimum(lives[:, 1], window[:, 1]), np.maximum(lives[:, 0], window[:, 0])
+    together: NDArray[np.int64] = np.maximum(until - since, 0)
+    return together
+
+
+def _usages(
+    life_ns: int, shared_ns: int, stats: Row, stretches: Row
+) -> tuple[rules.Usage, rules.Usage]:
+    """How it used the GIL while others did, and in all its life."""
     alone, shared = 0, 1
-    phases = (shared,) if stretches["holds"][shared] else (alone, shared)
-    return rules.Usage(
-        life_ns=life_ns,
-        held_ns=sum(stretches["held_ns"][phase] for phase in phases),
-        waiting_ns=stats["waiting_ns"],
-        asks=sum(stretches["holds"][phase] for phase in phases),
-        long_ns=sum(stretches["long_ns"][phase] for phase in phases),
-        stretches=sum(stretches["count"][phase] for phase in phases),
-        voluntary=stats["releases"],
-        forced=stats["yields"],
-    )
+
+    def usage(life_ns: int, *phases: int) -> rules.Usage:
+        return rules.Usage(
+            life_ns=life_ns,
+            held_ns=sum(stretches["held_ns"][phase] for phase in phases),
+            waiting_ns=stats["waiting_ns"],
+            asks=sum(stretches["holds"][phase] for phase in phases),
+            long_ns=sum(stretches["long_ns"][phase] for phase in phases),
+            stretches=sum(stretches["count"][phase] for phase in phases),
+            voluntary=stats["releases"],
+            forced=stats["yields"],
+        )
+
+    whole = usage(life_ns, alone, shared)
+    return (usage(shared_ns, shared) if stretches["holds"][shared] else whole), whole
 
 
 def _gils(trace: Trace) -> list[Row]:

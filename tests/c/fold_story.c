@@ -41,7 +41,8 @@ void gs_group_waits(const struct gs_wait *, uint32_t, const struct gs_thread_sta
 void gs_group_holds(const struct gs_hold *, uint32_t, const struct gs_gil_stats *, uint32_t,
                     uint32_t *, uint32_t *);
 int gs_stretches_of(const struct gs_hold *, uint64_t, const struct gs_wait *, const uint32_t *,
-                    const uint32_t *, uint32_t, uint32_t, int64_t, int64_t, struct gs_stretches *);
+                    const uint32_t *, uint32_t, uint32_t, int64_t, int64_t, struct gs_stretches *,
+                    int64_t (*)[2]);
 int64_t gs_blame_rows(const struct gs_hold *, const uint32_t *, const uint32_t *, const uint32_t *,
                       const struct gs_wait *, const uint32_t *, const uint32_t *, const uint32_t *,
                       const struct gs_gap *, uint64_t, uint32_t, uint32_t, struct gs_distribution *,
@@ -106,6 +107,7 @@ static void fold(const struct gs_story *s, int print) {
     uint32_t *first = need(n_threads, sizeof *first), *order = need(n[1], sizeof *order);
     uint32_t *hold_first = need(n_gils, sizeof *first), *hold_order = need(n[0], sizeof *order);
     struct gs_stretches *stretches = need(n_threads, sizeof *stretches);
+    int64_t (*shared_ns)[2] = need(n_gils, sizeof *shared_ns);
     struct gs_blame *blame = NULL;
     if (gs_hold_distributions(holds, n[0], threads, n_threads, out) ||
         gs_wait_distributions(waits, n[1], threads, n_threads, out + n_threads, out + 2 * n_threads,
@@ -114,7 +116,7 @@ static void fold(const struct gs_story *s, int print) {
     gs_group_waits(waits, (uint32_t)n[1], threads, n_threads, first, order);
     gs_group_holds(holds, (uint32_t)n[0], rows_of_gils, n_gils, hold_first, hold_order);
     if (gs_stretches_of(holds, n[0], waits, first, order, n_threads, n_gils, 2000000, 100000,
-                        stretches))
+                        stretches, shared_ns))
         abort();
     /* Sites, as if many places had been seen: more rows than stand by themselves. */
     uint32_t *hold_sites = need(n[0], sizeof *hold_sites), *wait_sites = need(n[1], sizeof *order);
@@ -145,6 +147,7 @@ static void fold(const struct gs_story *s, int print) {
     free(hold_sites);
     free(wait_sites);
     free(stretches);
+    free(shared_ns);
     free(hold_order);
     free(hold_first);
     free(order);

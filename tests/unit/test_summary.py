@@ -27,9 +27,9 @@ KEYS = {
     " lost_stacks gils threads"
     " blame conditions locks atomic",
     "id held_ns idle_ns unknown_ns contended_ns switches forced_yields max_waiters",
-    "id tid name gil class life_ns held_ns waiting_ns outside_ns unknown_ns waiting_share acquires"
-    " contended_acquires voluntary_releases forced_yields requests_made wait_ns io_wait_ns"
-    " cpu_wait_ns hold_ns wakeup_ns",
+    "id tid name gil class life_ns shared_ns held_ns waiting_ns outside_ns unknown_ns"
+    " waiting_share acquires contended_acquires voluntary_releases forced_yields requests_made"
+    " wait_ns io_wait_ns cpu_wait_ns hold_ns wakeup_ns",
     "waiter holder reason wait_ns waits waiter_site holder_site others",
     "name grace_ns switch_interval_ns",
     "source clamped",
@@ -153,7 +153,38 @@ def use(**changes: int) -> rules.Usage:
     ],
 )
 def test_thresholds(usage: rules.Usage, expected: str) -> None:
-    assert rules.classify(usage) == expected
+    assert rules.classify(usage, usage) == expected
+
+
+def with_teardown(source: StoryBuilder, thread: int, length: int) -> MemorySource:
+    """Behind all others' last use of the GIL, `thread` holds it for `length`."""
+    time = max(row[0] for row in source.rows) - source.start_ns
+    source.event(time + 1, K.GIL_RELEASE, 1, 0)
+    source.event(time + 2, K.THREAD_END, 1)
+    source.event(time + 3, K.GIL_ACQUIRE, thread, 0)
+    source.event(time + 3 + length, K.GIL_RELEASE, thread, 0)
+    return source.source()
+
+
+def test_what_nobody_shared_decides_nothing() -> None:
+    """An event loop that computes when the last thread is gone, as an interpreter's end does."""
+    builder = convoy()
+    end = builder.rows.pop()
+    source = with_teardown(builder, 2, 5_000 * MS)
+    assert end[4] == K.PROCESS_END
+    assert classes(source) == {"MainThread": "idle", "spin": "cpu", "echo": "io"}
+    threads = {t["name"]: t for t in summary_of(source)["processes"][0]["threads"]}
+    assert threads["echo"]["held_ns"] > 5_000 * MS
+    # From spin's first hold to echo's last one beside it; its end takes no part of it.
+    assert threads["echo"]["shared_ns"] == pytest.approx(100 * 5.095 * MS, rel=0.01)
+
+
+def test_a_thread_that_had_a_gil_alone_all_the_time_is_not_idle() -> None:
+    """As one with a sub-interpreter of its own, which used the first GIL for a moment."""
+    whole = use(held_ns=990 * MS, long_ns=990 * MS, stretches=1, asks=1)
+    shared = use(life_ns=500 * MS, held_ns=1, long_ns=0, stretches=1, asks=1)
+    assert rules.classify(shared, whole) == "cpu"
+    assert rules.classify(shared, use(held_ns=99 * MS, asks=1, stretches=1)) == "idle"
 
 
 def test_a_requested_release_that_blocks_ends_a_stretch() -> None:
