@@ -16,6 +16,7 @@ from gilscope.analysis import classification as rules
 from gilscope.analysis.findings import findings
 from gilscope.analysis.intervals import REASONS, Folded, distribution_row, fold, holder_of
 from gilscope.analysis.kept import kept_gils
+from gilscope.analysis.lines import lines_of
 from gilscope.analysis.longest import longest_waits
 from gilscope.analysis.sync import Sync
 from gilscope.analysis.unknown import unknown_ns
@@ -24,6 +25,7 @@ from gilscope.trace.schema import NO_GIL, Metadata, Process, Thread
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gilscope.analysis.sites import Sites
     from gilscope.trace.model import Trace
 
 SCHEMA = 1
@@ -39,6 +41,7 @@ def summarise(trace: Trace) -> Summary:
     threads = _by_process(metadata.threads, _threads(trace, folded))
     gils = _by_process(metadata.gils, _gils(trace))
     blame = _blame(trace, folded)
+    held = _held_at(trace, folded.sites)
     sync = Sync(trace, folded.sites)
     lives = np.diff(_lives(metadata.processes, trace.process_stats))[:, 0].tolist()
     processes = []
@@ -66,6 +69,7 @@ def summarise(trace: Trace) -> Summary:
                 "gils": gils[process.id],
                 "threads": threads[process.id],
                 "blame": blame[process.id],
+                "lines": lines_of(blame[process.id], held[process.id]),
                 "conditions": sync.conditions(process),
                 "locks": sync.locks(process),
                 "atomic": sync.atomic(process),
@@ -229,6 +233,24 @@ def _blame(trace: Trace, folded: Folded) -> dict[int, list[Row]]:
                 "others": others,
             }
         )
+    return by_process
+
+
+def _held_at(trace: Trace, sites: Sites) -> dict[int, list[tuple[Row | None, int]]]:
+    """By process: each site of its holds, and how long they were in all."""
+    by_process: dict[int, list[tuple[Row | None, int]]] = defaultdict(list)
+    if sites.of_hold is None:
+        return by_process
+    known = np.flatnonzero(sites.of_hold)
+    holds, places = trace.holds[known], sites.of_hold[known].astype(np.int64)
+    owner = np.array([thread.process for thread in trace.metadata.threads], np.int64)
+    keys, inverse = np.unique(
+        owner[holds["thread"]] * len(sites.table) + places, return_inverse=True
+    )
+    spent = np.bincount(inverse, holds["end_ns"] - holds["start_ns"], len(keys))
+    for key, held_ns in zip(keys.tolist(), spent.tolist(), strict=True):
+        process, place = divmod(key, len(sites.table))
+        by_process[process].append((sites.json(place), round(held_ns)))
     return by_process
 
 

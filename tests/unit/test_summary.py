@@ -25,7 +25,8 @@ KEYS = {
     "file line function library_line exact",
     "id pid command python feed interpreter life_ns lost_events unclean_end inferred stacks"
     " lost_stacks gils threads"
-    " blame conditions locks atomic",
+    " blame lines conditions locks atomic",
+    "site first_line last_line holders waiters waits wait_ns held_ns",
     "id held_ns idle_ns unknown_ns contended_ns switches forced_yields max_waiters",
     "id tid name gil class life_ns shared_ns held_ns waiting_ns outside_ns unknown_ns"
     " waiting_share acquires contended_acquires voluntary_releases forced_yields requests_made"
