@@ -19,9 +19,12 @@
 #include "condvar.h"
 #include "emit_sync.h"
 #include "gil_condvar.h"
+#include "modules.h"
+#include "names.h"
 #include "policy.h"
 #include "process.h"
 #include "python.h"
+#include "threads.h"
 
 /* What lies in a GIL's storage. Without a lock of its own: the GIL's mutex guards it. */
 struct gs_built_in_gil {
@@ -66,7 +69,7 @@ void gs_built_in_gil_created(uint64_t *storage, const unsigned long *interval, c
         gil->queue.gil = &gil->gil;
     else if (gs_recording())
         __atomic_fetch_add(&gs_process.ring.header->unwatched, 1, __ATOMIC_RELAXED);
-    if (gs_python_owns(__builtin_return_address(0))) { /* recorded or not: `gilscope run` asks */
+    if (gs_python_begins(__builtin_return_address(0))) { /* recorded or not: `gilscope run` asks */
         gs_process_describe("built-in", GS_GIL_FOUND | GS_YIELDS_TOLD);
         gs_process_watch_interval(interval);
     }
@@ -282,7 +285,7 @@ int gs_built_in_thread_create(pthread_t *thread, const pthread_attr_t *attribute
     int saved_errno = errno;
     char name[GS_NAME_BYTES] = "";
     if (gs_writer.held_since) { /* an extension may start a thread with the GIL given up */
-        gs_python_thread_name(argument, name, sizeof name);
+        gs_name_new_thread(NULL, argument, name, sizeof name);
         gs_refresh_names();
     }
     errno = saved_errno;
@@ -320,6 +323,7 @@ static bool left_to_the_stock_feed(void) {
 /* Where a probe is preloaded it gives way, and if it has begun already (libpython was loaded late),
  * its recording of this process goes on here. GILSCOPE_FEED=interposed leaves the process to it. */
 __attribute__((constructor)) static void load(void) {
+    gs_modules_start();
     if (left_to_the_stock_feed())
         return;
     struct gs_process *(*give_way)(int, const struct gs_api *);

@@ -56,9 +56,9 @@ struct gs_process {
     struct gs_ring ring;
     enum gs_clock_source clock;
     struct gs_process_page *page;
-    uint32_t unit;          /* of `page` */
-    uint32_t newest_thread; /* unit of a thread page: the head of a list, 0: none */
-    uint32_t n_threads;     /* that got a page */
+    uint32_t unit;      /* of `page` */
+    uint32_t unused;    /* a Python Plus of before looks for a list of threads here; 0: none */
+    uint32_t n_threads; /* that got a page */
     uint32_t pid;
     uint64_t stack_ticks; /* holds and waits from this length on have their stack taken */
     const unsigned long *switch_interval_us; /* where CPython has it; NULL: not known */
@@ -67,7 +67,7 @@ struct gs_process {
 extern __thread struct gs_writer gs_writer;
 extern struct gs_process gs_process;
 
-/* Slow paths, in process.c. gs_attach gives the calling thread a page; gs_refill its next chunk.
+/* Slow paths, in threads.c. gs_attach gives the calling thread a page; gs_refill its next chunk.
  * Both return whether there is room for a record, and count the loss where there is none. */
 bool gs_attach(const char *name);
 bool gs_refill(void);

@@ -4,10 +4,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
+#include "memory.h"
 #include "python.h"
 
 /* How a code object tells lines. */
@@ -56,11 +54,6 @@ static enum gs_frames_state state_of_check;
 
 /* ---- reading ----------------------------------------------------------------------------------
  */
-
-bool gs_copy_safely(const void *at, void *out, size_t size) {
-    struct iovec mine = {out, size}, theirs = {(void *)(uintptr_t)at, size};
-    return syscall(SYS_process_vm_readv, getpid(), &mine, 1L, &theirs, 1L, 0L) == (long)size;
-}
 
 static inline __attribute__((always_inline)) bool load(bool safely, const void *at, void *out,
                                                        size_t size) {

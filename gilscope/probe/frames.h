@@ -29,9 +29,6 @@ enum gs_frames_state {
     GS_FRAMES_UNKNOWN = 2, /* of another version, or its memory does not look as it should */
 };
 
-/* A read that cannot fault: the kernel copies, or says no. */
-bool gs_copy_safely(const void *at, void *out, size_t size);
-
 /* Whether frames can be read; finds out at the first call that has a stack to walk. `state` is the
  * calling thread's own PyThreadState. */
 enum gs_frames_state gs_frames_check(const char *state);

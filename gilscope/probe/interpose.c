@@ -11,8 +11,7 @@
  * the release was forced its caller tells (release.h), or else the wait on switch_cond.
  *
  * Which condition variables are the GIL's is found by watching too: CPython initialises `cond` and
- * then `switch_cond`, both inside _PyRuntime for the main interpreter, at the same distance on the
- * heap for an interpreter with a GIL of its own.
+ * then `switch_cond` (find_gil.h). What is watched stands in watched.h.
  *
  * Actors: every thread of the host. All wrappers but those for init, destroy and create are on the
  * host's hot path: one or two compares when the call is not the GIL's. */
@@ -28,11 +27,16 @@
 #include "api.h"
 #include "atomic.h"
 #include "emit.h"
+#include "find_gil.h"
+#include "modules.h"
+#include "names.h"
 #include "policy.h"
 #include "process.h"
 #include "python.h"
 #include "release.h"
 #include "schedule.h"
+#include "threads.h"
+#include "watched.h"
 
 #define INTERPOSE   __attribute__((visibility("default")))
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
@@ -57,7 +61,6 @@ static struct {
  * one with a probe of its own. */
 static int signal_watched(pthread_cond_t *cond);
 static int (*on_signal)(pthread_cond_t *) = signal_watched;
-static _Atomic unsigned n_slots; /* of `gils`: those below may be in use */
 
 static void *next_version(const char *name) {
     void *next = dlsym(RTLD_NEXT, name);
@@ -82,6 +85,8 @@ static void resolve(void) {
     *(void **)&real.set_name = dlsym(RTLD_NEXT, "pthread_setname_np");
     *(void **)&real.try_wait = dlsym(RTLD_NEXT, "sem_trywait");
     *(void **)&real.exit = dlsym(RTLD_NEXT, "_exit");
+    gs_modules_start();
+    gs_find_gil_start(real.init);
     /* Last: it is the one whose presence is tested. */
     __atomic_store_n((void **)&real.timedwait, next_version("pthread_cond_timedwait"),
                      __ATOMIC_RELEASE);
@@ -92,155 +97,36 @@ static inline void ensure_resolved(void) {
         resolve();
 }
 
-/* ---- finding GILs -----------------------------------------------------------------------------
+/* ---- which are the GIL's ----------------------------------------------------------------------
  */
 
-struct watched {
-    _Atomic(pthread_cond_t *) cond; /* NULL: free slot; stored last */
-    pthread_cond_t *switch_cond;
-    bool requested; /* a waiter asked the present holder to yield */
-    bool scheduled; /* its waiters are in schedule.h */
-    bool has_index; /* so has a free slot: that of the GIL that was in it */
-    struct gs_gil gil;
-};
-
-struct gs_release gs_release;
-
-static _Alignas(64) struct watched gils[GS_WATCHED_GILS];
-
-/* A first condition variable that waits for its second; CPython initialises them back to back. */
-static __thread pthread_cond_t *first_of_pair;
-static ptrdiff_t pair_distance;
-
-/* Up to 3.11 an interpreter ends while its last thread holds the GIL, and says no more of it. */
-static void forget(pthread_cond_t *cond) {
-    for (unsigned i = 0; i < n_slots; i++) {
-        if (gils[i].cond != cond)
-            continue;
-        if (gils[i].gil.sequence && gils[i].gil.holder == &gs_writer)
-            gs_on_release(&gils[i].gil);
-        gils[i].cond = NULL;
-        if (gils[i].gil.sequence == 0 && gs_return_gil_index(gils[i].gil.index))
-            gils[i].has_index = false;
-    }
-}
-
-/* `interval`, an unsigned long, stands before `last_holder`, which stands before `locked` and
- * `switch_number`, and they before `cond`, from 3.9 to 3.15. Nothing that is read through it is
- * believed before gs_frames_check or gs_process_watch_interval. */
-static const char *const *holder_state(pthread_cond_t *cond) {
-    return (const char *const *)((char *)cond - 24);
-}
-
-static void watch(pthread_cond_t *cond, pthread_cond_t *switch_cond) {
-    forget(cond); /* an interpreter that starts again, or a fork's child that makes its GIL anew */
-    for (unsigned i = 0; i < sizeof gils / sizeof *gils; i++) {
-        pthread_cond_t *expected = NULL;
-        /* Reserve with the address of the slot itself, which no caller can pass. */
-        if (!__atomic_compare_exchange_n((pthread_cond_t **)&gils[i].cond, &expected,
-                                         (pthread_cond_t *)&gils[i], false, __ATOMIC_ACQUIRE,
-                                         __ATOMIC_RELAXED))
-            continue;
-        struct gs_gil before = gils[i].gil;
-        uint16_t ended = gils[i].has_index ? before.index : GS_NO_INDEX;
-        uint16_t index = gs_next_gil_index(ended);
-        if (index == GS_NO_INDEX) {
-            gils[i].cond = NULL;
-            break;
-        }
-        gils[i].switch_cond = switch_cond;
-        gils[i].has_index = true;
-        gils[i].gil = (struct gs_gil){.index = index, .state = holder_state(cond)};
-        if (index == ended) { /* the trace has both as one */
-            gils[i].gil.sequence = before.sequence;
-            gils[i].gil.stacks = before.stacks;
-        }
-        gils[i].requested = false;
-        gils[i].scheduled = gs_scheduling();
-        gs_schedule_begin(i, &gils[i].gil);
-        gils[i].cond = cond;
-        __atomic_store_n(&on_signal, signal_watched, __ATOMIC_RELAXED);
-        unsigned slots = n_slots;
-        while (slots < i + 1 &&
-               !__atomic_compare_exchange_n((unsigned *)&n_slots, &slots, i + 1, false,
-                                            __ATOMIC_RELEASE, __ATOMIC_RELAXED))
-            ;
-        return;
-    }
-    if (gs_process.ring.header)
-        __atomic_fetch_add(&gs_process.ring.header->unwatched, 1, __ATOMIC_RELAXED);
-}
-
 /* CPython's own have attributes, for the monotonic clock. Whose have none is not asked for: it may
- * be an allocator on its way up (jemalloc), and to look at a module takes memory. */
+ * be an allocator on its way up (jemalloc). */
 static void cond_initialised(pthread_cond_t *cond, const pthread_condattr_t *attributes,
                              const void *caller) {
     gs_process_revive();
-    forget(cond);
-    if (!attributes)
-        return;
+    bool known = gs_watched_forget(cond); /* an interpreter that starts again, a fork's child */
     /* Recorded or not: atomic sections need its GIL. Not where the interpreter has its own probe.
      */
-    if (gs_gave_way_to || !gs_python_owns(caller))
+    if (!attributes || gs_gave_way_to || !gs_python_begins(caller))
         return;
-    uintptr_t at = (uintptr_t)cond;
-    bool in_runtime = at >= gs_python.runtime && at < gs_python.runtime_end;
-    pthread_cond_t *first = first_of_pair;
-    ptrdiff_t distance = first ? (char *)cond - (char *)first : 0;
-    first_of_pair = NULL;
-    if (in_runtime ? first && (!pair_distance || distance == pair_distance)
-                   : pair_distance && distance == pair_distance) {
-        pair_distance = distance;
-        gs_process_describe("interposed", GS_GIL_FOUND);
-        watch(first, cond);
-        gs_process_watch_interval((const unsigned long *)holder_state(first) - 1);
-    } else if (in_runtime || pair_distance) {
-        first_of_pair = cond;
-    }
-}
-
-static inline struct watched *watched_by_cond(pthread_cond_t *cond) {
-    unsigned n = n_slots;
-    for (unsigned i = 0; i < n; i++)
-        if (gils[i].cond == cond)
-            return &gils[i];
-    return NULL;
-}
-
-static inline struct watched *watched_by_switch_cond(pthread_cond_t *cond) {
-    unsigned n = n_slots;
-    for (unsigned i = 0; i < n; i++)
-        if (gils[i].switch_cond == cond && gils[i].cond)
-            return &gils[i];
-    return NULL;
-}
-
-static inline unsigned slot_of(const struct watched *its) {
-    return (unsigned)(its - gils);
-}
-
-static inline struct watched *held(void) {
-    unsigned n = n_slots;
-    for (struct watched *its = gils; its < gils + n; its++)
-        if (its->gil.holder == &gs_writer && its->cond)
-            return its;
-    return NULL;
+    struct gs_gil_memory *gil = gs_find_gil(cond, caller, known);
+    if (!gil)
+        return;
+    gs_process_describe("interposed", GS_GIL_FOUND);
+    if (gs_watch(gil))
+        __atomic_store_n(&on_signal, signal_watched, __ATOMIC_RELEASE);
+    gs_process_watch_interval(&gil->interval);
 }
 
 const struct gs_gil *gs_held_gil(void) {
-    const struct watched *its = held();
+    const struct gs_watched *its = gs_watched_held();
     return its ? &its->gil : NULL;
 }
 
 const bool *gs_request_to_yield(void) {
-    const struct watched *its = held();
+    const struct gs_watched *its = gs_watched_held();
     return its ? &its->requested : NULL;
-}
-
-/* Whether the calling thread holds a GIL, so that Python may be asked for names. PyGILState_Check
- * does not tell: once there was a sub-interpreter it says yes to everyone. */
-static bool holds_gil(void) {
-    return held() != NULL;
 }
 
 /* ---- the wrapped calls ------------------------------------------------------------------------
@@ -257,10 +143,10 @@ INTERPOSE int pthread_cond_init(pthread_cond_t *cond, const pthread_condattr_t *
 
 INTERPOSE int pthread_cond_destroy(pthread_cond_t *cond) {
     ensure_resolved();
-    struct watched *its = watched_by_cond(cond);
+    struct gs_watched *its = gs_watched_by_cond(cond);
     if (its && its->scheduled)
-        gs_schedule_end(slot_of(its));
-    forget(cond);
+        gs_schedule_end(gs_watched_slot(its));
+    gs_watched_forget(cond);
     return real.destroy(cond);
 }
 
@@ -286,23 +172,26 @@ __attribute__((cold, noinline)) static bool look_at_caller(bool requested, const
  * most of it, and each line that need not be fetched again is worth some nanoseconds. */
 __attribute__((aligned(64), noinline)) static int signal_watched(pthread_cond_t *cond) {
     ensure_resolved();
-    unsigned n = n_slots;
-    for (struct watched *its = gils; its < gils + n; its++) {
+    unsigned n = gs_n_watched;
+    for (struct gs_watched *its = gs_watched; its < gs_watched + n; its++) {
         if (its->cond == cond) {
             gs_on_release(&its->gil);
             bool forced = false;
             if (UNLIKELY(its->requested || gs_release.lessons < GS_RELEASE_LESSONS))
                 forced = look_at_caller(its->requested,
                                         (const uintptr_t *)__builtin_frame_address(0) + 1);
-            if (UNLIKELY(its->scheduled) && gs_schedule_released(slot_of(its), forced))
+            if (UNLIKELY(its->scheduled) && gs_schedule_released(gs_watched_slot(its), forced))
                 return 0;
             break;
         }
         if (its->switch_cond == cond && its->cond) {
+            if (UNLIKELY(!gs_watched_is_proved(its)) &&
+                !gs_watched_prove(its, __builtin_return_address(0)))
+                break;
             its->requested = false;
             gs_on_acquire(&its->gil);
             if (UNLIKELY(its->scheduled))
-                gs_schedule_acquired(slot_of(its));
+                gs_schedule_acquired(gs_watched_slot(its));
             break;
         }
     }
@@ -316,25 +205,25 @@ INTERPOSE __attribute__((aligned(64))) int pthread_cond_signal(pthread_cond_t *c
 
 INTERPOSE int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex) {
     ensure_resolved();
-    struct watched *its = watched_by_switch_cond(cond);
+    struct gs_watched *its = gs_watched_by_switch_cond(cond);
     if (its && !gs_release_can_tell())
         gs_on_yield();
     else if (its && its->scheduled && gs_writer.last_forced) /* it waits for its own turn instead */
-        return gs_schedule_wait_after_yield(slot_of(its), &its->gil, mutex);
+        return gs_schedule_wait_after_yield(gs_watched_slot(its), &its->gil, mutex);
     return real.wait(cond, mutex);
 }
 
 INTERPOSE int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
                                      const struct timespec *until) {
     ensure_resolved();
-    struct watched *its = watched_by_cond(cond);
+    struct gs_watched *its = gs_watched_by_cond(cond);
     if (!its)
         return real.timedwait(cond, mutex, until);
     struct gs_gil *gil = &its->gil;
     gs_on_wait(gil);
     uint64_t switches = gil->switches;
     struct gs_own_wait own = {.timed_wait = real.timedwait, .cond = cond, .until = until};
-    int result = its->scheduled ? gs_schedule_wait(slot_of(its), mutex, &own)
+    int result = its->scheduled ? gs_schedule_wait(gs_watched_slot(its), mutex, &own)
                                 : real.timedwait(cond, mutex, until);
     if (result == ETIMEDOUT && gil->holder) {
         if (gs_atomic_holds_back(gil, &its->requested))
@@ -349,10 +238,10 @@ INTERPOSE int pthread_create(pthread_t *thread, const pthread_attr_t *attributes
                              void *(*start)(void *), void *argument) {
     ensure_resolved();
     int saved_errno = errno;
-    bool ours = gs_recording() && gs_python.base && gs_python_owns(__builtin_return_address(0));
+    bool ours = gs_recording() && gs_python_owns(__builtin_return_address(0));
     char name[GS_NAME_BYTES] = "";
-    if (ours && holds_gil()) { /* an extension may start a thread with the GIL given up */
-        gs_python_thread_name(argument, name, sizeof name);
+    if (ours && gs_watched_held()) { /* an extension may start a thread with the GIL given up */
+        gs_name_new_thread(start, argument, name, sizeof name);
         gs_refresh_names();
     }
     gs_gil_thread_starts_another();
@@ -374,8 +263,8 @@ INTERPOSE int pthread_setname_np(pthread_t thread, const char *name) {
     if (other)
         other->thread_names_itself(name, false);
     else
-        gs_thread_names_itself(name, gs_python.base && holds_gil() &&
-                                         gs_python_owns(__builtin_return_address(0)));
+        gs_thread_names_itself(name,
+                               gs_python_owns(__builtin_return_address(0)) && gs_watched_held());
     errno = saved_errno;
     return 0;
 }
@@ -384,7 +273,7 @@ INTERPOSE int pthread_setname_np(pthread_t thread, const char *name) {
  * GIL held: the last moment at which its name, which it may have changed, can be asked for. */
 INTERPOSE int sem_trywait(sem_t *semaphore) {
     ensure_resolved();
-    if (UNLIKELY((const void *)semaphore == gs_table_lock) && holds_gil()) {
+    if (UNLIKELY((const void *)semaphore == gs_table_lock) && gs_watched_held()) {
         int saved_errno = errno;
         gs_refresh_own_name();
         gs_refresh_names();
@@ -410,20 +299,6 @@ INTERPOSE void _Exit(int status) {
 /* ---- loading ----------------------------------------------------------------------------------
  */
 
-/* A child's GILs are its own: their events count from 0 and have new ids. CPython makes its GIL
- * anew right after; a child that was forked behind CPython's back goes on with what it inherited.
- */
-static void child_of_fork(void) {
-    for (unsigned i = 0; i < n_slots; i++) {
-        gils[i].has_index = gils[i].cond != NULL;
-        if (gils[i].has_index)
-            gils[i].gil = (struct gs_gil){.index = gs_next_gil_index(GS_NO_INDEX),
-                                          .holder = gils[i].gil.holder,
-                                          .state = gils[i].gil.state};
-    }
-    first_of_pair = NULL;
-}
-
 struct gs_process *gilscope_give_way(int abi_version, const struct gs_api *to) {
     if (abi_version != GS_ABI_VERSION)
         return NULL;
@@ -442,9 +317,9 @@ static bool interpreter_has_a_probe(void) {
 
 __attribute__((constructor)) static void load(void) {
     resolve();
-    if (n_slots == 0) /* unless another library's constructor started Python */
+    if (gs_n_watched == 0) /* unless another library's constructor started Python */
         __atomic_store_n(&on_signal, real.signal, __ATOMIC_RELAXED);
-    gs_after_fork_in_child = child_of_fork;
+    gs_after_fork_in_child = gs_watched_after_fork;
     if (interpreter_has_a_probe())
         return;
     gs_process_start();

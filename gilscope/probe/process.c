@@ -7,12 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "memory.h"
+#include "names.h"
 #include "python.h"
+#include "threads.h"
 
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18 /* Linux 4.14 */
@@ -22,248 +22,9 @@
 extern int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void),
                              void *object) __attribute__((weak));
 
-/* Aligned: each is read at every event, and should not lie in two cache lines. */
-_Alignas(64) __thread struct gs_writer gs_writer;
+/* Aligned: read at every event, and should not lie in two cache lines. */
 _Alignas(64) struct gs_process gs_process;
 void (*gs_after_fork_in_child)(void);
-
-static pthread_key_t end_key; /* its destructor stamps a thread's end */
-static bool end_key_made;
-
-static uint32_t thread_id(void) {
-    return (uint32_t)syscall(SYS_gettid);
-}
-
-/* Copies a UTF-8 string and cuts it at a whole character. */
-static void copy_name(char *out, size_t size, const char *name) {
-    size_t n = strnlen(name, size);
-    if (n == size) {
-        n--;
-        while (n > 0 && ((unsigned char)name[n] & 0xc0) == 0x80)
-            n--;
-    }
-    memcpy(out, name, n);
-    out[n] = 0;
-}
-
-/* ---- threads ----------------------------------------------------------------------------------
- */
-
-static void thread_ends(void *unused) {
-    (void)unused;
-    struct gs_writer *writer = &gs_writer;
-    if (!writer->page || !gs_recording())
-        return;
-    if (writer->waiting) /* left from inside its wait, as daemon threads do at shutdown */
-        gs_on_leave(writer->waiting);
-    if (gs_emit(GS_THREAD_END, 0))
-        writer->page->end_ticks = gs_clock_now(gs_process.clock);
-    /* Another library's destructor may run after this one and take the GIL once more. Nothing may
-     * follow a thread's end, so that attaches anew and reads as a thread of the same tid. */
-    *writer = (struct gs_writer){0};
-}
-
-static void count_loss(void) {
-    if (__atomic_load_n(&gs_process.ring.header->stop, __ATOMIC_RELAXED))
-        return; /* past the limit events are not recorded; nothing is missing before it */
-    if (gs_writer.page) {
-        __atomic_store_n(&gs_writer.page->lost, gs_writer.page->lost + 1, __ATOMIC_RELAXED);
-        gs_writer.lost = true;
-    } else {
-        __atomic_fetch_add(&gs_process.ring.header->lost_unattached, 1, __ATOMIC_RELAXED);
-    }
-}
-
-bool gs_attach(const char *name) {
-    struct gs_writer *writer = &gs_writer;
-    int saved_errno = errno;
-    uint64_t unit = gs_ring_take(&gs_process.ring, 1);
-    if (unit == 0)
-        return false;
-    struct gs_thread_page *page = gs_ring_at(&gs_process.ring, unit, 1);
-    uint32_t tid = thread_id();
-    page->header.units = 1;
-    page->header.owner = gs_process.unit;
-    page->tid = tid;
-    page->is_main = tid == (uint32_t)getpid();
-    uint32_t number = __atomic_add_fetch(&gs_process.n_threads, 1, __ATOMIC_RELAXED);
-    page->number = (uint16_t)(number <= GS_NUMBER_MAX ? number : 0);
-    if (name) {
-        copy_name(page->name, sizeof page->name, name);
-        page->from_python = 1;
-    } else if (!page->is_main) {
-        /* A thread that Python did not make: the kernel's name for it. */
-        char comm[16] = "";
-        prctl(PR_GET_NAME, comm);
-        copy_name(page->name, sizeof comm, comm);
-    }
-    page->start_ticks = gs_clock_now(gs_process.clock);
-    page->previous = __atomic_load_n(&gs_process.newest_thread, __ATOMIC_RELAXED);
-    /* Release: whoever walks the list sees the page whole. */
-    while (!__atomic_compare_exchange_n(&gs_process.newest_thread, &page->previous, (uint32_t)unit,
-                                        false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
-        ;
-    gs_ring_publish(&page->header, GS_THREAD_PAGE);
-    writer->cursor = page->records;
-    writer->end = page->records + sizeof page->records / sizeof *page->records;
-    writer->page = page;
-    if (end_key_made)
-        pthread_setspecific(end_key, page);
-    gs_emit(GS_THREAD_START, 0);
-    errno = saved_errno;
-    return true;
-}
-
-bool gs_refill(void) {
-    struct gs_writer *writer = &gs_writer;
-    if (!writer->page) {
-        if (gs_attach(NULL))
-            return true;
-        count_loss();
-        return false;
-    }
-    uint64_t unit = gs_ring_take(&gs_process.ring, GS_CHUNK_UNITS);
-    if (unit == 0) {
-        count_loss();
-        return false;
-    }
-    struct gs_event_chunk *chunk = gs_ring_at(&gs_process.ring, unit, GS_CHUNK_UNITS);
-    chunk->header.units = GS_CHUNK_UNITS;
-    chunk->header.owner =
-        (uint32_t)(((char *)writer->page - (char *)gs_process.ring.header) / GS_UNIT_BYTES);
-    chunk->header.ordinal = ++writer->ordinal;
-    gs_ring_publish(&chunk->header, GS_EVENT_CHUNK);
-    writer->cursor = chunk->records;
-    writer->end = chunk->records + sizeof chunk->records / sizeof *chunk->records;
-    if (writer->lost) {
-        writer->lost = false;
-        gs_emit(GS_THREAD_LOST, writer->page->lost);
-    }
-    return true;
-}
-
-__attribute__((cold)) struct gs_record *gs_emit_refilled(enum gs_event_kind kind,
-                                                         uint64_t payload) {
-    return gs_refill() ? gs_emit(kind, payload) : NULL;
-}
-
-/* ---- names ------------------------------------------------------------------------------------
- */
-
-#define REFRESH_SHARE    50      /* of the time, one part at most is spent on looking for names */
-#define REFRESH_COST_MAX 1000000 /* ns: being preempted meanwhile is no cost */
-
-static uint32_t refreshing;
-static int64_t next_refresh_ns;
-
-static struct gs_thread_page *thread_page(uint32_t unit) {
-    return unit ? gs_ring_at(&gs_process.ring, unit, 1) : NULL;
-}
-
-/* Walks the living threads; those that ended leave the list here, unless they are its head, which
- * belongs to the threads that come. Only one thread at a time is in here. */
-static void rename_thread(uint32_t tid, const char *name) {
-    struct gs_thread_page *page =
-        thread_page(__atomic_load_n(&gs_process.newest_thread, __ATOMIC_ACQUIRE));
-    for (; page; page = thread_page(page->previous)) {
-        for (struct gs_thread_page *next; (next = thread_page(page->previous)) &&
-                                          __atomic_load_n(&next->end_ticks, __ATOMIC_RELAXED);)
-            page->previous = next->previous;
-        if (page->tid != tid || __atomic_load_n(&page->end_ticks, __ATOMIC_RELAXED))
-            continue;
-        if (strncmp(page->name, name, sizeof page->name - 1) != 0) {
-            copy_name(page->name, sizeof page->name, name);
-            page->from_python = 1;
-        }
-        return;
-    }
-}
-
-static int64_t monotonic_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
-
-static void refresh(bool now) {
-    if (__atomic_exchange_n(&refreshing, 1, __ATOMIC_ACQUIRE))
-        return; /* a thread under another GIL is at it */
-    int64_t begin = monotonic_ns();
-    if (now || begin >= next_refresh_ns) {
-        gs_python_each_name(rename_thread);
-        int64_t end = monotonic_ns(), cost = end - begin;
-        next_refresh_ns = end + REFRESH_SHARE * (cost < REFRESH_COST_MAX ? cost : REFRESH_COST_MAX);
-    }
-    __atomic_store_n(&refreshing, 0, __ATOMIC_RELEASE);
-}
-
-void gs_refresh_names(void) {
-    refresh(false);
-}
-
-void gs_thread_named(uint32_t tid, const char *name) {
-    if (__atomic_exchange_n(&refreshing, 1, __ATOMIC_ACQUIRE)) {
-        __atomic_store_n(&next_refresh_ns, 0, __ATOMIC_RELAXED); /* the next look finds it */
-        return;
-    }
-    rename_thread(tid, name);
-    __atomic_store_n(&refreshing, 0, __ATOMIC_RELEASE);
-}
-
-void gs_refresh_own_name(void) {
-    struct gs_thread_page *page = gs_writer.page;
-    char name[GS_NAME_BYTES];
-    if (!page || !gs_recording() || !gs_python_own_name(name, sizeof name) ||
-        strcmp(page->name, name) == 0)
-        return;
-    copy_name(page->name, sizeof page->name, name);
-    page->from_python = 1;
-}
-
-void gs_thread_names_itself(const char *name, bool by_python) {
-    struct gs_thread_page *page = gs_writer.page;
-    if (!page || !gs_recording())
-        return;
-    if (by_python) {
-        if (strncmp(page->name, name, strlen(name)) != 0)
-            refresh(true);
-    } else if (!page->from_python && !page->is_main) {
-        copy_name(page->name, sizeof page->name, name);
-    }
-}
-
-struct thread_start {
-    void *(*start)(void *);
-    void *argument;
-    char name[GS_NAME_BYTES];
-};
-
-static void *thread_begins(void *box) {
-    struct thread_start begin = *(struct thread_start *)box;
-    free(box);
-    if (gs_recording())
-        gs_attach(begin.name[0] ? begin.name : NULL);
-    return begin.start(begin.argument);
-}
-
-int gs_thread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
-                     void *argument, const char *name,
-                     int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *),
-                                   void *)) {
-    struct thread_start *box = malloc(sizeof *box);
-    if (!box)
-        return create(thread, attributes, start, argument);
-    box->start = start;
-    box->argument = argument;
-    copy_name(box->name, sizeof box->name, name ? name : "");
-    int error = create(thread, attributes, thread_begins, box);
-    if (error)
-        free(box);
-    return error;
-}
-
-/* ---- processes --------------------------------------------------------------------------------
- */
 
 static void read_command(struct gs_process_page *page) {
     int fd = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
@@ -301,11 +62,9 @@ static bool open_page(const struct gs_process_page *parent, uint32_t parent_unit
     }
     gs_ring_publish(&page->header, GS_PROCESS_PAGE);
     gs_process.page = page;
-    gs_process.newest_thread = 0;
-    gs_process.n_threads = 0;
-    refreshing = 0; /* by a thread of the parent, perhaps */
-    next_refresh_ns = 0;
     gs_process.unit = (uint32_t)unit;
+    gs_threads_after_fork();
+    gs_names_after_fork();
     *gs_process.alive = 1;
     return true;
 }
@@ -363,7 +122,7 @@ static bool begin_life(const struct gs_ring *ring) {
     gs_process_choose_stacks(getenv(GS_STACKS_VARIABLE));
     gs_process.alive = life;
     gs_process.pid = (uint32_t)getpid();
-    end_key_made = pthread_key_create(&end_key, thread_ends) == 0;
+    gs_threads_start();
     if (__register_atfork)
         __register_atfork(NULL, NULL, pause_in_child, NULL);
     return true;
@@ -390,8 +149,8 @@ void gs_process_take_over(struct gs_process *other) {
     *other->alive = 0;
     gs_process.page = other->page;
     gs_process.unit = other->unit;
-    gs_process.newest_thread = other->newest_thread;
     gs_process.n_threads = other->n_threads;
+    gs_threads_adopt();
     *gs_process.alive = 1;
 }
 
@@ -406,7 +165,7 @@ void gs_process_describe(const char *feed, uint32_t state) {
             n = sizeof page->python - 1;
         memcpy(page->python, version, n);
     }
-    copy_name(page->feed, sizeof page->feed, feed);
+    gs_copy_name(page->feed, sizeof page->feed, feed);
     page->interpreter = gs_python.free_threaded ? GS_FREE_THREADED : state;
 }
 
@@ -425,7 +184,10 @@ void gs_process_end(void) {
     /* The pid: a vfork's child that ends runs in its parent's memory. */
     if (!gs_process.alive || !*gs_process.alive || gs_process.pid != (uint32_t)getpid())
         return;
-    gs_note_switch_interval();
+    /* A program that embeds Python may have closed libpython. */
+    if (gs_process.switch_interval_us &&
+        gs_readable(gs_process.switch_interval_us, sizeof *gs_process.switch_interval_us))
+        gs_note_switch_interval();
     gs_process.page->end_ticks = gs_clock_now(gs_process.clock);
 }
 

@@ -1,8 +1,7 @@
-/* The probe's life in a process: start, threads, forks, end. */
+/* The probe's life in a process: start, forks, end. */
 #ifndef GILSCOPE_PROCESS_H
 #define GILSCOPE_PROCESS_H
 
-#include <pthread.h>
 #include <stdbool.h>
 
 #include "emit.h"
@@ -37,28 +36,6 @@ void gs_process_end(void);
 /* In the child of a fork, when it makes its GIL anew: it becomes a process of the recording. Does
  * nothing anywhere else. */
 void gs_process_revive(void);
-
-/* pthread_create with a page and a name for the new thread from its very first moment. */
-int gs_thread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
-                     void *argument, const char *name,
-                     int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *));
-
-/* Reads from Python the names of all its threads anew, for those that were renamed; now and then it
- * does nothing, so that it stays cheap. The caller is CPython, with the GIL held, in the middle of
- * starting or ending a thread. */
-void gs_refresh_names(void);
-
-/* Python's name of a thread of this process; unknown ids are ignored. With any GIL held. */
-void gs_thread_named(uint32_t tid, const char *name);
-
-/* The calling thread reads its own name from Python anew. The caller is CPython, in ordinary C
- * code, with the GIL held. */
-void gs_refresh_own_name(void);
-
-/* The calling thread told the kernel its name. `by_python`: CPython did, from 3.14 on, with the
- * GIL held; what it told is cut short, so the name is read anew where it is not the known one's
- * beginning. Otherwise the name stands where Python gave none. */
-void gs_thread_names_itself(const char *name, bool by_python);
 
 /* A new GIL's index in this process; writes its number into the process page. A record can name
  * 1,024: so many as may be watched at a time are kept for those that stand where none stood, and

@@ -15,9 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "python.h"
-
-enum { GS_RELEASE_WORDS = 64, GS_RELEASE_LESSONS = 16 };
+enum { GS_RELEASE_LESSONS = 16 };
 
 struct gs_release {
     uint64_t places; /* bit k: word k above the call held such an address in every lesson */
@@ -27,32 +25,15 @@ struct gs_release {
 
 extern struct gs_release gs_release;
 
-static inline bool gs_in_save_thread(uintptr_t code) {
-    return code > gs_python.save_thread && code < gs_python.save_thread_end;
-}
-
 /* At a release that was not asked for. `stack` begins with the wrapper's return address. The GIL's
  * mutex is held; GILs of other interpreters may learn at the same time, and learn the same. */
-__attribute__((no_sanitize("address"))) static inline void
-gs_release_learn(const uintptr_t *stack) {
-    uint64_t places = 0;
-    for (unsigned k = 0; k < GS_RELEASE_WORDS; k++)
-        if (gs_in_save_thread(stack[k]))
-            places |= UINT64_C(1) << k;
-    if (!places)
-        return;
-    gs_release.places = gs_release.lessons ? gs_release.places & places : places;
-    gs_release.lessons++;
-}
+void gs_release_learn(const uintptr_t *stack);
 
 static inline bool gs_release_can_tell(void) {
     return gs_release.lessons >= GS_RELEASE_LESSONS && gs_release.places;
 }
 
 /* At a release that a waiter had asked for, where gs_release_can_tell. */
-__attribute__((no_sanitize("address"))) static inline bool
-gs_release_was_forced(const uintptr_t *stack) {
-    return !gs_in_save_thread(stack[__builtin_ctzll(gs_release.places)]);
-}
+bool gs_release_was_forced(const uintptr_t *stack);
 
 #endif

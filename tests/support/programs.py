@@ -42,24 +42,52 @@ MAKE_BELIEVE = r"""
 #include <stdlib.h>
 #include <string.h>
 
-struct gil { pthread_cond_t cond, switch_cond; };
+struct gil {
+    unsigned long interval;
+    void *last_holder;
+    int locked;
+    unsigned long switch_number;
+    pthread_cond_t cond;
+    pthread_mutex_t mutex;
+    pthread_cond_t switch_cond;
+    pthread_mutex_t switch_mutex;
+};
 struct { char head[512]; struct gil gil; char tail[512]; } _PyRuntime;
 
-static void use(struct gil *gil) {
+static void create(struct gil *gil) {
     pthread_condattr_t monotonic; // as CPython's, which have attributes
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    gil->interval = 5000;
+    gil->locked = -1;
+    pthread_mutex_init(&gil->mutex, NULL);
+    pthread_mutex_init(&gil->switch_mutex, NULL);
     pthread_cond_init(&gil->cond, &monotonic);
     pthread_cond_init(&gil->switch_cond, &monotonic);
+    gil->locked = 0;
+}
+
+static void use(struct gil *gil) {
+    create(gil);
+    pthread_mutex_lock(&gil->mutex);
+    pthread_mutex_lock(&gil->switch_mutex);
+    gil->locked = 1;
+    gil->last_holder = &_PyRuntime;
+    gil->switch_number++;
     pthread_cond_signal(&gil->switch_cond);
+    pthread_mutex_unlock(&gil->switch_mutex);
+    pthread_mutex_unlock(&gil->mutex);
+    pthread_mutex_lock(&gil->mutex);
+    gil->locked = 0;
     pthread_cond_signal(&gil->cond);
+    pthread_mutex_unlock(&gil->mutex);
 }
 
 int main(int argc, char **argv) {
     int number = atoi(argv[1]), kept = argc > 2 && strcmp(argv[2], "kept") == 0;
     use(&_PyRuntime.gil);
     while (--number) {
-        struct gil *gil = malloc(sizeof *gil);
+        struct gil *gil = calloc(1, sizeof *gil);
         if (!gil)
             return 1;
         use(gil);

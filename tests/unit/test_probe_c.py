@@ -13,7 +13,10 @@ from support.plus_sources import plus_sources
 
 READER_PARTS = ("order", "holes", "ring_index", "ring_stacks")
 READER = tuple(f"gilscope/trace/{part}.c" for part in READER_PARTS)
-PROBE_PARTS = ("ring", "clock", "process", "python", "frames", "stacks")
+PROBE_PARTS = (
+    *("ring", "clock", "process", "threads", "names", "memory", "modules", "python"),
+    *("frames", "stacks"),
+)
 PROBE = tuple(f"gilscope/probe/{part}.c" for part in PROBE_PARTS)
 STRESS = ("tests/c/stress.c", *PROBE, *READER)
 QUEUE = tuple(f"gilscope/probe/{part}.c" for part in ("gil_condvar", "park", "slice"))

@@ -1,0 +1,227 @@
+#define _GNU_SOURCE
+#include "threads.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "emit.h"
+
+/* Aligned: read at every event, and should not lie in two cache lines. */
+_Alignas(64) __thread struct gs_writer gs_writer;
+
+static pthread_key_t end_key; /* its destructor stamps a thread's end */
+static bool end_key_made;
+
+static uint32_t thread_id(void) {
+    return (uint32_t)syscall(SYS_gettid);
+}
+
+/* Copies a UTF-8 string and cuts it at a whole character. */
+void gs_copy_name(char *out, size_t size, const char *name) {
+    size_t n = strnlen(name, size);
+    if (n == size) {
+        n--;
+        while (n > 0 && ((unsigned char)name[n] & 0xc0) == 0x80)
+            n--;
+    }
+    memcpy(out, name, n);
+    out[n] = 0;
+}
+
+/* ---- the pages by their threads' numbers -------------------------------------------------------
+ */
+
+enum { LISTS = 1024 };
+
+/* Units of thread pages: each list's newest, which leads on by `previous`. */
+static uint32_t lists[LISTS];
+
+static void put_into_list(struct gs_thread_page *page, uint32_t unit) {
+    uint32_t *newest = &lists[page->tid % LISTS];
+    page->previous = __atomic_load_n(newest, __ATOMIC_RELAXED);
+    /* Release: whoever walks the list sees the page whole. */
+    while (!__atomic_compare_exchange_n(newest, &page->previous, unit, false, __ATOMIC_RELEASE,
+                                        __ATOMIC_RELAXED))
+        ;
+}
+
+/* NULL: none, or it is not a page of this process's. */
+static struct gs_thread_page *page_at(uint32_t unit) {
+    if (unit == 0 || unit >= __atomic_load_n(&gs_process.ring.mapped_units, __ATOMIC_RELAXED))
+        return NULL;
+    struct gs_thread_page *page = gs_ring_at(&gs_process.ring, unit, 1);
+    bool ours = __atomic_load_n(&page->header.magic, __ATOMIC_ACQUIRE) == GS_THREAD_PAGE &&
+                page->header.owner == gs_process.unit;
+    return ours ? page : NULL;
+}
+
+/* Threads that ended leave the list here, unless they are its newest, which belongs to the threads
+ * that come. Units that were given out twice could make a ring of the list: the steps are counted.
+ */
+struct gs_thread_page *gs_page_of_thread(uint32_t tid) {
+    uint32_t steps = __atomic_load_n(&gs_process.n_threads, __ATOMIC_RELAXED);
+    struct gs_thread_page *page = page_at(__atomic_load_n(&lists[tid % LISTS], __ATOMIC_ACQUIRE));
+    while (page && page->tid != tid && steps--) {
+        struct gs_thread_page *next = page_at(page->previous);
+        if (next && __atomic_load_n(&next->end_ticks, __ATOMIC_RELAXED))
+            page->previous = next->previous;
+        else
+            page = next;
+    }
+    if (!page || page->tid != tid || __atomic_load_n(&page->end_ticks, __ATOMIC_RELAXED))
+        return NULL;
+    return page;
+}
+
+void gs_threads_after_fork(void) {
+    memset(lists, 0, sizeof lists);
+    gs_process.n_threads = 0;
+}
+
+void gs_threads_adopt(void) {
+    uint64_t end = __atomic_load_n(&gs_process.ring.header->next_unit, __ATOMIC_RELAXED);
+    uint64_t mapped = gs_process.ring.mapped_units;
+    for (uint64_t unit = 1; unit < end && unit < mapped;) {
+        const struct gs_chunk_header *header = gs_ring_at(&gs_process.ring, unit, 1);
+        bool published = __atomic_load_n(&header->magic, __ATOMIC_ACQUIRE);
+        struct gs_thread_page *page = page_at((uint32_t)unit);
+        if (page && !page->end_ticks)
+            put_into_list(page, (uint32_t)unit);
+        unit += published && header->units ? header->units : 1;
+    }
+}
+
+/* ---- a thread's life --------------------------------------------------------------------------
+ */
+
+static void thread_ends(void *unused) {
+    (void)unused;
+    struct gs_writer *writer = &gs_writer;
+    if (!writer->page || !gs_recording())
+        return;
+    if (writer->waiting) /* left from inside its wait, as daemon threads do at shutdown */
+        gs_on_leave(writer->waiting);
+    if (gs_emit(GS_THREAD_END, 0))
+        writer->page->end_ticks = gs_clock_now(gs_process.clock);
+    /* Another library's destructor may run after this one and take the GIL once more. Nothing may
+     * follow a thread's end, so that attaches anew and reads as a thread of the same tid. */
+    *writer = (struct gs_writer){0};
+}
+
+static void count_loss(void) {
+    if (__atomic_load_n(&gs_process.ring.header->stop, __ATOMIC_RELAXED))
+        return; /* past the limit events are not recorded; nothing is missing before it */
+    if (gs_writer.page) {
+        __atomic_store_n(&gs_writer.page->lost, gs_writer.page->lost + 1, __ATOMIC_RELAXED);
+        gs_writer.lost = true;
+    } else {
+        __atomic_fetch_add(&gs_process.ring.header->lost_unattached, 1, __ATOMIC_RELAXED);
+    }
+}
+
+bool gs_attach(const char *name) {
+    struct gs_writer *writer = &gs_writer;
+    int saved_errno = errno;
+    uint64_t unit = gs_ring_take(&gs_process.ring, 1);
+    if (unit == 0)
+        return false;
+    struct gs_thread_page *page = gs_ring_at(&gs_process.ring, unit, 1);
+    uint32_t tid = thread_id();
+    page->header.units = 1;
+    page->header.owner = gs_process.unit;
+    page->tid = tid;
+    page->is_main = tid == (uint32_t)getpid();
+    uint32_t number = __atomic_add_fetch(&gs_process.n_threads, 1, __ATOMIC_RELAXED);
+    page->number = (uint16_t)(number <= GS_NUMBER_MAX ? number : 0);
+    if (name) {
+        gs_copy_name(page->name, sizeof page->name, name);
+        page->from_python = 1;
+    } else if (!page->is_main) {
+        /* A thread that Python did not make: the kernel's name for it. */
+        char comm[16] = "";
+        prctl(PR_GET_NAME, comm);
+        gs_copy_name(page->name, sizeof comm, comm);
+    }
+    page->start_ticks = gs_clock_now(gs_process.clock);
+    gs_ring_publish(&page->header, GS_THREAD_PAGE);
+    put_into_list(page, (uint32_t)unit);
+    writer->cursor = page->records;
+    writer->end = page->records + sizeof page->records / sizeof *page->records;
+    writer->page = page;
+    if (end_key_made)
+        pthread_setspecific(end_key, page);
+    gs_emit(GS_THREAD_START, 0);
+    errno = saved_errno;
+    return true;
+}
+
+bool gs_refill(void) {
+    struct gs_writer *writer = &gs_writer;
+    if (!writer->page) {
+        if (gs_attach(NULL))
+            return true;
+        count_loss();
+        return false;
+    }
+    uint64_t unit = gs_ring_take(&gs_process.ring, GS_CHUNK_UNITS);
+    if (unit == 0) {
+        count_loss();
+        return false;
+    }
+    struct gs_event_chunk *chunk = gs_ring_at(&gs_process.ring, unit, GS_CHUNK_UNITS);
+    chunk->header.units = GS_CHUNK_UNITS;
+    chunk->header.owner =
+        (uint32_t)(((char *)writer->page - (char *)gs_process.ring.header) / GS_UNIT_BYTES);
+    chunk->header.ordinal = ++writer->ordinal;
+    gs_ring_publish(&chunk->header, GS_EVENT_CHUNK);
+    writer->cursor = chunk->records;
+    writer->end = chunk->records + sizeof chunk->records / sizeof *chunk->records;
+    if (writer->lost) {
+        writer->lost = false;
+        gs_emit(GS_THREAD_LOST, writer->page->lost);
+    }
+    return true;
+}
+
+__attribute__((cold)) struct gs_record *gs_emit_refilled(enum gs_event_kind kind,
+                                                         uint64_t payload) {
+    return gs_refill() ? gs_emit(kind, payload) : NULL;
+}
+
+struct thread_start {
+    void *(*start)(void *);
+    void *argument;
+    char name[GS_NAME_BYTES];
+};
+
+static void *thread_begins(void *box) {
+    struct thread_start begin = *(struct thread_start *)box;
+    free(box);
+    if (gs_recording())
+        gs_attach(begin.name[0] ? begin.name : NULL);
+    return begin.start(begin.argument);
+}
+
+int gs_thread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
+                     void *argument, const char *name,
+                     int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *),
+                                   void *)) {
+    struct thread_start *box = malloc(sizeof *box);
+    if (!box)
+        return create(thread, attributes, start, argument);
+    box->start = start;
+    box->argument = argument;
+    gs_copy_name(box->name, sizeof box->name, name ? name : "");
+    int error = create(thread, attributes, thread_begins, box);
+    if (error)
+        free(box);
+    return error;
+}
+
+void gs_threads_start(void) {
+    end_key_made = pthread_key_create(&end_key, thread_ends) == 0;
+}
