@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "../../gilscope/probe/process.h"
+#include "../../gilscope/probe/threads.h"
 #include "../../gilscope/trace/event.h"
 
 struct gs_order *gs_order_open(const void *, uint64_t);

@@ -27,6 +27,7 @@
 
 #include "../../gilscope/probe/hooks.h"
 #include "../../gilscope/probe/process.h"
+#include "../../gilscope/probe/threads.h"
 #include "../../gilscope/trace/event.h"
 
 struct gs_order *gs_order_open(const void *, uint64_t);
