@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from gilscope.analysis.findings import spot
-from gilscope.analysis.groups import group_of
+from gilscope.analysis.groups import group_of, root_of
 
 Row = dict[str, Any]
 
@@ -39,7 +39,7 @@ def run_of(name: str, summary: Row, started_ns: int) -> Run:
     figures: Counter[Key] = Counter({Key("run", "", "duration"): summary["duration_ns"]})
     threads: Counter[str] = Counter()
     io_p99: dict[str, int | None] = {}
-    root = _root(summary)
+    root = root_of(summary["processes"])
     unknown = 0
     for process in summary["processes"]:
         for thread in process["threads"]:
@@ -67,11 +67,6 @@ def run_of(name: str, summary: Row, started_ns: int) -> Run:
         threads=dict(threads),
         io_p99=io_p99,
     )
-
-
-def _root(summary: Row) -> int | None:
-    """The process that the rest came from: the first one with threads."""
-    return next((p["id"] for p in summary["processes"] if p["threads"]), None)
 
 
 def _lock(row: Row) -> str | None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from gilscope.analysis import classification as rules
 from gilscope.analysis.findings import findings
+from gilscope.analysis.groups import groups_of
 from gilscope.analysis.intervals import REASONS, Folded, distribution_row, fold, holder_of
 from gilscope.analysis.kept import kept_gils
 from gilscope.analysis.lines import lines_of
@@ -91,6 +92,7 @@ def summarise(trace: Trace) -> Summary:
             "switch_interval_ns": metadata.policy.switch_interval_ns,
         },
         "processes": processes,
+        "groups": groups_of(trace, processes),
         "longest_waits": longest_waits(trace, folded.sites),
     }
     summary["findings"] = findings(summary, kept_gils(trace, folded.sites))
