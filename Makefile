@@ -105,6 +105,10 @@ test-compare: setup ## trials of compare on real programs: false rows, effects f
 test-software: setup system-tools ## real programs under recording, and prints what was seen of each
 	$(BIN)/python -m pytest -q -n $(JOBS) tests/software
 
+.PHONY: soak-sections
+soak-sections: setup ## 200 runs beside atomic sections, with delays wherever another thread could come between
+	cd tests && $(CURDIR)/$(BIN)/python -m support.section_soak --page ../docs/results/sections.md
+
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, clang-format
 	@# mypy must see the package as it is installed, with viewers/ in it.

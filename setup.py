@@ -23,6 +23,8 @@ PROBE = Extension(
         "gilscope/_probe.c",
         "gilscope/probe/api.c",
         "gilscope/probe/atomic.c",
+        "gilscope/probe/fence.c",
+        "gilscope/probe/request.c",
         "gilscope/probe/clock.c",
         "gilscope/probe/ring.c",
         "gilscope/probe/process.c",

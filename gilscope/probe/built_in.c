@@ -24,6 +24,8 @@
 #include "policy.h"
 #include "process.h"
 #include "python.h"
+#include "request.h"
+#include "rules.h"
 #include "threads.h"
 
 /* What lies in a GIL's storage. Without a lock of its own: the GIL's mutex guards it. */
@@ -65,9 +67,8 @@ void gs_built_in_gil_created(uint64_t *storage, const unsigned long *interval, c
     struct gs_built_in_gil *gil = built_in(storage);
     *gil = (struct gs_built_in_gil){
         .gil = {.index = gs_next_gil_index(GS_NO_INDEX), .state = holder}, .own_cond = cond};
-    if (watched(&gil->gil))
-        gil->queue.gil = &gil->gil;
-    else if (gs_recording())
+    gil->queue.gil = &gil->gil;
+    if (!watched(&gil->gil) && gs_recording())
         __atomic_fetch_add(&gs_process.ring.header->unwatched, 1, __ATOMIC_RELAXED);
     if (gs_python_begins(__builtin_return_address(0))) { /* recorded or not: `gilscope run` asks */
         gs_process_describe("built-in", GS_GIL_FOUND | GS_YIELDS_TOLD);
@@ -139,7 +140,7 @@ HOT bool gs_built_in_acquired_signals(uint64_t *storage) {
         return false;
     if (gs_scheduling())
         gs_gil_acquired(&built_in(storage)->queue);
-    else
+    if (!gs_scheduling() || !gs_rule(GS_RULE_ONCE))
         gs_condvar_signal(&built_in(storage)->switch_cond);
     return true;
 }
@@ -161,7 +162,7 @@ HOT bool gs_built_in_released_signals(uint64_t *storage, pthread_mutex_t *mutex)
  * it is. */
 void gs_built_in_switch_wait(uint64_t *storage, pthread_mutex_t *mutex,
                              pthread_mutex_t *switch_mutex) {
-    if (!gs_scheduling()) {
+    if (!gs_scheduling() || !gs_rule(GS_RULE_ONCE)) {
         gs_condvar_wait(&built_in(storage)->switch_cond, switch_mutex, gs_gil_parameters.backend,
                         UINT64_MAX, gs_thread_number());
         return;
@@ -178,8 +179,15 @@ void gs_built_in_switch_wait(uint64_t *storage, pthread_mutex_t *mutex,
 }
 
 void gs_built_in_gil_destroyed(uint64_t *storage, pthread_mutex_t *mutex) {
-    if (gs_scheduling())
+    if (gs_scheduling()) {
         gs_gil_close(&built_in(storage)->queue, mutex);
+        return;
+    }
+    /* Who was signalled touches its own parker and the mutex, nothing that is made anew here. */
+    pthread_mutex_lock(mutex);
+    while (gs_condvar_signal(&built_in(storage)->cond) != GS_NOBODY_WAITS)
+        ;
+    pthread_mutex_unlock(mutex);
 }
 
 #endif
@@ -256,11 +264,10 @@ void gs_built_in_condition_notifies(const void *condition, unsigned woken) {
 /* ---- atomic sections --------------------------------------------------------------------------
  */
 
-/* Here a request stays pending while its holder is in a section (gs_hook_holds_back), so there is
- * none to look for when it begins, and no GIL to know: whoever calls has one. */
-const bool *gs_request_to_yield(void) {
-    static const bool never;
-    return &never;
+/* The interpreter keeps a request while its holder is in a section (gs_hook_holds_back), so there
+ * is none to look for when one begins, and no GIL to know: whoever calls has one. */
+int gs_asked_to_yield(void) {
+    return gs_writer.atomic_deferred;
 }
 
 const struct gs_gil *gs_held_gil(void) {
@@ -350,8 +357,11 @@ const char *gs_built_in_configure(void) {
                 "gilscope.stacks_us (or GILSCOPE_STACKS_US) is a number of microseconds, or off";
     }
 #if GILSCOPE_WITH_POLICIES
+    gs_interpreter_keeps_requests = true;
     const char *wrong_policy = gs_policy_start();
     wrong = wrong_policy ? wrong_policy : wrong;
+    if (gs_scheduling())
+        gs_gil_start();
     if (gs_scheduling() ||
         (gs_gil_parameters.backend_chosen && gs_gil_parameters.backend != GS_PTHREAD))
         gs_hooks_on |= GS_HOOKS_CONDVAR;

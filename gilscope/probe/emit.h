@@ -27,6 +27,7 @@ struct gs_gil {
     uint32_t waiters;  /* atomic: a thread may leave from inside its wait without the mutex */
     uint16_t index;    /* in its process */
     bool looked;       /* who asked for it looked where its holder is (gs_stacks_look) */
+    bool asked;        /* atomic: request.h, which alone touches it */
     const struct gs_writer *holder; /* NULL: free */
     const char *const *state; /* where CPython has the PyThreadState of its holder; NULL: unknown */
     struct gs_stacks stacks;
@@ -42,7 +43,7 @@ struct gs_writer {
                               wait's begin; 0: neither, or nothing is recorded */
     uint32_t ordinal;      /* chunks taken */
     uint16_t atomic_depth; /* of the atomic section it is in; 0: in none */
-    bool atomic_deferred;  /* a yield is due at that section's end */
+    bool atomic_deferred;  /* Python Plus keeps a request for that section's end */
     bool last_forced;      /* its last release was a yield */
     bool lost;             /* records, since the last one that was written */
     bool yielding;         /* its next release is forced; the built-in feed knows before */

@@ -8,45 +8,18 @@
 
 #include "clock.h"
 #include "emit.h"
+#include "gil_hold.h"
+#include "gil_queue.h"
+#include "gil_thread.h"
+#include "process.h"
+#include "request.h"
 #include "slice.h"
+#include "windows.h"
 
 enum {
-    SHORT_NS = 5000,           /* a release that ends within this is a short one */
-    RECHECK_NS = 100000,       /* the first in line looks for itself, at first … */
-    RECHECK_MAX_NS = 800000,   /* … and at the least */
-    LONGEST_WAIT_NS = 5000000, /* inside one call: CPython looks after the interpreter's end */
-    LOOKOUT = 1024,            /* grants, from the last forced release of a cpu thread on */
-};
-static const uint32_t turns[GS_CLASSES] = {[GS_IO] = GS_IO_TURNS, [GS_CPU] = GS_CPU_TURNS};
-#define OWED_MAX_NS UINT64_C(5000000)
-#define OWED_MORE   2u              /* half as much more, for what the changes themselves take */
-#define PAID_MAX_NS UINT64_C(80000) /* by one hold, for each io thread that waits */
-#define NEVER       UINT64_MAX
-
-struct gs_waiter {
-    struct gs_waiter *next, *previous; /* NULL, not linked at the ends */
-    uint64_t ticket;
-    uint64_t wakes_at; /* asleep until then at the latest; 0: awake */
-    enum gs_class class;
-    uint16_t number; /* of its thread, in what is recorded */
-    struct gs_parker parker;
-};
-
-/* What a thread remembers, for whichever GIL it waits. Its own, but for last_holder's burst. */
-struct gs_gil_thread {
-    const struct gs_gil_condvar *waiting;
-    uint64_t since;       /* ns; when its wait began */
-    uint64_t ticket;      /* its place; kept from one call of a wait to the next */
-    uint64_t burst;       /* ns held since it last let the GIL go by itself */
-    uint64_t used;        /* ns of its quantum */
-    uint64_t released_at; /* ns; 0: nothing to learn from */
-    uint32_t returns;     /* with its place kept */
-    uint16_t outcomes;    /* eight two-bit counters, by history: 2 and 3, the release is short */
-    uint8_t history;      /* the last three: 1, it was short */
-    uint8_t wait_class;   /* enum gs_class, of the present wait */
-    bool yields;
-    bool brief; /* its slice of the processor is short */
-    bool begun; /* it has had a GIL */
+    RECHECK_NS = 100000,     /* the first in line looks for itself, at first … */
+    RECHECK_MAX_NS = 800000, /* … and at the least */
+    LOOKOUT = 1024,          /* grants, from the last forced release of a cpu thread on */
 };
 
 static __thread struct gs_gil_thread self;
@@ -72,157 +45,54 @@ static void lock_soon(pthread_mutex_t *mutex) {
     pthread_mutex_lock(mutex);
 }
 
-/* ---- short and long releases, told as a processor tells its branches --------------------------
- * The outcomes of a thread's last three releases choose a counter, and the counter says what came
- * next the other times: a server that reads (long) and writes (short) by turns is soon known. */
+/* ---- forks --------------------------------------------------------------------------------------
+ */
 
-static void learn(struct gs_gil_thread *me, uint64_t now) {
-    if (!me->released_at)
+static uint32_t forks; /* between the first process that used a GIL here and this one */
+
+static void child_of_fork(void) {
+    forks++;
+}
+
+/* Weak: another C library (musl) has no such function, and must still load this library. */
+extern int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void),
+                             void *object) __attribute__((weak));
+
+void gs_gil_start(void) {
+    static bool started;
+    if (!started && __register_atfork)
+        __register_atfork(NULL, NULL, child_of_fork, NULL);
+    started = true;
+}
+
+/* In a fork's child all waiters are another process's threads, and so are those who asked. CPython
+ * makes its GIL anew there; a child that was forked behind its back goes on with this one. */
+static inline void forget_parent(struct gs_gil_condvar *condvar) {
+    if (__builtin_expect(condvar->forks == forks, 1))
         return;
-    bool was_short = now - me->released_at < SHORT_NS;
-    unsigned shift = 2u * (me->history & 7u);
-    unsigned counter = me->outcomes >> shift & 3u;
-    if (was_short ? counter < 3 : counter > 0)
-        counter = was_short ? counter + 1 : counter - 1;
-    me->outcomes = (uint16_t)((me->outcomes & ~(3u << shift)) | counter << shift);
-    me->history = (uint8_t)(me->history << 1 | was_short);
-    me->released_at = 0;
+    gs_request_withdraw(condvar->gil);
+    *condvar = (struct gs_gil_condvar){.gil = condvar->gil, .held = condvar->held, .forks = forks};
 }
 
-static bool release_is_short(const struct gs_gil_thread *me) {
-    return me->outcomes >> 2u * (me->history & 7u) & 2u;
-}
-
-/* ---- the queue --------------------------------------------------------------------------------
+/* ---- taking -------------------------------------------------------------------------------------
  */
 
-static void insert(struct gs_gil_condvar *condvar, struct gs_waiter *waiter) {
-    struct gs_waiter **first = &condvar->first[waiter->class];
-    struct gs_waiter **last = &condvar->last[waiter->class];
-    struct gs_waiter *before = *last;
-    while (before && before->ticket > waiter->ticket)
-        before = before->previous;
-    waiter->previous = before;
-    waiter->next = before ? before->next : *first;
-    *(before ? &before->next : first) = waiter;
-    *(waiter->next ? &waiter->next->previous : last) = waiter;
-    if (waiter->class == GS_IO)
-        __atomic_store_n(&condvar->io_waiting, condvar->io_waiting + 1, __ATOMIC_RELAXED);
-}
-
-static void remove_waiter(struct gs_gil_condvar *condvar, struct gs_waiter *waiter) {
-    *(waiter->previous ? &waiter->previous->next : &condvar->first[waiter->class]) = waiter->next;
-    *(waiter->next ? &waiter->next->previous : &condvar->last[waiter->class]) = waiter->previous;
-    if (waiter->class == GS_IO)
-        __atomic_store_n(&condvar->io_waiting, condvar->io_waiting - 1, __ATOMIC_RELAXED);
-}
-
-static void set_asleep(struct gs_gil_condvar *condvar, struct gs_waiter *waiter,
-                       uint64_t wakes_at) {
-    if (waiter->class == GS_IO && !waiter->wakes_at != !wakes_at)
-        condvar->io_asleep += wakes_at ? 1 : -1u;
-    waiter->wakes_at = wakes_at;
-}
-
-/* The first io waiter that is not awake already, or NULL. */
-static struct gs_waiter *first_asleep(const struct gs_gil_condvar *condvar) {
-    struct gs_waiter *waiter = condvar->io_asleep ? condvar->first[GS_IO] : NULL;
-    while (waiter && !waiter->wakes_at)
-        waiter = waiter->next;
-    return waiter;
-}
-
-static void wake(struct gs_gil_condvar *condvar, struct gs_waiter *waiter) {
-    if (!waiter || !waiter->wakes_at)
-        return;
-    set_asleep(condvar, waiter, 0);
-    gs_unpark(&waiter->parker);
-}
-
-/* The waiter that a release must be for (rule 7), or NULL. */
-static struct gs_waiter *passed_over(const struct gs_gil_condvar *condvar) {
-    for (int class = GS_CPU; class >= GS_IO; class--)
-        if (condvar->passed[class] >= turns[class] && condvar->first[class])
-            return condvar->first[class];
-    return NULL;
-}
-
-static struct gs_waiter *next_in_line(const struct gs_gil_condvar *condvar) {
-    struct gs_waiter *waiter = passed_over(condvar);
-    if (waiter)
-        return waiter;
-    return condvar->first[GS_IO] ? condvar->first[GS_IO] : condvar->first[GS_CPU];
-}
-
-/* The GIL is free. An io waiter that is awake need not be the first: to wake that one takes time.
- */
-static bool may_take(const struct gs_gil_condvar *condvar, const struct gs_waiter *waiter,
-                     uint64_t now) {
-    const struct gs_waiter *passed = passed_over(condvar);
-    if (passed)
-        return passed == waiter;
-    return waiter->class == GS_IO ||
-           (!condvar->first[GS_IO] && !waiter->previous && now >= condvar->lazy_until);
-}
-
-/* ---- the present hold -------------------------------------------------------------------------
- */
-
-static uint64_t held_for(const struct gs_gil_condvar *condvar, uint64_t now) {
-    return condvar->since && now > condvar->since ? now - condvar->since : 0;
-}
-
-static bool holder_is_cpu(const struct gs_gil_condvar *condvar, uint64_t now) {
-    return condvar->burst + held_for(condvar, now) >= GS_CPU_NS;
-}
-
-/* Those that wait, as far as they count (rules 3 and 9). */
-static uint64_t io_threads(const struct gs_gil_condvar *condvar) {
-    return condvar->io_waiting < GS_KEPT_THREADS ? condvar->io_waiting : GS_KEPT_THREADS;
-}
-
-/* How long io threads may keep a cpu thread from the GIL, ns (rule 9). */
-static uint64_t may_be_kept(const struct gs_gil_condvar *condvar) {
-    uint64_t threads = io_threads(condvar);
-    return GS_KEPT_NS + (threads > 1 ? (threads - 1) * GS_KEPT_MORE_NS : 0);
-}
-
-/* When `waiter` is to ask the holder to yield; NEVER where somebody else has or will. */
-static uint64_t asks_at(const struct gs_gil_condvar *condvar, const struct gs_waiter *waiter) {
-    if (condvar->requested || !condvar->held)
-        return NEVER;
-    uint64_t becomes_cpu =
-        condvar->since + (condvar->burst < GS_CPU_NS ? GS_CPU_NS - condvar->burst : 0);
-    if (waiter->class == GS_IO) {
-        /* Who shares the holder's processor keeps it from running: a grace would be for nobody. */
-        bool shares = condvar->processor == sched_getcpu();
-        uint64_t patient = self.since + (shares ? 0 : gs_gil_parameters.grace);
-        uint64_t most = PAID_MAX_NS * io_threads(condvar); /* `waiter` is one of them */
-        uint64_t paid = condvar->since + (condvar->owed < most ? condvar->owed : most);
-        uint64_t at = patient > paid ? patient : paid;
-        return at > becomes_cpu ? at : becomes_cpu;
-    }
-    if (waiter->previous)
-        return NEVER;
-    uint64_t quantum = gs_gil_parameters.quantum;
-    return condvar->since + (condvar->used < quantum ? quantum - condvar->used : 0);
-}
-
-/* Whether there are io threads only (rule 8). A waiter that sits out a whole LONGEST_WAIT_NS finds
+/* Whether there are io threads only (rule 8). A waiter that sits out a whole switch interval finds
  * a cpu thread all the same. */
 static bool is_calm(const struct gs_gil_condvar *condvar, const struct gs_gil_thread *me) {
-    return !condvar->lookout && !me->burst && !condvar->first[GS_CPU];
+    return gs_rule(GS_RULE_CALM) && !condvar->lookout && !me->burst && !condvar->first[GS_CPU];
 }
 
 void gs_gil_acquired(struct gs_gil_condvar *condvar) {
     struct gs_gil_thread *me = &self;
+    forget_parent(condvar);
     if (!me->begun) {
         me->begun = true;
         gs_slice_restore();
     }
     uint64_t now = is_calm(condvar, me) ? 0 : gs_clock_monotonic();
     if (now)
-        learn(me, now);
+        gs_thread_learn(me, now);
     bool cpu = me->burst >= GS_CPU_NS;
     if (condvar->lookout)
         condvar->lookout--;
@@ -240,40 +110,21 @@ void gs_gil_acquired(struct gs_gil_condvar *condvar) {
     condvar->since = now;
     condvar->burst = me->burst;
     condvar->used = me->used;
-    condvar->requested = condvar->turn_ended = false;
+    condvar->turn_ended = false;
+    gs_request_answered(condvar->gil);
     if (cpu) {
-        if (condvar->kept_since) {
-            uint64_t kept = now - condvar->kept_since;
-            uint64_t threads = io_threads(condvar);
-            condvar->owed += (kept + kept / OWED_MORE) / (threads ? threads : 1);
-            if (condvar->owed > OWED_MAX_NS)
-                condvar->owed = OWED_MAX_NS;
-        }
-        condvar->kept_since = 0;
+        gs_owe(condvar, now);
         /* One that slept because the last holder had been asked already has this one to ask. */
-        wake(condvar, first_asleep(condvar));
+        gs_queue_wake(condvar, gs_queue_first_asleep(condvar));
     }
     if (now)
         __atomic_store_n(&condvar->processor, sched_getcpu(), __ATOMIC_RELAXED);
     __atomic_store_n(&condvar->held, 1, __ATOMIC_RELAXED);
-    for (struct gs_waiter *stalled = condvar->stalled; stalled; stalled = stalled->next)
-        gs_unpark(&stalled->parker);
+    gs_queue_wake_stalled(condvar);
 }
 
 /* ---- waiting ----------------------------------------------------------------------------------
  */
-
-/* Whether the waiter should rather stay awake for what comes next: one thread at most, and an io
- * thread before a cpu thread. */
-static bool may_spin(const struct gs_gil_condvar *condvar, const struct gs_waiter *waiter,
-                     uint64_t now) {
-    if (condvar->held && condvar->processor == sched_getcpu())
-        return false;
-    if (waiter->class == GS_IO)
-        return condvar->spinning == 0 && holder_is_cpu(condvar, now);
-    return condvar->spinning == 0 && !condvar->first[GS_IO] && !waiter->previous &&
-           (!condvar->held || !holder_is_cpu(condvar, now));
-}
 
 /* Without the mutex, until something may have changed or until `until`. Returns the time. */
 static uint64_t spin(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
@@ -303,38 +154,24 @@ static uint64_t spin(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
 static void begin_wait(struct gs_gil_condvar *condvar, struct gs_gil_thread *me, uint64_t now) {
     if (me->waiting == condvar)
         return;
-    learn(me, now);
+    gs_thread_learn(me, now);
     me->waiting = condvar;
     me->since = now;
     me->wait_class = me->burst >= GS_CPU_NS ? GS_CPU : GS_IO;
-    if (me->wait_class == GS_CPU && !me->brief) {
+    if (me->wait_class == GS_CPU && !me->brief && gs_rule(GS_RULE_SLICE)) {
         me->brief = true;
         gs_slice_shorten();
     }
     if (me->wait_class == GS_IO || !me->ticket)
         me->ticket = ++condvar->tickets;
-    if (me->wait_class == GS_CPU && !condvar->kept_since && !holder_is_cpu(condvar, now))
+    if (me->wait_class == GS_CPU && !condvar->kept_since && !gs_holder_is_cpu(condvar, now))
         condvar->kept_since = now;
 }
 
-/* When a waiter that sleeps has to look again although nobody wakes it. */
-static uint64_t looks_at(const struct gs_gil_condvar *condvar, const struct gs_waiter *waiter,
-                         uint64_t now, uint64_t recheck) {
-    uint64_t at = asks_at(condvar, waiter);
-    /* Whoever releases it wakes it. A timer that ends before the kernel's next tick has the
-     * hardware's set twice, which takes a pair of threads as long as half of all else that it does:
-     * not in vain. */
-    if (waiter->class == GS_IO)
-        return condvar->lookout || holder_is_cpu(condvar, now) ? at : NEVER;
-    if (waiter->previous)
-        return at;
-    if (!condvar->held || !holder_is_cpu(condvar, now) || condvar->requested) {
-        uint64_t again = now + recheck;
-        if (!condvar->held && condvar->lazy_until > now && condvar->lazy_until < again)
-            again = condvar->lazy_until;
-        return at < again ? at : again;
-    }
-    return at;
+/* Returns whether CPython is to be told. */
+static bool ask(struct gs_gil_condvar *condvar, uint64_t now) {
+    condvar->asks_again = now + GS_INTERVAL_NS;
+    return gs_request_ask(condvar->gil);
 }
 
 static int wait_until(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex, bool may_ask,
@@ -347,26 +184,27 @@ static int wait_until(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex, bo
     uint64_t grants = condvar->grants;
     int result = 0;
     bool parker = false;
-    insert(condvar, &waiter);
-    for (; now < end;) {
+    gs_queue_insert(condvar, &waiter);
+    while (now < end && !condvar->closing) {
         if (!condvar->since) /* nobody looked at the clock: as if the hold began now */
             condvar->since = now;
         if (!condvar->held) {
-            if (may_take(condvar, &waiter, now))
+            if (gs_queue_may_take(condvar, &waiter, now))
                 break;
-        } else if (now >= asks_at(condvar, &waiter)) {
+        } else if (now >= gs_asks_at(condvar, &waiter, me)) {
             /* CPython takes the request for the holder that it saw before it called. */
-            if (may_ask && grants == condvar->grants) {
-                condvar->requested = true;
-                condvar->turn_ended = waiter.class == GS_CPU;
+            if (!may_ask || grants != condvar->grants)
+                break;
+            condvar->turn_ended = waiter.class == GS_CPU;
+            if (ask(condvar, now)) {
                 result = ETIMEDOUT;
+                break;
             }
-            break;
         }
-        uint64_t look = looks_at(condvar, &waiter, now, recheck);
+        uint64_t look = gs_looks_at(condvar, &waiter, me, now, recheck);
         if (look > end)
             look = end;
-        if (now < spin_end && may_spin(condvar, &waiter, now)) {
+        if (now < spin_end && gs_may_spin(condvar, &waiter, now)) {
             now = spin(condvar, mutex, &waiter, look < spin_end ? look : spin_end);
             continue;
         }
@@ -374,54 +212,74 @@ static int wait_until(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex, bo
             gs_parker_init(&waiter.parker, gs_gil_parameters.backend);
             parker = true;
         }
-        waiter.parker.precise = look < end;
-        set_asleep(condvar, &waiter, look);
+        waiter.parker.precise = gs_rule(GS_RULE_SLACK) && look < end;
+        gs_queue_set_asleep(condvar, &waiter, look);
         gs_park(&waiter.parker, mutex, look);
-        set_asleep(condvar, &waiter, 0);
+        gs_queue_set_asleep(condvar, &waiter, 0);
         if (recheck < RECHECK_MAX_NS)
             recheck *= 2;
         now = gs_clock_monotonic();
     }
-    remove_waiter(condvar, &waiter);
+    gs_queue_remove(condvar, &waiter);
     if (parker)
         gs_parker_destroy(&waiter.parker);
     return result;
 }
 
 static int wait_in_queue(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex, bool may_ask) {
-    int saved_errno = errno;
     uint64_t now = gs_clock_monotonic();
     begin_wait(condvar, &self, now);
-    int result = wait_until(condvar, mutex, may_ask, now, now + LONGEST_WAIT_NS);
-    errno = saved_errno;
+    return wait_until(condvar, mutex, may_ask, now, now + GS_INTERVAL_NS);
+}
+
+/* On CPython's own condition variable, for its own interval (rule 8). */
+static int wait_as_ever(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
+                        const struct gs_own_wait *own) {
+    if (!condvar->since)
+        condvar->since = gs_clock_monotonic();
+    condvar->cond = own->cond;
+    condvar->on_cond++;
+    int result = own->timed_wait(own->cond, mutex, own->until);
+    condvar->on_cond--;
+    if (result == ETIMEDOUT && condvar->held && !ask(condvar, gs_clock_monotonic()))
+        result = 0;
     return result;
 }
 
 /* Whoever died of a cancellation in here would leave the mutex locked, and nothing would go on any
  * more, as happens in CPython's own wait. It ends at its next blocking call instead. */
+static int enter(struct gs_gil_condvar *condvar) {
+    int cancel_state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    forget_parent(condvar);
+    condvar->inside++;
+    return cancel_state;
+}
+
+static void leave(struct gs_gil_condvar *condvar, int cancel_state) {
+    condvar->inside--;
+    pthread_setcancelstate(cancel_state, &cancel_state);
+}
+
 int gs_gil_wait(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
                 const struct gs_own_wait *own) {
-    int cancel_state, result;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    if (is_calm(condvar, &self)) {
-        if (!condvar->since)
-            condvar->since = gs_clock_monotonic();
-        condvar->cond = own->cond;
-        condvar->on_cond++;
-        result = own->timed_wait(own->cond, mutex, own->until);
-        condvar->on_cond--;
-    } else {
-        result = wait_in_queue(condvar, mutex, true);
-    }
-    pthread_setcancelstate(cancel_state, &cancel_state);
+    if (condvar->closing) /* CPython looks after the interpreter's end where a wait's time is up */
+        return ETIMEDOUT;
+    int saved_errno = errno, cancel_state = enter(condvar);
+    int result = is_calm(condvar, &self) ? wait_as_ever(condvar, mutex, own)
+                                         : wait_in_queue(condvar, mutex, true);
+    if (condvar->closing)
+        result = ETIMEDOUT;
+    leave(condvar, cancel_state);
+    errno = saved_errno;
     return result;
 }
 
 void gs_gil_wait_after_yield(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex) {
-    int cancel_state;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    int saved_errno = errno, cancel_state = enter(condvar);
     wait_in_queue(condvar, mutex, false);
-    pthread_setcancelstate(cancel_state, &cancel_state);
+    leave(condvar, cancel_state);
+    errno = saved_errno;
 }
 
 /* ---- releasing --------------------------------------------------------------------------------
@@ -437,20 +295,18 @@ static void stay_until_taken(struct gs_gil_condvar *condvar, pthread_mutex_t *mu
                              bool gives) {
     struct gs_waiter here = {.next = condvar->stalled};
     uint64_t end = now + gs_gil_parameters.stay, grants = condvar->grants;
-    int cancel_state;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    int cancel_state = enter(condvar);
     gs_parker_init(&here.parker, gs_gil_parameters.backend);
     condvar->stalled = &here;
-    while (((gives && condvar->grants == grants) || passed_over(condvar)) &&
-           gs_park(&here.parker, mutex, end))
+    while (((gives && condvar->grants == grants) || gs_queue_passed_over(condvar)) &&
+           !condvar->closing && gs_park(&here.parker, mutex, end))
         ;
-    for (struct gs_waiter **link = &condvar->stalled; *link; link = &(*link)->next)
-        if (*link == &here) {
-            *link = here.next;
-            break;
-        }
+    struct gs_waiter **link = &condvar->stalled;
+    while (*link != &here)
+        link = &(*link)->next;
+    *link = here.next;
     gs_parker_destroy(&here.parker);
-    pthread_setcancelstate(cancel_state, &cancel_state);
+    leave(condvar, cancel_state);
 }
 
 static void give_slice_back(struct gs_gil_thread *me) {
@@ -473,8 +329,8 @@ static void let_go(struct gs_gil_thread *me) {
 /* What the hold that ends here was, for its thread and for the threads that it kept waiting. */
 static void account(struct gs_gil_condvar *condvar, struct gs_gil_thread *me, uint64_t now,
                     enum gs_release_kind kind) {
-    uint64_t held = held_for(condvar, now);
-    bool cpu = holder_is_cpu(condvar, now);
+    uint64_t held = gs_held_for(condvar, now);
+    bool cpu = gs_holder_is_cpu(condvar, now);
     if (cpu)
         condvar->owed = condvar->owed > held ? condvar->owed - held : 0;
     if (kind == GS_VOLUNTARY) {
@@ -486,8 +342,8 @@ static void account(struct gs_gil_condvar *condvar, struct gs_gil_thread *me, ui
         me->burst += held;
         me->used += held;
         me->returns++;
-        if (condvar->turn_ended || me->used >= gs_gil_parameters.quantum ||
-            me->returns >= GS_RETURNS) {
+        if (condvar->turn_ended || me->used >= gs_quantum() || me->returns >= GS_RETURNS ||
+            !gs_rule(GS_RULE_PLACE)) {
             me->used = 0;
             me->returns = 0;
             me->ticket = 0;
@@ -500,35 +356,40 @@ static void account(struct gs_gil_condvar *condvar, struct gs_gil_thread *me, ui
 /* Wakes the next in line, or, where the releaser will be back before that one could run, nobody. */
 static void hand_over(struct gs_gil_condvar *condvar, struct gs_waiter *next, bool may_be_lazy,
                       uint64_t now) {
-    bool lazy = may_be_lazy && next->class == GS_CPU && next->wakes_at <= now + 2 * RECHECK_NS;
-    __atomic_store_n(&condvar->lazy_until, lazy ? now + SHORT_NS : 0, __ATOMIC_RELAXED);
+    bool lazy = may_be_lazy && gs_rule(GS_RULE_LAZY) && next->class == GS_CPU &&
+                next->wakes_at <= now + 2 * RECHECK_NS;
+    __atomic_store_n(&condvar->lazy_until, lazy ? now + GS_SHORT_NS : 0, __ATOMIC_RELAXED);
     /* The first io waiter may be awake and still on its way; another can be there before it. */
-    if (next->class == GS_IO && !passed_over(condvar))
-        next = first_asleep(condvar);
+    if (next->class == GS_IO && !gs_queue_passed_over(condvar))
+        next = gs_queue_first_asleep(condvar);
     if (!lazy && next && next->wakes_at) {
-        if (condvar->gil)
+        if (condvar->gil->index != GS_NO_INDEX)
             gs_on_wakeup(condvar->gil, next->number);
-        wake(condvar, next);
+        gs_queue_wake(condvar, next);
     }
 }
 
 bool gs_gil_released(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
                      enum gs_release_kind kind) {
     struct gs_gil_thread *me = &self;
-    bool gives = me->yields, voluntary = kind == GS_VOLUNTARY;
+    bool gives = me->yields, comes_back = kind == GS_FORCED;
     me->yields = false;
+    forget_parent(condvar);
     __atomic_store_n(&condvar->held, 0, __ATOMIC_RELAXED);
-    struct gs_waiter *next = next_in_line(condvar);
+    struct gs_waiter *next = gs_queue_next(condvar);
+    if (gives &&
+        gs_request_pending(condvar->gil)) /* at an end of its section: no will of its own */
+        kind = GS_FORCED;
     /* One that gave the GIL away and is on its way back counts as waiting for who gives it next. */
-    if (!next && voluntary &&
+    if (!next && kind == GS_VOLUNTARY &&
         !(gives && (condvar->stalled || condvar->on_cond))) { /* the common case needs no clock */
         let_go(me);
         condvar->kept_since = condvar->owed = 0;
         return false;
     }
     int saved_errno = errno;
-    bool passed = passed_over(condvar) != NULL;
-    if (next && voluntary && !passed && !gives && is_calm(condvar, me)) {
+    bool passed = gs_queue_passed_over(condvar) != NULL;
+    if (next && kind == GS_VOLUNTARY && !passed && !gives && is_calm(condvar, me)) {
         let_go(me);
         hand_over(condvar, next, false, 0);
         errno = saved_errno;
@@ -536,34 +397,40 @@ bool gs_gil_released(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
     }
     uint64_t now = gs_clock_monotonic();
     account(condvar, me, now, kind);
-    if (condvar->kept_since && now - condvar->kept_since >= may_be_kept(condvar))
+    if (gs_kept_too_long(condvar, now))
         condvar->passed[GS_CPU] = GS_CPU_TURNS;
-    passed = passed_over(condvar) != NULL;
-    next = next_in_line(condvar);
-    if (voluntary)
+    passed = gs_queue_passed_over(condvar) != NULL;
+    next = gs_queue_next(condvar);
+    if (kind == GS_VOLUNTARY)
         me->released_at = now;
+    bool may_be_lazy = kind == GS_VOLUNTARY && !passed && !gives;
     if (next)
-        hand_over(condvar, next, voluntary && !passed && !gives && release_is_short(me), now);
+        hand_over(condvar, next, may_be_lazy && gs_thread_release_is_short(me), now);
     if (condvar->on_cond) /* from now on they queue here */
         pthread_cond_broadcast(condvar->cond);
-    if (voluntary && (passed || gives))
+    gs_window("a release");
+    if (!comes_back && (passed || gives))
         stay_until_taken(condvar, mutex, now, gives);
     errno = saved_errno;
     return true;
 }
 
-void gs_gil_after_fork(struct gs_gil_condvar *condvar) {
-    *condvar = (struct gs_gil_condvar){.gil = condvar->gil, .held = condvar->held};
-}
+/* ---- ends --------------------------------------------------------------------------------------
+ */
 
 void gs_gil_close(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex) {
     pthread_mutex_lock(mutex);
-    condvar->passed[GS_IO] = condvar->passed[GS_CPU] = 0;
-    for (struct gs_waiter *stalled = condvar->stalled; stalled; stalled = stalled->next)
-        gs_unpark(&stalled->parker);
-    while (condvar->stalled) {
+    forget_parent(condvar);
+    condvar->closing = true;
+    for (int class = GS_IO; class < GS_CLASSES; class++)
+        for (struct gs_waiter *waiter = condvar->first[class]; waiter; waiter = waiter->next)
+            gs_queue_wake(condvar, waiter);
+    gs_queue_wake_stalled(condvar);
+    if (condvar->on_cond)
+        pthread_cond_broadcast(condvar->cond);
+    while (condvar->inside) {
         pthread_mutex_unlock(mutex);
-        relax();
+        sched_yield();
         pthread_mutex_lock(mutex);
     }
     pthread_mutex_unlock(mutex);

@@ -67,9 +67,9 @@ enum gs_class { GS_IO, GS_CPU, GS_CLASSES };
 struct gs_gil;
 struct gs_waiter;
 
-/* All zero is ready for use. */
+/* Ready for use with its `gil` set and all else zero. */
 struct gs_gil_condvar {
-    struct gs_gil *gil; /* is told whom a release wakes; NULL: nobody is */
+    struct gs_gil *gil; /* remembers whether its holder is asked to yield (request.h) */
 
     /* Atomic: spinners read them without the mutex. */
     uint32_t held;
@@ -88,12 +88,16 @@ struct gs_gil_condvar {
     pthread_cond_t *cond; /* CPython's own … */
     uint32_t on_cond;     /* … and how many sleep on it (rule 8) */
 
+    uint32_t inside; /* calls that have let the mutex go, or may yet */
+    uint32_t forks;  /* as gil_condvar.c counts them: what is above belongs to such a process */
+    bool closing;
+
     /* Of the present hold. */
-    uint64_t since;  /* ns; 0: there are io threads only, and nobody has waited for its end yet */
-    uint64_t burst;  /* what its thread had held before, since it last let go by itself */
-    uint64_t used;   /* of its quantum, before */
-    bool requested;  /* a waiter asked for the GIL … */
-    bool turn_ended; /* … because it is another cpu thread's turn */
+    uint64_t since; /* ns; 0: there are io threads only, and nobody has waited for its end yet */
+    uint64_t burst; /* what its thread had held before, since it last let go by itself */
+    uint64_t used;  /* of its quantum, before */
+    uint64_t asks_again; /* ns; a request that had no answer is made again then */
+    bool turn_ended;     /* its thread is asked because it is another cpu thread's turn */
 
     uint64_t owed;       /* ns that cpu threads are owed */
     uint64_t kept_since; /* since when a cpu thread is kept waiting by io threads; 0: none is */
@@ -117,7 +121,8 @@ enum gs_release_kind { GS_VOLUNTARY, GS_FORCED };
 void gs_gil_acquired(struct gs_gil_condvar *condvar);
 
 /* The caller has just let it go. May let the mutex go and take it again. Returns whether all is
- * done; otherwise the caller signals CPython's own condition variable. */
+ * done; otherwise the caller signals CPython's own condition variable. One that gives the GIL away
+ * because it was asked (gs_gil_thread_yields) counts as made to yield. */
 bool gs_gil_released(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
                      enum gs_release_kind kind);
 
@@ -144,8 +149,9 @@ void gs_gil_thread_yields(void);
  * processor for life: gives that back; its next wait makes it short again. No mutex. */
 void gs_gil_thread_starts_another(void);
 
-/* Forgets all waiters: in a fork's child they are other processes' threads. */
-void gs_gil_after_fork(struct gs_gil_condvar *condvar);
+/* Once in a process, before the first wait: a fork's child is to know that its parent's threads do
+ * not wait in it. */
+void gs_gil_start(void);
 
 /* Before the GIL is destroyed; without the mutex. When it returns no thread is in here. */
 void gs_gil_close(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex);

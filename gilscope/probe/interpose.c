@@ -34,6 +34,8 @@
 #include "process.h"
 #include "python.h"
 #include "release.h"
+#include "request.h"
+#include "rules.h"
 #include "schedule.h"
 #include "threads.h"
 #include "watched.h"
@@ -124,9 +126,9 @@ const struct gs_gil *gs_held_gil(void) {
     return its ? &its->gil : NULL;
 }
 
-const bool *gs_request_to_yield(void) {
+int gs_asked_to_yield(void) {
     const struct gs_watched *its = gs_watched_held();
-    return its ? &its->requested : NULL;
+    return its ? gs_request_pending(&its->gil) : -1;
 }
 
 /* ---- the wrapped calls ------------------------------------------------------------------------
@@ -176,10 +178,9 @@ __attribute__((aligned(64), noinline)) static int signal_watched(pthread_cond_t 
     for (struct gs_watched *its = gs_watched; its < gs_watched + n; its++) {
         if (its->cond == cond) {
             gs_on_release(&its->gil);
-            bool forced = false;
-            if (UNLIKELY(its->requested || gs_release.lessons < GS_RELEASE_LESSONS))
-                forced = look_at_caller(its->requested,
-                                        (const uintptr_t *)__builtin_frame_address(0) + 1);
+            bool forced = false, asked = gs_request_pending(&its->gil);
+            if (UNLIKELY(asked || gs_release.lessons < GS_RELEASE_LESSONS))
+                forced = look_at_caller(asked, (const uintptr_t *)__builtin_frame_address(0) + 1);
             if (UNLIKELY(its->scheduled) && gs_schedule_released(gs_watched_slot(its), forced))
                 return 0;
             break;
@@ -188,10 +189,11 @@ __attribute__((aligned(64), noinline)) static int signal_watched(pthread_cond_t 
             if (UNLIKELY(!gs_watched_is_proved(its)) &&
                 !gs_watched_prove(its, __builtin_return_address(0)))
                 break;
-            its->requested = false;
             gs_on_acquire(&its->gil);
             if (UNLIKELY(its->scheduled))
                 gs_schedule_acquired(gs_watched_slot(its));
+            else
+                gs_request_answered(&its->gil);
             break;
         }
     }
@@ -208,7 +210,8 @@ INTERPOSE int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex) {
     struct gs_watched *its = gs_watched_by_switch_cond(cond);
     if (its && !gs_release_can_tell())
         gs_on_yield();
-    else if (its && its->scheduled && gs_writer.last_forced) /* it waits for its own turn instead */
+    else if (its && its->scheduled && gs_writer.last_forced &&
+             gs_rule(GS_RULE_ONCE)) /* it waits for its own turn instead */
         return gs_schedule_wait_after_yield(gs_watched_slot(its), &its->gil, mutex);
     return real.wait(cond, mutex);
 }
@@ -223,14 +226,9 @@ INTERPOSE int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mute
     gs_on_wait(gil);
     uint64_t switches = gil->switches;
     struct gs_own_wait own = {.timed_wait = real.timedwait, .cond = cond, .until = until};
-    int result = its->scheduled ? gs_schedule_wait(gs_watched_slot(its), mutex, &own)
-                                : real.timedwait(cond, mutex, until);
-    if (result == ETIMEDOUT && gil->holder) {
-        if (gs_atomic_holds_back(gil, &its->requested))
-            return 0;
-        if (gil->switches == switches)
-            gs_on_request(gil);
-    }
+    int result = gs_schedule_wait(gs_watched_slot(its), its->scheduled, mutex, &own);
+    if (result == ETIMEDOUT && gil->holder && gil->switches == switches)
+        gs_on_request(gil);
     return result;
 }
 

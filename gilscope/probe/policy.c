@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "gil_condvar.h"
+#include "rules.h"
 #include "switches.h"
 
 enum { MOST_GRACE_US = 1000000 };
@@ -53,6 +54,32 @@ static const struct {
      choose_condvar},
 };
 
+#ifdef GILSCOPE_TEST_RULES
+
+unsigned gs_rules_left_out;
+
+bool gs_rules_leave_out(const char *names) {
+    static const char *const known[] = {
+#define X(NAME, name, number, without) name,
+        GS_RULES(X)
+#undef X
+    };
+    gs_rules_left_out = 0;
+    while (names && *names) {
+        size_t length = strcspn(names, ","), rule = 0, rules = sizeof known / sizeof *known;
+        while (rule < rules &&
+               (strlen(known[rule]) != length || memcmp(known[rule], names, length) != 0))
+            rule++;
+        if (rule == rules)
+            return false;
+        gs_rules_left_out |= 1u << rule;
+        names += length + (names[length] == ',');
+    }
+    return true;
+}
+
+#endif
+
 const char *gs_policy_start(void) {
     const char *wrong = NULL;
     gs_policy = GS_CLASSIC;
@@ -61,6 +88,10 @@ const char *gs_policy_start(void) {
         if (value && *value && !choices[i].choose(value))
             wrong = choices[i].wrong;
     }
+#ifdef GILSCOPE_TEST_RULES
+    if (!gs_rules_leave_out(getenv("GILSCOPE_WITHOUT")))
+        wrong = "GILSCOPE_WITHOUT has names of rules.h, with commas between";
+#endif
     cpu_set_t processors;
     if (sched_getaffinity(0, sizeof processors, &processors) == 0 && CPU_COUNT(&processors) < 2)
         gs_gil_parameters.spin = 0; /* who spins there keeps the holder from running */

@@ -84,8 +84,7 @@ static void begin_in_child(void) {
     gs_process.page = NULL; /* that one is the parent's, whether or not there is one of its own */
     gs_process.pid = (uint32_t)getpid();
     /* It goes on in the child inside the atomic section that it is in. */
-    gs_writer = (struct gs_writer){.atomic_depth = gs_writer.atomic_depth,
-                                   .atomic_deferred = gs_writer.atomic_deferred};
+    gs_writer = (struct gs_writer){.atomic_depth = gs_writer.atomic_depth};
     if (gs_process.ring.header->follow && open_page(parent, gs_process.unit)) {
         if (gs_after_fork_in_child)
             gs_after_fork_in_child();

@@ -1,26 +1,19 @@
 #define _GNU_SOURCE
 #include "schedule.h"
 
-#include "policy.h"
+#include <errno.h>
 
-/* Weak: another C library (musl) has no such function, and must still load this library. */
-extern int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void),
-                             void *object) __attribute__((weak));
+#include "policy.h"
+#include "request.h"
 
 static struct {
     struct gs_gil_condvar condvar;
     pthread_mutex_t *mutex; /* NULL: nobody has waited yet */
 } queues[GS_WATCHED_GILS];
 
-/* CPython makes its GIL anew after this; a child that was forked behind its back does not. */
-static void after_fork_in_child(void) {
-    for (unsigned slot = 0; slot < GS_WATCHED_GILS; slot++)
-        gs_gil_after_fork(&queues[slot].condvar);
-}
-
 void gs_schedule_start(void) {
-    if (gs_scheduling() && __register_atfork)
-        __register_atfork(NULL, NULL, after_fork_in_child, NULL);
+    if (gs_scheduling())
+        gs_gil_start();
 }
 
 void gs_schedule_begin(unsigned slot, struct gs_gil *gil) {
@@ -42,9 +35,17 @@ void gs_schedule_acquired(unsigned slot) {
     gs_gil_acquired(&queues[slot].condvar);
 }
 
-int gs_schedule_wait(unsigned slot, pthread_mutex_t *mutex, const struct gs_own_wait *own) {
-    queues[slot].mutex = mutex;
-    return gs_gil_wait(&queues[slot].condvar, mutex, own);
+int gs_schedule_wait(unsigned slot, bool queued, pthread_mutex_t *mutex,
+                     const struct gs_own_wait *own) {
+    struct gs_gil_condvar *condvar = &queues[slot].condvar;
+    if (queued) {
+        queues[slot].mutex = mutex;
+        return gs_gil_wait(condvar, mutex, own);
+    }
+    int result = own->timed_wait(own->cond, mutex, own->until);
+    if (result == ETIMEDOUT && condvar->gil->holder && !gs_request_ask(condvar->gil))
+        return 0;
+    return result;
 }
 
 int gs_schedule_wait_after_yield(unsigned slot, struct gs_gil *gil, pthread_mutex_t *switch_mutex) {

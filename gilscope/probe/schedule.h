@@ -24,8 +24,11 @@ void gs_schedule_end(unsigned slot);
 bool gs_schedule_released(unsigned slot, bool forced);
 void gs_schedule_acquired(unsigned slot);
 
-/* In place of the timed wait on `cond`. Returns 0 or ETIMEDOUT. */
-int gs_schedule_wait(unsigned slot, pthread_mutex_t *mutex, const struct gs_own_wait *own);
+/* In place of the timed wait on `cond`: as CPython has it, or `queued`. Returns ETIMEDOUT where
+ * CPython is to ask the holder to yield, which it may not hear of while that one is in an atomic
+ * section. */
+int gs_schedule_wait(unsigned slot, bool queued, pthread_mutex_t *mutex,
+                     const struct gs_own_wait *own);
 
 /* In place of the wait on `switch_cond` after a forced release; switch_mutex is held. */
 int gs_schedule_wait_after_yield(unsigned slot, struct gs_gil *gil, pthread_mutex_t *switch_mutex);

@@ -52,7 +52,6 @@ bool gs_watch(struct gs_gil_memory *memory) {
             its->gil.sequence = before.sequence;
             its->gil.stacks = before.stacks;
         }
-        its->requested = false;
         its->scheduled = gs_scheduling();
         gs_schedule_begin(i, &its->gil);
         its->memory = memory;

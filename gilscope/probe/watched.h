@@ -16,7 +16,6 @@
 struct gs_watched {
     _Atomic(pthread_cond_t *) cond; /* NULL: free slot; its own address: not proved yet */
     pthread_cond_t *switch_cond;
-    bool requested; /* a waiter asked the present holder to yield */
     bool scheduled; /* its waiters are in schedule.h */
     bool has_index; /* so has a free slot: that of the GIL that was in it */
     struct gs_gil_memory *memory;

@@ -26,13 +26,22 @@ static const char too_deep[] = "atomic sections nest 65535 deep at most";
 static const char not_inside[] =
     "this thread is in no atomic section: it began in another one, which stays in it";
 
+/* Whoever asked for the GIL has it now. */
+static void give_way(void) {
+    const void *gil = gs_feed.atomic_gil();
+    PyThreadState *state = PyEval_SaveThread();
+    if (gil)
+        gs_feed.atomic_hand_over(gil);
+    PyEval_RestoreThread(state);
+}
+
 /* What asked before the section began is let through first. */
 __attribute__((noinline)) static int begin_after(int asked) {
     if (asked < 0) {
         refuse(gs_feed.atomic_depth && gs_feed.atomic_depth() ? too_deep : unwatched);
         return -1;
     }
-    PyEval_RestoreThread(PyEval_SaveThread());
+    give_way();
     return 0;
 }
 
@@ -47,11 +56,7 @@ __attribute__((noinline)) static int end_with(int owed) {
         refuse(not_inside);
         return -1;
     }
-    const void *gil = gs_feed.atomic_gil();
-    PyThreadState *state = PyEval_SaveThread();
-    if (gil)
-        gs_feed.atomic_hand_over(gil);
-    PyEval_RestoreThread(state);
+    give_way();
     return 0;
 }
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import interpreters
+from support import interpreters, section_soak
 from support.faults import GILSCOPE, SECCOMP
 from support.programs import compiled
 
@@ -189,6 +189,15 @@ def test_the_end_of_a_section_lets_others_run(
         if turns >= 40:  # of 60 sections; at most 20 where their ends give no turn
             break
     assert turns >= 40
+
+
+@pytest.mark.parametrize("policy", section_soak.POLICIES)
+@pytest.mark.parametrize("kind", section_soak.KINDS)
+def test_no_waiter_is_forgotten_beside_sections(kind: str, policy: str) -> None:
+    """With delays in every window; `make soak-sections` has more of them."""
+    longest_ms, waits = section_soak.run("3.13", kind, policy, seconds=0.6)
+    assert waits > 20
+    assert longest_ms < section_soak.BOUND_MS
 
 
 # As a signal's handler would, after each of the calls in turn that C code answers.

@@ -19,8 +19,11 @@ PROBE_PARTS = (
 )
 PROBE = tuple(f"gilscope/probe/{part}.c" for part in PROBE_PARTS)
 STRESS = ("tests/c/stress.c", *PROBE, *READER)
-QUEUE = tuple(f"gilscope/probe/{part}.c" for part in ("gil_condvar", "park", "slice"))
-GIL_STRESS = ("tests/c/gil_stress.c", *QUEUE, *PROBE)
+QUEUE_PARTS = ("gil_condvar", "request", "fence", "park", "slice")
+QUEUE = tuple(f"gilscope/probe/{part}.c" for part in QUEUE_PARTS)
+SECTION_PARTS = ("atomic", "api", "policy", "switches")
+SECTIONS = tuple(f"gilscope/probe/{part}.c" for part in SECTION_PARTS)
+GIL_STRESS = ("tests/c/gil_stress.c", *QUEUE, *PROBE, *SECTIONS)
 CONDVAR = (
     "tests/c/condvar.c",
     *(f"gilscope/probe/{part}.c" for part in ("condvar", "park", "clock")),
@@ -93,7 +96,7 @@ def test_damaged_rings_end_in_an_error_or_in_events(
 
 @pytest.mark.parametrize("sanitizers", ["thread", "address,undefined"])
 @pytest.mark.parametrize("backend", ["pthread", "emulated", "futex"])
-@pytest.mark.parametrize("mode", ["mixed", "starve", "hurry", "calm"])
+@pytest.mark.parametrize("mode", ["mixed", "starve", "hurry", "calm", "sections", "close"])
 def test_one_holder_no_lost_wakeup_nobody_starves(
     build: Build, mode: str, backend: str, sanitizers: str
 ) -> None:

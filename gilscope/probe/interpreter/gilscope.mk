@@ -16,8 +16,8 @@ GILSCOPE_INCLUDES = -I$(GILSCOPE_ROOT) $(GILSCOPE_FLAGS)
 GILSCOPE_HEADERS = $(wildcard $(GILSCOPE_PROBE)/*.h $(GILSCOPE_PROBE)/interpreter/*.h \
 	$(GILSCOPE_ROOT)/sync/*.h)
 
-GILSCOPE_PROBE_NAMES = api atomic built_in clock condvar frames gil_condvar memory modules names \
-	park policy process python ring slice stacks switches threads yield
+GILSCOPE_PROBE_NAMES = api atomic built_in clock condvar fence frames gil_condvar memory modules \
+	names park policy process python request ring slice stacks switches threads yield
 GILSCOPE_RUNTIME_NAMES = runtime
 GILSCOPE_SYNC_NAMES = atomic condition due feed forks rlock sync
 GILSCOPE_OBJS = $(GILSCOPE_PROBE_NAMES:%=gilscope/probe/%.o) \
