@@ -16,8 +16,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from gilscope.benchmarks import probes
 from support import interpreters
+
+from gilscope.benchmarks import probes
 
 PROGRAM = Path(__file__).parent / "section_program.py"
 KINDS = ("sleep", "pipe", "refused", "handlers", "forks")
@@ -69,7 +70,7 @@ def main() -> int:
     args = parser.parse_args()
     seen: dict[tuple[str, str], list[tuple[float, int]]] = {}
     bad = 0
-    for _, (python, kind, policy) in zip(range(args.runs), cases()):
+    for _, (python, kind, policy) in zip(range(args.runs), cases(), strict=False):
         longest, waits = run(python, kind, policy)
         seen.setdefault((kind, policy), []).append((longest, waits))
         if longest > BOUND_MS:
@@ -84,11 +85,11 @@ def main() -> int:
     if args.page:
         args.page.write_text(
             "# Waits beside atomic sections\n\n    make soak-sections\n\n"
-            f"{args.runs} runs of {SECONDS:g} s, on Python {' and '.join(PYTHONS)}, delays of up to "
-            f"{WINDOW_US} µs in every window of the probe. A wait counts without the time for which "
-            "the kernel kept either thread from a processor. The bound is three switch intervals, "
-            f"the longest section and {WINDOWS} delays: {BOUND_MS:g} ms; {bad} runs were over it."
-            f"\n\n{text}\n",
+            f"{args.runs} runs of {SECONDS:g} s, on Python {' and '.join(PYTHONS)}, with delays "
+            f"of up to {WINDOW_US} µs in every window of the probe. A wait counts without the time "
+            "for which the kernel kept either thread from a processor. The bound is three switch "
+            f"intervals, the longest section and {WINDOWS} delays: {BOUND_MS:g} ms; {bad} runs "
+            f"were over it.\n\n{text}\n",
             encoding="utf-8",
         )
     return int(bad > 0)

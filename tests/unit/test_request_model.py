@@ -7,7 +7,7 @@ or block. It may fork, and goes on in the child. The kernel may refuse to execut
 moment on, and a thread that leaves its wait to exit may take CPython's request back, as it does up
 to 3.12. Promises:
   - no waiter stays unasked: at the end it has had all its turns. A request is made once in each
-    hold, and once more (a switch interval later) for each fence refused and each request taken back;
+    hold, and once more (a switch interval later) for each fence refused or request taken back;
   - no section is disturbed: CPython is told of no request that it could take up inside one;
   - a fork's child is not asked by threads of its parent.
 That the checks can fail is shown by protocols that are broken in one place each. One of them is
@@ -223,9 +223,7 @@ class Model:
 
     def fence(self, state: State) -> Iterator[State]:
         me = state.waiter
-        if self.broken == "no fence":
-            yield state._replace(waiter=me._replace(at="fenced"))
-        elif state.refused:  # the holder executes its own
+        if self.broken == "no fence" or state.refused:
             yield state._replace(waiter=me._replace(at="fenced"))
         else:
             done = self.flushed(state)
