@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as Xml
 
-from gilscope.analysis.units import escaped
+from gilscope.safe_text import escaped
 
 if TYPE_CHECKING:
     from gilscope.analysis.bounds import Verdict

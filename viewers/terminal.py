@@ -19,7 +19,8 @@ from rich.text import Text
 
 from gilscope.analysis.findings import known, place
 from gilscope.analysis.names import names_of
-from gilscope.analysis.units import counted, duration, escaped, percent
+from gilscope.analysis.units import counted, duration, percent
+from gilscope.safe_text import escaped
 from gilscope.viewers.layout import (
     GAP,
     NAME_LEAST,

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from gilscope.analysis.names import names_of
-from gilscope.analysis.units import counted, duration, escaped, percent
+from gilscope.analysis.units import counted, duration, percent
 from gilscope.recorder.notes import DISK_FULL, LIMITS, LITTLE_ROOM
+from gilscope.safe_text import escaped
 
 if TYPE_CHECKING:
     from gilscope.analysis.kept import Kept

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from gilscope.analysis.units import escaped
+from gilscope.safe_text import escaped
 
 
 def names_of(threads: Iterable[dict[str, Any]]) -> dict[int, str]:

@@ -7,7 +7,7 @@ every field.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -257,7 +257,11 @@ def _held_at(trace: Trace, sites: Sites) -> dict[int, list[tuple[Row | None, int
 
 
 def _distributions(table: NDArray[np.void]) -> list[Row]:
-    return [distribution_row(row) for row in _rows(table)]
+    """Those of nothing are one row: of ten thousand threads few waited in every way."""
+    nothing = distribution_row(next(_rows(np.zeros(1, table.dtype))))
+    counts = table["count"].tolist()
+    rows = _rows(table[table["count"] != 0])
+    return [distribution_row(next(rows)) if count else nothing for count in counts]
 
 
 def _inferred(process: Process) -> list[str]:
@@ -272,8 +276,8 @@ def _by_process(table: tuple[Any, ...], rows: list[Row]) -> dict[int, list[Row]]
     return by_process
 
 
-def _rows(table: NDArray[np.void]) -> list[Row]:
-    """A structured array as dictionaries of plain numbers."""
+def _rows(table: NDArray[np.void]) -> Iterator[Row]:
+    """A structured array as dictionaries of plain numbers, one at a time."""
     names = table.dtype.names or ()
     columns = [table[name].tolist() for name in names]
-    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+    return (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))

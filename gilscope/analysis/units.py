@@ -1,7 +1,10 @@
-"""Numbers for people: durations in units that adapt, shares, names without control characters."""
+"""Numbers for people: durations in units that adapt, shares."""
 
 from __future__ import annotations
 
+from gilscope import safe_text
+
+escaped = safe_text.escaped  # names are told beside numbers
 _UNITS = ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs"))
 
 
@@ -32,8 +35,3 @@ def counted(number: int, noun: str) -> str:
     """`1 thread`, `2 processes`, `1,234 events`."""
     ending = "" if number == 1 else "es" if noun.endswith(("s", "ch")) else "s"
     return f"{number:,} {noun}{ending}"
-
-
-def escaped(name: str) -> str:
-    """`name` with everything unprintable escaped, so that it cannot move a cursor."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

@@ -18,6 +18,7 @@ from gilscope import __doc__ as description
 from gilscope import __version__
 from gilscope.cli import streams
 from gilscope.errors import GilscopeError, UsageError
+from gilscope.safe_text import escaped
 
 COMMANDS = (
     "record",
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
     except GilscopeError as error:
-        print(f"gilscope: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        print(f"gilscope: {escaped(' '.join(str(error).splitlines()))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_SIGINT
@@ -99,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             streams.abandon_stdout()
         else:
             raise  # a mistake of ours
-        print(f"gilscope: {what}: {error.strerror}", file=sys.stderr)
+        print(f"gilscope: {escaped(what)}: {error.strerror}", file=sys.stderr)
         return 1
     return code
 

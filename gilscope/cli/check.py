@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
 def line(verdict: Verdict) -> str:
     """One line of a broken bound: trace, thread, value and bound."""
-    from gilscope.analysis.units import escaped  # noqa: PLC0415
+    from gilscope.safe_text import escaped  # noqa: PLC0415
 
     return escaped(f"{verdict.trace}: {verdict.thread}: {verdict.why} ({verdict.bound})")
 

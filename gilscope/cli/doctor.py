@@ -24,6 +24,7 @@ from gilscope import __version__, _native
 from gilscope.errors import GilscopeError
 from gilscope.interpreter import build, check, places, release
 from gilscope.recorder.launch import itself
+from gilscope.safe_text import escaped
 
 HELP = "say what works here, what does not, and what to do about it"
 
@@ -77,7 +78,7 @@ def show(finding: Finding) -> None:
         if text:
             print(
                 textwrap.fill(
-                    text,
+                    escaped(text),
                     width,
                     initial_indent=indent,
                     subsequent_indent=" " * len(head),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gilscope.errors import GilscopeError
+from gilscope.safe_text import escaped
 
 if TYPE_CHECKING:
     from gilscope.viewers.perfetto_ui import TraceServer
@@ -87,4 +88,4 @@ def _elsewhere(server: TraceServer) -> str:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    print(escaped(line), flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from gilscope.export.frames import Burnt
+from gilscope.export.frames import Burnt, Frame
 
 
 def collapsed(stacks: Iterable[Burnt], *, waiting: bool = False) -> Iterator[str]:
@@ -13,9 +13,18 @@ def collapsed(stacks: Iterable[Burnt], *, waiting: bool = False) -> Iterator[str
 
     A semicolon in a name would end its frame, so a comma stands for it.
     """
-    times: Counter[str] = Counter()
+    places = _Places()
+    times: Counter[tuple[str, ...]] = Counter()
     for stack in stacks:
         if ns := stack.caused_ns if waiting else stack.held_ns:
-            times[";".join(frame.place.replace(";", ",") for frame in stack.frames)] += ns
-    for stack_line, ns in sorted(times.items()):
-        yield f"{stack_line} {ns}\n"
+            times[tuple(map(places.__getitem__, stack.frames))] += ns
+    for frames, ns in sorted(times.items()):
+        yield f"{';'.join(frames)} {ns}\n"
+
+
+class _Places(dict[Frame, str]):
+    """What stands for a frame in a line: stacks share theirs, which may be long."""
+
+    def __missing__(self, frame: Frame) -> str:
+        place = self[frame] = frame.place.replace(";", ",")
+        return place

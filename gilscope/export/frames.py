@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from gilscope.analysis.flame import NO_LEAF, Flame
-from gilscope.analysis.units import escaped
+from gilscope.safe_text import escaped
 from gilscope.trace.stacks import path
 
 if TYPE_CHECKING:
     from gilscope.trace.schema import Metadata
 
+_LONGEST = 200  # characters of a name: who looks at a flame sees fewer
 NO_STACK = "(no stack recorded)"
 LET_GO = "(let go)"  # behind a line where a hold ended: its time went there or before
 FREE = "(no holder: the GIL was free, or nobody saw who had it)"
@@ -47,19 +48,21 @@ def burnt(flame: Flame, metadata: Metadata) -> Iterator[Burnt]:
     """Each stack of the flame; the held times add up to all held time, the caused ones (FREE
     included) to all waiting."""
     short = shortest_paths(row.file for row in metadata.stacks)
+    calls: dict[int, Frame] = {}  # by Stack.id: stacks share their outer frames
     known: dict[int, tuple[Frame, ...]] = {NO_LEAF: (Frame(NO_STACK),)}
     threads = [Frame(escaped(thread.name)) for thread in metadata.threads]
     for row in flame.rows:
         if row.leaf not in known:
-            known[row.leaf] = tuple(
-                Frame(
-                    escaped(call.function) or "?",
-                    escaped(call.file) or None,
-                    escaped(short[call.file]) or None,
-                    call.line or None,
-                )
-                for call in reversed(path(metadata.stacks, row.leaf))
-            )
+            rows = path(metadata.stacks, row.leaf)[::-1]
+            for call in rows:
+                if call.id not in calls:
+                    calls[call.id] = Frame(
+                        escaped(call.function, _LONGEST) or "?",
+                        escaped(call.file) or None,
+                        escaped(short[call.file], _LONGEST) or None,
+                        call.line or None,
+                    )
+            known[row.leaf] = tuple(calls[call.id] for call in rows)
         frames = known[row.leaf]
         if not row.exact and row.leaf != NO_LEAF:
             last = frames[-1]

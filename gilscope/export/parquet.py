@@ -15,9 +15,9 @@ from gilscope import __version__
 from gilscope.analysis.caused import caused_ns
 from gilscope.analysis.sites import sites_of
 from gilscope.analysis.summary import summarise
-from gilscope.analysis.units import escaped
 from gilscope.export.parquet_schema import SCHEMA, TABLES, Column
 from gilscope.perfetto.writer import whole_file
+from gilscope.safe_text import escaped
 from gilscope.trace import story
 from gilscope.trace.schema import SYNC_KIND_MASK, SYNC_OBJECT_MASK, SyncKind
 

@@ -8,8 +8,10 @@ so the metadata needs no container of its own. None is an absent entry. A text t
 from __future__ import annotations
 
 import dataclasses
+import sys
 import types
 import typing
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, TypeVar, cast
 
@@ -53,13 +55,14 @@ def entries(values: dict[str, Any]) -> list[Any]:
 
 def from_entries(annotations: Any) -> dict[str, Any]:
     """Invert `entries`. An empty dict, list or tuple comes back as (). Raises AnnotationError."""
-    values = {annotation.name: _plain(annotation) for annotation in annotations}
+    values = {annotation.name: plain(annotation) for annotation in annotations}
     if len(values) != len(annotations):
         raise AnnotationError("a field twice")
     return values
 
 
-def _plain(annotation: Any) -> Any:
+def plain(annotation: Any) -> Any:
+    """Invert `annotate`, but for the name. Raises AnnotationError."""
     kind = annotation.WhichOneof("value")
     if kind in ("bool_value", "int_value", "string_value"):
         return getattr(annotation, kind)
@@ -67,43 +70,48 @@ def _plain(annotation: Any) -> Any:
         raise AnnotationError(f"{annotation.name}: a value of kind {kind}")
     if annotation.dict_entries:
         return from_entries(annotation.dict_entries)
-    return tuple(_plain(item) for item in annotation.array_values)
+    return tuple(plain(item) for item in annotation.array_values)
 
 
 def build(cls: type[Row], values: object, where: str = "") -> Row:
     """Make a dataclass from what `from_entries` gave, checking the type of every field.
 
-    A field that is missing has its default: the file was written before there was such a field.
-    Raises AnnotationError for an unknown or mistyped field, or a missing one without a default.
+    A list may also be an iterator, which is read once, one entry at a time. A field that is missing
+    has its default: the file was written before there was such a field. Raises AnnotationError for
+    an unknown or mistyped field, or a missing one without a default.
     """
     if values == ():
         values = {}
     if not isinstance(values, dict):
         raise AnnotationError(f"{where}: not a table row")
-    hints, optional = _fields(cast(Any, cls))
-    unknown = values.keys() - hints.keys()
+    fields = _fields(cast(Any, cls))
+    unknown = values.keys() - fields.keys()
     if unknown:
         raise AnnotationError(f"{where}{min(unknown)}: an unknown field")
-    return cls(
-        **{
-            name: _value(hint, values.get(name), where + name)
-            for name, hint in hints.items()
-            if name in values or name not in optional
-        }
-    )
+    arguments = {}
+    for name, (hint, plainly, optional) in fields.items():
+        value = values.get(name)
+        if type(value) is plainly:  # most are, in tables that are long
+            arguments[name] = sys.intern(value) if isinstance(value, str) else value
+        elif name in values or not optional:
+            arguments[name] = _value(hint, value, where + name)
+    return cls(**arguments)
 
 
 @cache
-def _fields(cls: type) -> tuple[dict[str, Any], set[str]]:
-    """The types of a dataclass's fields, and which fields have a default."""
+def _fields(cls: type) -> dict[str, tuple[Any, type | None, bool]]:
+    """Of each field of a dataclass: its hint, the type of which values need nothing done, and
+    whether it has a default."""
     resolved = typing.get_type_hints(cls)
-    fields = dataclasses.fields(cls)
-    optional = {
-        f.name
-        for f in fields
-        if f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
-    }
-    return {f.name: resolved[f.name] for f in fields}, optional
+    fields = {}
+    for field in dataclasses.fields(cls):
+        hint = resolved[field.name]
+        kinds = hint.__args__ if isinstance(hint, types.UnionType) else (hint,)
+        plainly = next((kind for kind in kinds if kind in (bool, int, str)), None)
+        missing = dataclasses.MISSING
+        optional = field.default is not missing or field.default_factory is not missing
+        fields[field.name] = hint, plainly, optional
+    return fields
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
@@ -119,9 +127,9 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if hint in (bool, int, str):
         if type(value) is not hint:
             raise AnnotationError(f"{where}: not a value of type {hint.__name__}")
-        return value
+        return sys.intern(value) if hint is str else value  # names of files come again and again
     if typing.get_origin(hint) is tuple:
-        if not isinstance(value, tuple):
+        if not isinstance(value, (tuple, Iterator)):
             raise AnnotationError(f"{where}: not a list")
         item = typing.get_args(hint)[0]
         return tuple(_value(item, one, f"{where}[{i}]") for i, one in enumerate(value))

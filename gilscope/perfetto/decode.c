@@ -8,7 +8,8 @@
  * the wait before a hold, the owner's track, flows, the ends that thread.end implies) is foreseen
  * from the packets before, and any other packet there is an error. So a trace that decodes is one
  * that encode.c wrote, or one that reads exactly like it. The input is hostile: every length is
- * checked against its frame, every index against its table; memory is the tables' alone.
+ * checked against its frame, every index against its table; memory is the tables' alone, and time
+ * is in proportion to the input (STEPS_A_BYTE).
  */
 #include "codec.h"
 #include "packet_get.h"
@@ -29,7 +30,13 @@ struct gs_decoder {
     enum due due;     /* what it must be, on that sequence */
     uint64_t woken;   /* 0, or the next packet must be that sequence's "woken", of this flow */
     uint32_t closing; /* how many slices have an implied END to come */
+    uint64_t bytes;   /* that were decoded */
 };
+
+/* Steps along lists that a file may cost. Who writes for people takes one in hundreds of bytes: a
+ * gap of a GIL is one step for each thread that used it. */
+#define STEPS_FREE   (UINT64_C(1) << 28)
+#define STEPS_A_BYTE 8
 
 struct gs_decoder *gs_decoder_new(const struct gs_tables *tables, uint32_t own_name) {
     struct gs_decoder *decoder = calloc(1, sizeof *decoder);
@@ -90,7 +97,7 @@ static const char *on_closing(struct gs_decoder *decoder, uint32_t index,
     sequence->closing--;
     if (sequence->role != GS_ROLE_GIL)
         return NULL;
-    sequence->slice = GS_SLICE_NONE;
+    gs_sequence_set(&decoder->all, sequence, GS_SLICE_NONE);
     struct gs_gil_state *gil = &decoder->all.gils[sequence->gil];
     if (gil->holder == sequence->thread) {
         gil->holder = GS_NONE;
@@ -121,7 +128,7 @@ static inline const char *on_begin(struct gs_decoder *decoder, uint32_t index,
         if (pair->slice != GS_SLICE_NONE || packet->terminating[0] ||
             (packet->category != GS_CATEGORY_IO && packet->category != GS_CATEGORY_CPU))
             return "a wait that cannot begin here";
-        pair->slice = GS_SLICE_WAIT;
+        gs_sequence_set(&decoder->all, pair, GS_SLICE_WAIT);
         event->kind = GS_GIL_WAIT;
         event->flags = packet->category == GS_CATEGORY_CPU ? GS_FLAG_CPU : 0;
         return NULL;
@@ -134,7 +141,7 @@ static inline const char *on_begin(struct gs_decoder *decoder, uint32_t index,
         return "a hold that cannot begin here";
     gil->flow = pair->wakeup = 0;
     gil->holder = pair->thread;
-    pair->slice = GS_SLICE_HOLD;
+    gs_sequence_set(&decoder->all, pair, GS_SLICE_HOLD);
     event->kind = GS_GIL_ACQUIRE;
     event->flags = waited ? GS_FLAG_WAITED : 0;
     decoder->due = DUE_OWNER_BEGIN;
@@ -152,7 +159,7 @@ static inline const char *on_end(struct gs_decoder *decoder, uint32_t index,
         return "an end of a GIL's slice inside a wait for a lock or a condition";
     decoder->next = index;
     if (pair->slice == GS_SLICE_WAIT) {
-        pair->slice = GS_SLICE_WAITED;
+        gs_sequence_set(&decoder->all, pair, GS_SLICE_WAITED);
         return packet->n_flows || packet->has_waiters ? "a flow or a number of waiters from a wait"
                                                       : NULL;
     }
@@ -165,7 +172,7 @@ static inline const char *on_end(struct gs_decoder *decoder, uint32_t index,
         packet->flow != (packet->waiters ? ++decoder->flows : 0))
         return "a flow out of turn";
     event->kind = yielded ? GS_GIL_YIELD : GS_GIL_RELEASE;
-    pair->slice = GS_SLICE_NONE;
+    gs_sequence_set(&decoder->all, pair, GS_SLICE_NONE);
     decoder->due = DUE_OWNER_END;
     decoder->all.gils[pair->gil].flow = packet->flow;
     decoder->all.gils[pair->gil].holder = GS_NONE;
@@ -215,7 +222,7 @@ static const char *on_instant(struct gs_decoder *decoder, uint32_t index, struct
     case GS_NAME_YIELD:
     case GS_NAME_RELEASE:
         if (pair->slice == GS_SLICE_HOLD && packet->name == GS_NAME_YIELD) {
-            pair->slice = GS_SLICE_YIELDED;
+            gs_sequence_set(&decoder->all, pair, GS_SLICE_YIELDED);
             decoder->next = index;
             counts = false;
         } else if (pair->slice != GS_SLICE_NONE || decoder->all.threads[pair->thread].n_waits) {
@@ -387,6 +394,11 @@ int gs_decode(struct gs_decoder *decoder, const uint8_t *input, uint64_t n_input
             status = GS_DECODE_RARE;
             break;
         }
+        if (decoder->all.steps > STEPS_FREE + STEPS_A_BYTE * decoder->bytes) {
+            result->message = "more threads and GILs than their events are worth";
+            status = GS_DECODE_CORRUPT;
+            break;
+        }
         struct gs_event *event = &events[n_events];
         event->kind = GS_NOT_WRITTEN;
         const uint32_t index = (uint32_t)(sequence - GS_FIRST_SEQUENCE);
@@ -408,6 +420,7 @@ int gs_decode(struct gs_decoder *decoder, const uint8_t *input, uint64_t n_input
         start = next;
     }
     result->consumed = (uint64_t)(start - input);
+    decoder->bytes += result->consumed;
     result->events = n_events;
     result->packets = packets;
     return status;

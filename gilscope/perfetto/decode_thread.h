@@ -63,7 +63,7 @@ static const char *on_wait_begin(struct gs_decoder *decoder, const struct packet
     if (!has_only(packet, true, GS_ANNOTATION_NONE) || packet->n_flows ||
         !get_sync(packet, &event->arg))
         return foreign_field;
-    if (thread->n_waits == GS_NESTING_MAX || gs_sequences_holds(&decoder->all, event->thread))
+    if (thread->n_waits == GS_NESTING_MAX || thread->n_holds)
         return "a wait for a lock or a condition that cannot begin here";
     event->kind = of_condition ? GS_COND_WAIT : GS_LOCK_WAIT;
     thread->waits[thread->n_waits++] = (struct gs_open_wait){gs_sync_object(event), event->time_ns};

@@ -103,7 +103,7 @@ static uint8_t *put_closing(struct gs_encoder *encoder, uint8_t *p, uint64_t *pa
             ++*packets;
             gil->holder = GS_NONE;
         }
-        sequence->slice = GS_SLICE_NONE;
+        gs_sequence_set(&encoder->all, sequence, GS_SLICE_NONE);
     }
     if (--sequence->closing == 0)
         encoder->closing = sequence->next_closing;
@@ -195,7 +195,7 @@ static uint8_t *put_gil_event(struct gs_encoder *encoder, uint8_t *p, const stru
                                        .waiters = waiters,
                                        .category = event->flags & GS_FLAG_CPU ? GS_CATEGORY_CPU
                                                                               : GS_CATEGORY_IO});
-        pair->slice = GS_SLICE_WAIT;
+        gs_sequence_set(all, pair, GS_SLICE_WAIT);
         result->packets++;
         return p;
     case GS_GIL_ACQUIRE: {
@@ -212,7 +212,7 @@ static uint8_t *put_gil_event(struct gs_encoder *encoder, uint8_t *p, const stru
                                        .terminating = {waited ? gil->flow : 0, pair->wakeup}});
         gil->flow = pair->wakeup = 0;
         gil->holder = event->thread;
-        pair->slice = GS_SLICE_HOLD;
+        gs_sequence_set(all, pair, GS_SLICE_HOLD);
         result->packets += 2;
         return put_owner(p, pair, GS_BEGIN);
     }
@@ -235,7 +235,7 @@ static uint8_t *put_gil_event(struct gs_encoder *encoder, uint8_t *p, const stru
             (struct packet){
                 .type = GS_END, .waiters = waiters, .flow = gil->flow, .n_flows = waiters != 0});
         gil->holder = GS_NONE;
-        pair->slice = GS_SLICE_NONE;
+        gs_sequence_set(all, pair, GS_SLICE_NONE);
         result->packets += 2;
         return put_owner(p, pair, GS_END);
     case GS_GIL_REQUEST:

@@ -35,7 +35,7 @@ static const char *check_thread_event(const struct gs_encoder *encoder,
     switch (event->kind) {
     case GS_LOCK_WAIT:
     case GS_COND_WAIT:
-        if (gs_sequences_holds(&encoder->all, event->thread))
+        if (thread->n_holds)
             return "a wait for a lock or a condition by a thread that holds the GIL";
         if (thread->n_waits == GS_NESTING_MAX)
             return "too many waits for locks and conditions in one another";

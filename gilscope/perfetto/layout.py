@@ -11,12 +11,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TracePacket, TrackEvent
 
 from gilscope.perfetto.annotations import AnnotationError, build, entries, from_entries
 from gilscope.perfetto.codec import OWN_NAME, InternedTable, interned_names
+from gilscope.perfetto.metadata import Event, check_tables, take_apart
 from gilscope.trace.schema import NO_GIL, Metadata, Thread, Totals
 
 FORMAT = 5  # of the file; a reader refuses what it does not know
@@ -51,6 +53,10 @@ class LayoutError(ValueError):
     """A packet that gilscope does not write; the message says what is wrong with it."""
 
 
+class BrokenMetadata(LayoutError):
+    """Metadata of gilscope's, of another format or damaged."""
+
+
 def frame(*packets: Any) -> bytes:
     """Return the bytes of TracePackets as a part of a Trace."""
     data: bytes = Trace(packet=packets).SerializeToString()
@@ -83,7 +89,11 @@ def tail(metadata: Metadata) -> Iterator[bytes]:
     yield packet(flat)
     for name, rows in tables.items():
         for first in range(0, len(rows), _ROWS):
-            yield packet({name: [vars(row) for row in rows[first : first + _ROWS]]})
+            yield packet({name: [_fields(row) for row in rows[first : first + _ROWS]]})
+
+
+def _fields(row: Any) -> dict[str, Any]:
+    return {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
 
 
 def end(metadata: Metadata, totals: Totals, metadata_bytes: int) -> bytes:
@@ -203,78 +213,54 @@ def read_recording_track(packet: Any) -> None:
         raise LayoutError("has no track named gilscope")
 
 
-def read_recording(packet: Any) -> tuple[int, Metadata | None]:
+def event_of(packet: bytes) -> Event:
+    """The packet's event, read row by row. Raises LayoutError."""
+    try:
+        return take_apart(memoryview(packet))
+    except AnnotationError as error:
+        raise BrokenMetadata(f"has broken metadata ({error})") from None
+
+
+def read_recording(packet: bytes) -> tuple[int, Metadata | None]:
     """Invert `head`'s third packet: the format and, up to format 4, the metadata.
 
     Raises LayoutError.
     """
-    event = packet.track_event
+    event = event_of(packet)
     if event.name != RECORDING or event.track_uuid != RECORDING_UUID:
         raise LayoutError("has no metadata of gilscope")
-    values = _values(packet)
-    version = values.pop("format", None)
+    version = event.values.pop("format", None)
     if version not in READABLE:
-        raise LayoutError(f"has format {version}; this gilscope reads format {FORMAT}")
-    return version, None if version == FORMAT else _built(values)
+        raise BrokenMetadata(f"has format {version}; this gilscope reads format {FORMAT}")
+    return version, None if version == FORMAT else _built(event.values)
 
 
-def read_metadata(packets: Iterable[Any]) -> Metadata:
+def read_metadata(events: Iterable[Event]) -> Metadata:
     """Invert `tail`. Raises LayoutError."""
-    all_values: dict[str, Any] = {name: [] for name in TABLES}
-    for number, packet in enumerate(packets):
-        event = packet.track_event
+    tables: dict[str, list[Iterable[Any]]] = {name: [] for name in TABLES}
+    flat: dict[str, Any] = {}
+    for number, event in enumerate(events):
         if event.name != METADATA or event.track_uuid != RECORDING_UUID:
             raise LayoutError("has something else where its metadata should be")
-        values = _values(packet)
         for name in TABLES:
-            rows = values.pop(name, ())
-            if not isinstance(rows, tuple):
-                raise LayoutError(f"has broken metadata ({name}: not a list)")
-            all_values[name] += rows
-        if number and values:
-            raise LayoutError("has broken metadata (a field twice)")
-        all_values |= values
-    return _built(all_values | {name: tuple(all_values[name]) for name in TABLES})
-
-
-def _values(packet: Any) -> dict[str, Any]:
-    try:
-        return from_entries(packet.track_event.debug_annotations)
-    except AnnotationError as error:
-        raise LayoutError(f"has broken metadata ({error})") from None
+            rows = event.values.pop(name, ())
+            if not isinstance(rows, (tuple, Iterator)):
+                raise BrokenMetadata(f"has broken metadata ({name}: not a list)")
+            tables[name].append(rows)
+        if number and event.values:
+            raise BrokenMetadata("has broken metadata (a field twice)")
+        flat |= event.values
+    return _built(flat | {name: chain.from_iterable(rows) for name, rows in tables.items()})
 
 
 def _built(values: dict[str, Any]) -> Metadata:
     try:
         metadata = build(Metadata, values)
     except AnnotationError as error:
-        raise LayoutError(f"has broken metadata ({error})") from None
-    _check_tables(metadata)
+        raise BrokenMetadata(f"has broken metadata ({error})") from None
+    if wrong := check_tables(metadata):
+        raise BrokenMetadata(f"has broken metadata ({wrong})")
     return metadata
-
-
-def _check_tables(metadata: Metadata) -> None:
-    tables: tuple[tuple[Any, ...], ...] = (
-        metadata.processes,
-        metadata.threads,
-        metadata.gils,
-        metadata.stacks,
-    )
-    called = all(row.parent is None or 0 <= row.parent < row.id for row in metadata.stacks)
-    in_order = all(row.id == index for table in tables for index, row in enumerate(table))
-    inside = all(
-        0 <= row.process < len(metadata.processes)
-        for table in (metadata.threads, metadata.gils)
-        for row in table
-    )
-    if (
-        not in_order
-        or not inside
-        or not called
-        or len(metadata.gils) > NO_GIL
-        or metadata.start_ns < 0
-    ):
-        raise LayoutError("has broken metadata (its tables do not fit together)")
 
 
 def read_end(packet: Any) -> tuple[Totals, int] | None:
@@ -366,8 +352,8 @@ def _knows(known: Any, interned: Any, of_gil: bool, own_name: int) -> bool:
     return True
 
 
-def check_track(metadata: Metadata, packet: Any) -> None:
-    """Pass a track's descriptor; any other packet raises LayoutError.
+def check_track(metadata: Metadata, packet: Any) -> int:
+    """Pass a track's descriptor and return its uuid; any other packet raises LayoutError.
 
     Tracks are for Perfetto alone. What they show is not compared, so that a later gilscope may show
     it better in the same format.
@@ -388,6 +374,7 @@ def check_track(metadata: Metadata, packet: Any) -> None:
     }.get(kind, ())
     if not 0 <= number < len(table):
         raise LayoutError("a track that the metadata does not have")
+    return int(uuid)
 
 
 def is_old_detail(metadata: Metadata, packet: Any) -> bool:

@@ -1,8 +1,8 @@
 """Reads a trace file back to the events that it was made from: `open_trace`.
 
 Reading is validating. Every byte of the file is either foreseen by what came before or refused with
-its offset (of a .gz: the offset in what it unpacks to). Memory is bounded by the metadata's tables
-and by the largest packet that format.h allows, whatever a file claims.
+its offset (of a .gz: the offset in what it unpacks to). What a file can cost is bounded by its size
+and by `gilscope.trace.limits`, whatever it claims.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from gilscope.errors import TraceError
 from gilscope.perfetto import layout
 from gilscope.perfetto.codec import OLD_OWN_NAME, OWN_NAME, Decoder, DecodeStatus
 from gilscope.perfetto.tail import open_unpacked, read_tail, unreadable
+from gilscope.perfetto.unpack import UnpackError
+from gilscope.trace import limits
 from gilscope.trace.schema import EVENT_DTYPE, Metadata, Totals
 
 if TYPE_CHECKING:
@@ -97,6 +99,7 @@ class _Scan:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = open_unpacked(path)
+        self._longest = limits.METADATA_FREE + path.stat().st_size  # packet that may come
         self._buffer = np.empty(_CHUNK, dtype=np.uint8)
         self._start = self._end = 0  # the part of the buffer that is not decoded yet
         self._base = 0  # offset in the file of the buffer's first byte
@@ -104,6 +107,7 @@ class _Scan:
         self._n_rare = 0
         self._own_name = OWN_NAME
         self._metadata: Metadata | None = None
+        self._tracks: set[int] = set()  # uuids that were described
         self._tail_at: int | None = None  # where the metadata begin; None: before the events
         self._count = 0
         self.last_event = 0  # offset of the packet of the last event that was read
@@ -186,6 +190,8 @@ class _Scan:
 
     def _fill(self, needed: int) -> bool:
         """Read on; False at the end of the file. The buffer grows only as data comes in."""
+        if needed > self._longest:
+            raise self._error("a packet longer than any that gilscope writes")
         left = self._end - self._start
         if self._start:
             self._buffer[:left] = self._buffer[self._start : self._end].copy()
@@ -197,27 +203,24 @@ class _Scan:
             grown[:left] = self._buffer
             self._buffer = grown
         try:
-            count = self._file.readinto(self._buffer[left:].data)  # type: ignore[attr-defined]
-        except (EOFError, OSError, zlib.error) as error:
+            count = self._file.readinto(self._buffer[left:].data) or 0
+        except (EOFError, OSError, UnpackError, zlib.error) as error:
             raise unreadable(self._path, error, self._base + left) from error
         self._end += count
         return bool(count)
 
     def _rare(self, body: bytes, offset: int) -> None:
         """Read a packet that is not hot."""
-        try:
-            packet = TracePacket.FromString(body)
-        except DecodeError:
-            raise layout.LayoutError(
-                "not a Perfetto trace" if self._metadata is None else "a broken packet"
-            ) from None
         self._n_rare += 1
         if self._metadata is None:
-            self._head_packet(packet)
-        elif layout.is_old_detail(self._metadata, packet):
+            self._head_packet(body)
+            return
+        if self._tail_at is not None and offset >= self._tail_at:
+            self._tail_packet(body)
+            return
+        packet = _parsed(body, "a broken packet")
+        if layout.is_old_detail(self._metadata, packet):
             pass
-        elif self._tail_at is not None and offset >= self._tail_at:
-            self._tail_packet(packet)
         elif introduced := layout.read_sequence(self._metadata, packet, self._own_name):
             wrong = self._decoder.introduce(*introduced, self._metadata.start_ns)
             if wrong:
@@ -225,32 +228,38 @@ class _Scan:
         elif self._tail_at is None and (end := layout.read_end(packet)):
             self.totals, _ = end
         else:
-            layout.check_track(self._metadata, packet)
+            uuid = layout.check_track(self._metadata, packet)
+            if uuid in self._tracks:
+                raise layout.LayoutError("a track that was described before")
+            self._tracks.add(uuid)
 
-    def _tail_packet(self, packet: Any) -> None:
+    def _tail_packet(self, body: bytes) -> None:
         """The metadata, which were read before all else, and the end behind them."""
-        if end := layout.read_end(packet):
+        name = layout.event_of(body).name
+        if name == layout.THE_END and (end := layout.read_end(_parsed(body, "a broken packet"))):
             self.totals, _ = end
-        elif packet.track_event.name != layout.METADATA:
+        elif name != layout.METADATA:
             raise layout.LayoutError("a packet behind the metadata")
 
-    def _head_packet(self, packet: Any) -> None:
+    def _head_packet(self, body: bytes) -> None:
+        packet = _parsed(body, "not a Perfetto trace") if self._n_rare < 3 else None
         try:
             if self._n_rare == 1:
                 layout.read_clocks(packet)
             elif self._n_rare == 2:
                 layout.read_recording_track(packet)
             else:
-                _, self._metadata = layout.read_recording(packet)
+                _, self._metadata = layout.read_recording(body)
                 if self._metadata is None:
                     self._metadata, self._tail_at = read_tail(self._path)
                 else:
+                    self._longest = limits.PACKET_BYTES
                     self._own_name = OLD_OWN_NAME
                 self._decoder.close()
                 self._decoder = Decoder(self._metadata, self._own_name)
+        except layout.BrokenMetadata:
+            raise
         except layout.LayoutError as error:
-            if self._n_rare == 3 and packet.track_event.name == layout.RECORDING:
-                raise
             raise layout.LayoutError(
                 f"a Perfetto trace, but not one by gilscope: it {error}"
             ) from None
@@ -263,3 +272,11 @@ class _Scan:
             raise self._error(wrong)
         if self.totals.events != self._count:
             raise self._error(f"{self._count} events, but its end says {self.totals.events}")
+
+
+def _parsed(body: bytes, otherwise: str) -> Any:
+    """The TracePacket. Raises LayoutError with that message."""
+    try:
+        return TracePacket.FromString(body)
+    except DecodeError:
+        raise layout.LayoutError(otherwise) from None

@@ -66,6 +66,7 @@ struct gs_thread_state {
     uint32_t atomic; /* its sequence of role ATOMIC */
     uint32_t process;
     uint32_t next_of_process;
+    uint32_t n_holds; /* GILs that it holds, as far as the trace has told */
     uint32_t n_waits;
     uint32_t n_sections; /* open slices of atomic sections */
     uint32_t depth;      /* of the innermost */
@@ -94,6 +95,7 @@ struct gs_sequences {
     uint32_t *first_of_process; /* thread */
     uint32_t n_sequences, capacity, n_threads, n_gils, n_processes, n_stacks;
     uint32_t own_name;       /* iid of a thread's own name */
+    uint64_t steps;          /* along the lists of sequences, which a file can make long */
     struct gs_wakers wakers; /* value: the last of their flows */
 };
 
@@ -225,12 +227,18 @@ static inline uint32_t gs_sequences_add(struct gs_sequences *s, enum gs_role rol
     return index;
 }
 
-static inline uint32_t gs_sequences_find(const struct gs_sequences *s, uint32_t thread,
-                                         uint16_t gil) {
+static inline uint32_t gs_sequences_find(struct gs_sequences *s, uint32_t thread, uint16_t gil) {
     uint32_t index = s->threads[thread].pairs;
-    while (index != GS_NONE && s->sequences[index].gil != gil)
+    for (; index != GS_NONE && s->sequences[index].gil != gil; s->steps++)
         index = s->sequences[index].next_of_thread;
     return index;
+}
+
+static inline void gs_sequence_set(struct gs_sequences *s, struct gs_sequence *sequence,
+                                   enum gs_slice slice) {
+    s->threads[sequence->thread].n_holds +=
+        (slice == GS_SLICE_HOLD) - (sequence->slice == GS_SLICE_HOLD);
+    sequence->slice = (uint8_t)slice;
 }
 
 /* How many arrows leave a notify or a release. */
@@ -241,18 +249,9 @@ static inline uint32_t gs_flows_of(const struct gs_event *event) {
     return woken < GS_FLOWS_MAX ? (uint32_t)woken : GS_FLOWS_MAX;
 }
 
-/* Whether a thread holds a GIL, as far as the trace has told. */
-static inline bool gs_sequences_holds(const struct gs_sequences *s, uint32_t thread) {
-    for (uint32_t i = s->threads[thread].pairs; i != GS_NONE; i = s->sequences[i].next_of_thread)
-        if (s->sequences[i].slice == GS_SLICE_HOLD)
-            return true;
-    return false;
-}
-
 /* The pair of a thread that a wakeup by another pair of the same GIL is for, if the trace shows it
  * waiting; else GS_NONE. */
-static inline uint32_t gs_sequences_woken(const struct gs_sequences *s, uint32_t thread,
-                                          uint16_t gil) {
+static inline uint32_t gs_sequences_woken(struct gs_sequences *s, uint32_t thread, uint16_t gil) {
     uint32_t index = gs_sequences_find(s, thread, gil);
     return index != GS_NONE && s->sequences[index].slice == GS_SLICE_WAIT ? index : GS_NONE;
 }
@@ -305,7 +304,7 @@ static inline void gs_sequences_close(struct gs_sequences *s, const struct gs_ev
     switch (event->kind) {
     case GS_THREAD_END:
         for (uint32_t i = s->threads[event->thread].pairs; i != GS_NONE;
-             i = s->sequences[i].next_of_thread)
+             i = s->sequences[i].next_of_thread, s->steps++)
             close(context, i);
         gs_sequences_close_own(s, event->thread, close, context);
         return;
@@ -313,11 +312,14 @@ static inline void gs_sequences_close(struct gs_sequences *s, const struct gs_ev
         gs_sequences_close_own(s, event->thread, close, context);
         return;
     }
-    for (uint32_t gil = 0; gil < s->n_gils; gil++) {
-        if (event->kind == GS_GIL_LOST ? gil != event->gil : s->gils[gil].process != process)
+    const bool of_one = event->kind == GS_GIL_LOST;
+    const uint32_t end = of_one ? event->gil + UINT32_C(1) : s->n_gils;
+    for (uint32_t gil = of_one ? event->gil : 0; gil < end; gil++, s->steps++) {
+        if (s->gils[gil].process != process)
             continue;
         s->gils[gil].flow = 0;
-        for (uint32_t i = s->gils[gil].pairs; i != GS_NONE; i = s->sequences[i].next_of_gil) {
+        for (uint32_t i = s->gils[gil].pairs; i != GS_NONE;
+             i = s->sequences[i].next_of_gil, s->steps++) {
             const struct gs_sequence *pair = &s->sequences[i];
             bool waits = pair->slice == GS_SLICE_WAIT;
             close(context, i);
@@ -327,7 +329,7 @@ static inline void gs_sequences_close(struct gs_sequences *s, const struct gs_ev
     }
     if (event->kind == GS_PROCESS_END)
         for (uint32_t i = s->first_of_process[process]; i != GS_NONE;
-             i = s->threads[i].next_of_process)
+             i = s->threads[i].next_of_process, s->steps++)
             gs_sequences_close_own(s, i, close, context);
 }
 

@@ -16,6 +16,7 @@ from gilscope.recorder.notes import Notes
 from gilscope.recorder.policy import Choice
 from gilscope.recorder.preload import preload
 from gilscope.recorder.session import Session
+from gilscope.safe_text import escaped
 
 RINGS = "GILSCOPE_RINGS"
 STACKS = "GILSCOPE_STACKS_US"
@@ -35,7 +36,7 @@ class Recorded(NamedTuple):
 
 def say(line: str) -> None:
     """One line for the user; the program's own output is left alone."""
-    print(f"gilscope: {line}", file=sys.stderr, flush=True)
+    print(f"gilscope: {escaped(line)}", file=sys.stderr, flush=True)
 
 
 def record(

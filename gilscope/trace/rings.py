@@ -16,6 +16,7 @@ import numpy as np
 from gilscope import _native
 from gilscope.errors import TraceError
 from gilscope.recorder.notes import MAX_SIZE, RINGS, Notes
+from gilscope.safe_text import escaped
 from gilscope.trace import stacks
 from gilscope.trace.schema import EVENT_DTYPE, Gil, Metadata, Policy, Process, Stack, Thread, Totals
 
@@ -310,8 +311,8 @@ class RingSource:
             "switch_interval_ns": interval_us * 1000,
             "start_ns": self._to_ns(_SNAPSHOT.unpack(start)[0]),
             "end_ticks": end,
-            "python": python.split(b"\0", 1)[0].decode("ascii", "replace"),
-            "feed": feed.split(b"\0", 1)[0].decode("ascii", "replace"),
+            "python": escaped(python.split(b"\0", 1)[0].decode("ascii", "replace")),
+            "feed": escaped(feed.split(b"\0", 1)[0].decode("ascii", "replace")),
             "command": tuple(
                 os.fsdecode(command).encode("utf-8", "replace").decode().split("\0")[:-1]
             ),

@@ -111,7 +111,7 @@ class Process:
     lost_stacks: int = 0  # that could not be kept for lack of room
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Thread:
     """One thread's life in one process image."""
 
@@ -133,7 +133,7 @@ class Gil:
     process: int  # Process.id
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stack:
     """A place in Python code and, by its parents, the stack of calls that leads there.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from gilscope.trace.limits import STACK_DEPTH, TEXT_BYTES
 from gilscope.trace.schema import Stack
 
 if TYPE_CHECKING:
@@ -49,11 +50,12 @@ def table(
 ) -> tuple[list[Stack], NDArray[np.uint32]]:
     """The stacks of a ring file's nodes (ROW_DTYPE), equal ones once, and the id of each node.
 
-    `data` is the file.
+    `data` is the file. What is longer or deeper than the probe writes was damaged, and is cut.
     """
     texts: dict[tuple[int, int], str] = {}
 
     def text(offset: int, size: int) -> str:
+        size = min(size, TEXT_BYTES)
         key = (offset, size)
         if key not in texts:
             texts[key] = bytes(data[offset : offset + size]).decode("utf-8", "replace")
@@ -61,12 +63,17 @@ def table(
 
     ids = np.zeros(len(rows), np.uint32)
     known: dict[tuple[int | None, str, str, int], int] = {}
+    depths: list[int] = []  # by id
     for index, (file, function, file_bytes, function_bytes, parent, line, _, _) in enumerate(
         rows.tolist()
     ):
         caller = int(ids[parent - 1]) if parent else None
+        if caller is not None and depths[caller] == STACK_DEPTH:
+            caller = None
         key = (caller, text(file, file_bytes), text(function, function_bytes), line)
-        ids[index] = known.setdefault(key, len(known))
+        ids[index] = number = known.setdefault(key, len(known))
+        if number == len(depths):
+            depths.append(1 if caller is None else depths[caller] + 1)
     in_library = _Library(file for _, file, _, _ in known)
     stacks = [
         Stack(index, caller, file, function, line, in_library(file))
@@ -100,9 +107,12 @@ def path(stacks: Sequence[Stack], leaf: int) -> list[Stack]:
 
 def site(stacks: Sequence[Stack], leaf: int) -> Site:
     """The innermost frame outside the standard library, or the leaf where there is none."""
-    rows = path(stacks, leaf)
-    own = next((row for row in rows if not row.library), rows[0])
-    inside = None if own is rows[0] else where(rows[0])
+    own = first = stacks[leaf]
+    while own.library and own.parent is not None:
+        own = stacks[own.parent]
+    if own.library:
+        own = first
+    inside = None if own is first else where(first)
     return Site(own.file, own.line, own.function, inside)
 
 

@@ -39,6 +39,7 @@ _THREAD_LOST, _STACK = int(EventKind.THREAD_LOST), int(EventKind.STACK)
 _ATOMIC = range(EventKind.ATOMIC_ENTER, EventKind.ATOMIC_DEFERRED + 1)
 _SYNC_KINDS = {int(kind): kind.label for kind in SyncKind}
 _LABELS = {int(kind): kind.label for kind in EventKind}
+_json = json.JSONEncoder(separators=(",", ":")).encode
 _TABLES = ("processes", "threads", "gils", "stacks")
 
 
@@ -80,7 +81,7 @@ def header(metadata: Metadata) -> str:
 
 def _pairs(row: object, names: list[str]) -> str:
     values = ((name, getattr(row, name)) for name in names)
-    return " ".join(f"{name}={json.dumps(value, separators=(',', ':'))}" for name, value in values)
+    return " ".join(f"{name}={_json(value)}" for name, value in values)
 
 
 def _quoted_if_odd(name: str) -> str:

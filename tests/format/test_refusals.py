@@ -294,7 +294,8 @@ def foreign() -> bytes:
         (b"\0" * 5000, "offset 0: not a Perfetto trace"),
         (gzip.compress(b"hello\n", mtime=0), "offset 0: not a Perfetto trace"),
         (b"\x0a" + b"\xff" * 20, "longer than any"),
-        (b"\x0a\xff\xff\xff\x1f" + b"x" * 100, "cut short"),
+        (b"\x0a\xff\xff\xff\x1f" + b"x" * 100, "longer than any"),
+        (b"\x0a\xff\xff\xff\x01" + b"x" * 100, "cut short"),
     ],
 )
 def test_other_files(content: bytes, reason: str, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from gilscope.perfetto import layout, tracks
 from gilscope.perfetto.codec import InternedTable, interned_names
 from gilscope.perfetto.reader import TraceFile, open_trace
 from gilscope.perfetto.writer import write_trace
+from gilscope.safe_text import escaped
 from gilscope.trace.schema import (
     NO_GIL,
     SYNC_DETAIL_SHIFT,
@@ -156,19 +157,28 @@ def test_a_trace_without_events_is_valid(tmp_path: Path) -> None:
 
 
 AWKWARD_TEXT = st.text(st.characters(), max_size=8)  # lone surrogates and NULs among them
+WORDS = st.text(st.characters(), max_size=8).map(
+    escaped
+)  # what gilscope has words for is printable
 
 
 @settings(max_examples=60, deadline=None)
 @given(
     texts=st.lists(AWKWARD_TEXT, min_size=4, max_size=4),
+    words=st.tuples(WORDS, WORDS),
     number=st.integers(0, 2**62),
     offset=st.integers(-(2**40), 2**61),
     maybe=st.one_of(st.none(), st.integers(-1, 2**31)),
 )
-def test_metadata_comes_back(
-    texts: list[str], number: int, offset: int, maybe: int | None, folder: Path
+def test_metadata_comes_back(  # noqa: PLR0917
+    texts: list[str],
+    words: tuple[str, str],
+    number: int,
+    offset: int,
+    maybe: int | None,
+    folder: Path,
 ) -> None:
-    stopped = None if maybe is None else texts[3]
+    stopped = None if maybe is None else words[0]
     builder = StoryBuilder()
     parent = builder.process(command=(texts[0], ""), python=stopped, start_ns=number)
     builder.process(parent=parent, command=(), feed=None, interpreter="none", lost_events=number)
@@ -181,7 +191,7 @@ def test_metadata_comes_back(
         realtime_offset_ns=offset,
         stopped=stopped,
         exit_code=maybe,
-        policy=Policy(texts[2], maybe, None),
+        policy=Policy(words[1], maybe, None),
     )
     check_round_trip(source, folder)
 

@@ -11,7 +11,8 @@ from support.stories import MemorySource, StoryBuilder, rolled_story, told
 
 from gilscope.analysis import classification as rules
 from gilscope.analysis.summary import summarise
-from gilscope.analysis.units import counted, duration, escaped, percent
+from gilscope.analysis.units import counted, duration, percent
+from gilscope.safe_text import escaped
 from gilscope.trace.model import Trace
 from gilscope.trace.schema import EventKind as K
 from gilscope.trace.schema import Policy
