@@ -73,6 +73,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not record where in Python long holds and waits ended",
     )
+    parser.add_argument(
+        "--redact",
+        action="store_true",
+        help="leave arguments, and folders outside this one, out of the trace",
+    )
     add_policy_arguments(parser)
     parser.add_argument(
         "command",
@@ -127,7 +132,7 @@ def _once(args: argparse.Namespace, command: Sequence[str]) -> int:
     directory, exit_code = recorded.session.directory, recorded.notes.exit_code
     assert exit_code is not None
     try:
-        events = _finish(directory, trace, not args.no_follow)
+        events = _finish(directory, trace, not args.no_follow, args.redact)
     except _TROUBLE as error:
         kept = f"gilscope recover {quote(str(directory))} -o FILE"
         say(f"{_reason(error)}; the recording is kept: {kept}")
@@ -151,11 +156,12 @@ def _reason(error: BaseException) -> str:
     return " ".join(str(error).split()) or _NAMELESS.get(type(error), type(error).__name__)
 
 
-def _finish(directory: Path, trace: Path, follow: bool) -> int:
+def _finish(directory: Path, trace: Path, follow: bool, redact: bool) -> int:
     """Turn the rings in a directory into a trace; returns its number of events."""
     from gilscope.perfetto.writer import write_trace  # noqa: PLC0415 - after the program's end
     from gilscope.recorder.diagnose import left_out, nothing_recorded  # noqa: PLC0415
     from gilscope.recorder.record import say  # noqa: PLC0415
+    from gilscope.trace.redact import Redacted  # noqa: PLC0415
     from gilscope.trace.rings import open_rings  # noqa: PLC0415
 
     with open_rings(directory) as rings:
@@ -163,7 +169,7 @@ def _finish(directory: Path, trace: Path, follow: bool) -> int:
             say(reason)
         for line in left_out(*rings.left_out):
             say(line)
-        return write_trace(rings, trace).events
+        return write_trace(Redacted(rings) if redact else rings, trace).events
 
 
 def _stop_reason(session: Session, stopped: str, asked: bool) -> str:

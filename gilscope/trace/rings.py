@@ -17,7 +17,7 @@ from gilscope import _native
 from gilscope.errors import TraceError
 from gilscope.recorder.notes import MAX_SIZE, RINGS, Notes
 from gilscope.safe_text import escaped
-from gilscope.trace import stacks
+from gilscope.trace import redact, stacks
 from gilscope.trace.schema import EVENT_DTYPE, Gil, Metadata, Policy, Process, Stack, Thread, Totals
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class RingSource:
             (self.notes.limit or MAX_SIZE) if stop and self.notes.exit_code is None else None
         )
         return Metadata(
-            command=self.notes.command,
+            command=redact.secrets(self.notes.command),
             start_ns=monotonic,
             end_ns=max(end, self.notes.root_end_ns or 0),
             realtime_offset_ns=realtime - monotonic,
@@ -313,7 +313,7 @@ class RingSource:
             "end_ticks": end,
             "python": escaped(python.split(b"\0", 1)[0].decode("ascii", "replace")),
             "feed": escaped(feed.split(b"\0", 1)[0].decode("ascii", "replace")),
-            "command": tuple(
+            "command": redact.secrets(
                 os.fsdecode(command).encode("utf-8", "replace").decode().split("\0")[:-1]
             ),
         }
