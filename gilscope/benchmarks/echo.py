@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gilscope.benchmarks import chart, control, harness, windows
+from gilscope.benchmarks import ablation, chart, control, harness, windows
 from gilscope.benchmarks.harness import CLASSIC, Outcome, Results, Variant, ratios
 from gilscope.benchmarks.report import Figure, Report, Row, publish
 from gilscope.benchmarks.windows import Window
@@ -104,6 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--control", action="store_true",
         help="instead, compare the policy with classic at other switch intervals",
     )  # fmt: skip
+    ablation.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -112,6 +113,8 @@ def run(args: argparse.Namespace) -> int:
     variants = harness.variants(args)
     if args.control:
         return publish(control.compare(args, variants), args)
+    if args.without:
+        return publish(ablation.measure(args, interpreters(variants), judging(args)), args)
     loads = chosen(args.only)
     turns = [
         (variant, Window(load.name, args.seconds, load.order, load.client))
@@ -133,6 +136,22 @@ def chosen(texts: list[str]) -> list[Load]:
         if load.name in names:
             names |= {name for name in (load.base, load.alone, load.threads) if name}
     return [load for load in LOADS if load.name in names]
+
+
+def interpreters(variants: list[Variant]) -> list[harness.Interpreter]:
+    """Each once."""
+    return list(dict.fromkeys(variant.interpreter for variant in variants))
+
+
+def judging(args: argparse.Namespace) -> dict[str, Window]:
+    """The windows of loads in which the GIL is shared, by name. Raises UsageError."""
+    chosen(args.only)
+    return {
+        load.name: Window(load.name, args.seconds, load.order, load.client)
+        for load in LOADS
+        if "processes" not in load.order
+        and (not args.only or any(text in load.name for text in args.only))
+    }
 
 
 def _names() -> str:

@@ -88,6 +88,11 @@ VARIANTS = {
             "the probe in the GIL and nothing else",
             macros="-DGILSCOPE_PERFORMANCE_TESTING=2",
         ),
+        Variant(
+            "rules",
+            "each rule of io-priority can be left out, to measure what it wins",
+            macros="-DGILSCOPE_TEST_RULES",
+        ),
     )
 }
 

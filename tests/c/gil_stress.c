@@ -269,6 +269,7 @@ int main(int argc, char **argv) {
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&gil.cond, &attributes);
     gil.condvar.gil = &gil.watched;
+    gs_policy_start(); /* for what a build leaves out */
     gs_policy = GS_IO_PRIORITY;
     gs_gil_parameters.quantum = 1000000;
     /* However long a waiter takes to wake up here, who hands over to it waits. */

@@ -400,5 +400,5 @@ def test_mistakes_in_use(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["interpreter", "path", "--variant", "none"]) == 2
     assert steps(capsys) == [
         "no Python Plus 3.9; there is 3.13",
-        "no variant 'none'; there is stock, debug, off, gil",
+        "no variant 'none'; there is stock, debug, off, gil, rules",
     ]

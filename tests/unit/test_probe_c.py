@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from support.plus_sources import plus_sources
 
+from gilscope.benchmarks.ablation import rules
+
 READER_PARTS = ("order", "holes", "ring_index", "ring_stacks")
 READER = tuple(f"gilscope/trace/{part}.c" for part in READER_PARTS)
 PROBE_PARTS = (
@@ -36,6 +38,8 @@ BUILT_IN = ("tests/c/stress.c", *plus_sources(Path(__file__).parents[2]), *READE
 FUZZ = ("tests/c/fuzz_order.c", *READER)
 ROUNDS = 1_000
 
+WITH_SWITCHES = "-DGILSCOPE_TEST_RULES"  # a macro, where sanitizers are named
+
 Build = Callable[[tuple[str, ...], str], Path]
 
 
@@ -51,7 +55,9 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
         program = folder / f"{Path(sources[0]).stem}-{len(sources)}-{sanitizers}"
         if not program.exists():
             flags = ["-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"]
-            if sanitizers:
+            if sanitizers == WITH_SWITCHES:
+                flags += [WITH_SWITCHES]
+            elif sanitizers:
                 flags += [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
             if sources == BUILT_IN:
                 flags += ["-DBUILT_IN"]
@@ -103,6 +109,25 @@ def test_one_holder_no_lost_wakeup_nobody_starves(
     program = build(GIL_STRESS, sanitizers)
     for seed in (1, 2):  # without and with spinning
         print(run(program, mode, backend, str(seed)), end="")
+
+
+@pytest.mark.parametrize("rule", sorted(rules()))
+def test_without_a_rule_nobody_waits_for_ever(build: Build, rule: str) -> None:
+    program = build(GIL_STRESS, WITH_SWITCHES)
+    for mode in ("mixed", "sections"):
+        print(run("env", f"GILSCOPE_WITHOUT={rule}", program, mode, "futex", "1", "100"), end="")
+
+
+def test_rules_are_left_out_by_name(build: Build) -> None:
+    for names, said in {
+        "": "understood",
+        ",".join(rules()): "understood",
+        "debt,luck": "GILSCOPE_WITHOUT has names of rules.h, with commas between",
+    }.items():
+        program = build(POLICY, WITH_SWITCHES)
+        assert run("env", f"GILSCOPE_WITHOUT={names}", program).splitlines()[1] == said
+    # What programs get does not know them.
+    assert run("env", "GILSCOPE_WITHOUT=luck", build(POLICY, "")).splitlines()[1] == "understood"
 
 
 @pytest.mark.parametrize("sanitizers", ["thread", "address,undefined"])
