@@ -46,6 +46,8 @@ PROBE = Extension(
         "gilscope/probe/watched.c",
         "gilscope/probe/release.c",
         "gilscope/probe/interpose.c",
+        "gilscope/probe/locks.c",
+        "gilscope/probe/waits.c",
         "gilscope/probe/exec.c",
         "gilscope/probe/limits.c",
         "gilscope/probe/bench.c",

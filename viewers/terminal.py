@@ -345,11 +345,15 @@ def _sync(summary: Row, page: _Page) -> list[RenderableType]:
         rows = [(p, row) for p in summary["processes"] for row in p[key] or ()]
         if not rows:
             continue
-        rows.sort(key=lambda entry: -(entry[1]["wait_ns"]["sum"] or 0))
+        rows.sort(key=_locks_before_events if key == "locks" else _longest_first)
         several = len({process["id"] for process, _ in rows}) > 1
-        parts += [Text(), *table_of(rows[: page.top], several, page)]
-        if len(rows) > page.top:
-            more = counted(len(rows) - page.top, f"more {key[:-1]}")
+        shown = rows[: page.top]
+        if key == "locks":  # each start of a thread waits for a lock, for microseconds
+            least = _SMALL * max(row["wait_ns"]["sum"] or 0 for _, row in rows)
+            shown = [entry for entry in shown if (entry[1]["wait_ns"]["sum"] or 0) >= least]
+        parts += [Text(), *table_of(shown, several, page)]
+        if len(rows) > len(shown):
+            more = counted(len(rows) - len(shown), f"more {key[:-1]}")
             parts.append(Text(f"and {more}", "dim"))
     sections = [p for p in summary["processes"] if p["atomic"] and p["atomic"]["sections"]]
     if sections:
@@ -358,10 +362,20 @@ def _sync(summary: Row, page: _Page) -> list[RenderableType]:
     return parts
 
 
+def _longest_first(entry: tuple[Row, Row]) -> int:
+    return -(entry[1]["wait_ns"]["sum"] or 0)
+
+
+def _locks_before_events(entry: tuple[Row, Row]) -> tuple[bool, int]:
+    """Who waits for an event waits for something to do."""
+    return entry[1]["waits_for"] == "event", _longest_first(entry)
+
+
 def _objects(header: str, rows: list[tuple[Row, Row]], several: bool, *, address: bool) -> Column:
     names = []
     for process, row in rows:
-        name = row["object"] if address else row["object"].split(" at ")[0]
+        name = row["object"] or row["library"] or "not known"
+        name = name if address else name.split(" at ")[0]
         names.append(f"{name} of {process['pid']}" if several else name)
     return Column(header, names, left=True)
 
@@ -403,7 +417,26 @@ def _locks(rows: list[tuple[Row, Row]], several: bool, page: _Page) -> list[Rend
     names = _objects("lock", rows, several, address=True)
     if room_for_names(columns, page.width) < names.width:
         names = _objects("lock", rows, several, address=False)
-    return page.table(names, columns)
+    told = [
+        Text(f"{name}: {text}", "dim")
+        for name, (_, row) in zip(names.cells, rows, strict=True)
+        if (text := _blamed(row, page.names))
+    ]
+    return [*page.table(names, columns), *told]
+
+
+def _blamed(lock: Row, names: dict[int, str]) -> str:
+    """What it is, and who waited longest, where, and who ended that."""
+    parts = [lock["library"]] if lock["library"] and lock["object"] else []
+    if lock["waits_for"] == "lock" and (largest := lock["blame"][0])["waiter_site"]:
+        text = f"{names[largest['waiter']]} waited {duration(largest['wait_ns'])}"
+        text += f" {place(largest['waiter_site'])}"
+        if largest["holder"] is not None:
+            text += f" until {names[largest['holder']]} gave it back"
+        if largest["holder_site"]:
+            text += f" {place(largest['holder_site'])}"
+        parts.append(text)
+    return "; ".join(parts)
 
 
 def _counts(rows: list[tuple[Row, Row]], key: str) -> Column:

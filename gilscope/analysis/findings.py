@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from gilscope.analysis.findings_locks import lock_findings
 from gilscope.analysis.names import names_of
 from gilscope.analysis.units import counted, duration, percent
 from gilscope.recorder.notes import DISK_FULL, LIMITS, LITTLE_ROOM
@@ -56,6 +57,10 @@ def _verdicts(summary: Row, kept: list[Kept]) -> list[Finding]:
         problems += _kept(process, kept, name)
         problems += _victims(process, kept, name, summary["policy"]["name"])
         problems += _crowds(process, name)
+        problems += [
+            (spent, _say("problem", text, kind))
+            for spent, kind, text in lock_findings(process, name)
+        ]
     problems.sort(key=lambda found: -found[0])
     if problems:
         return [finding for _, finding in problems[:3]]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from gilscope.analysis.library import Library, library_of
 from gilscope.trace import stacks
 
 if TYPE_CHECKING:
@@ -33,12 +35,18 @@ class Sites:
     they are None in a trace without stacks.
 
     A wait's site is where its thread came back for the GIL. A hold's is where who asked for the GIL
-    saw the holder (exact), or else where it let go.
+    saw the holder (exact), or else where it let go. Of locks and conditions, a wait's is where it
+    waited, and a release's or a notify's where it was made; `library` indexes `libraries`, which
+    says what a wait was for (0: not known).
     """
 
     table: list[Site | None]
     of_hold: NDArray[np.uint32] | None
     of_wait: NDArray[np.uint32] | None
+    of_sync_wait: NDArray[np.uint32] | None = None
+    of_notify: NDArray[np.uint32] | None = None
+    libraries: list[Library | None] = field(default_factory=lambda: [None])
+    library: NDArray[np.uint32] | None = None  # a row a wait for a lock or a condition
 
     def json(self, index: int) -> dict[str, Any] | None:
         """SITE of the summary."""
@@ -48,7 +56,7 @@ class Sites:
 
 def sites_of(trace: Trace) -> Sites:
     """The sites of a trace's intervals."""
-    if not len(trace.stacks):
+    if not len(trace.stacks) and not len(trace.sync_stacks):
         return Sites([None], None, None)
     rows = trace.stacks
     exact = rows["seen"].astype(bool) | rows["of_wait"].astype(bool)
@@ -57,16 +65,40 @@ def sites_of(trace: Trace) -> Sites:
     )
     table: dict[Site | None, int] = {None: 0}
     known: dict[int, stacks.Site] = {}
-    numbers = np.empty(len(pairs), np.uint32)
-    for index, pair in enumerate(pairs.tolist()):
-        leaf = pair >> 1
+
+    def number_of(leaf: int, *, is_exact: bool) -> int:
         if leaf not in known:
             known[leaf] = stacks.site(trace.metadata.stacks, leaf)
-        numbers[index] = table.setdefault(Site(known[leaf], bool(pair & 1)), len(table))
+        return table.setdefault(Site(known[leaf], is_exact), len(table))
+
+    numbers = np.array([number_of(p >> 1, is_exact=bool(p & 1)) for p in pairs.tolist()], np.uint32)
     of_hold = np.zeros(len(trace.holds), np.uint32)
     of_wait = np.zeros(len(trace.waits), np.uint32)
     waits = rows["of_wait"] != 0
     numbers = numbers[inverse]
     of_wait[rows["interval"][waits]] = numbers[waits]
     of_hold[rows["interval"][~waits]] = numbers[~waits]
-    return Sites(list(table), of_hold, of_wait)
+    sync = _of_sync(trace, number_of)
+    return Sites(list(table), of_hold, of_wait, *sync)
+
+
+def _of_sync(trace: Trace, number_of: Callable[..., int]) -> tuple[Any, ...]:
+    """Those of locks and conditions, as the fields of Sites."""
+    rows = trace.sync_stacks
+    leaves, inverse = np.unique(rows["leaf"], return_inverse=True)
+    numbers = np.array([number_of(leaf, is_exact=True) for leaf in leaves.tolist()], np.uint32)
+    libraries: dict[Library | None, int] = {None: 0}
+    kinds = np.array(
+        [
+            libraries.setdefault(library_of(trace.metadata.stacks, leaf), len(libraries))
+            for leaf in leaves.tolist()
+        ],
+        np.uint32,
+    )
+    of_wait, library = (np.zeros(len(trace.sync_waits), np.uint32) for _ in range(2))
+    of_notify = np.zeros(len(trace.notifies), np.uint32)
+    waits = rows["of_wait"] != 0
+    of_wait[rows["interval"][waits]] = numbers[inverse][waits]
+    library[rows["interval"][waits]] = kinds[inverse][waits]
+    of_notify[rows["interval"][~waits]] = numbers[inverse][~waits]
+    return of_wait, of_notify, list(libraries), library

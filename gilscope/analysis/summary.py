@@ -39,11 +39,11 @@ def summarise(trace: Trace) -> Summary:
     """The summary of `trace`, ready for `json.dumps`."""
     metadata = trace.metadata
     folded = fold(trace, long_ns=rules.LONG_STRETCH_NS, prompt_ns=rules.PROMPT_NS)
-    threads = _by_process(metadata.threads, _threads(trace, folded))
+    sync = Sync(trace, folded.sites)
+    threads = _by_process(metadata.threads, _threads(trace, folded, sync))
     gils = _by_process(metadata.gils, _gils(trace))
     blame = _blame(trace, folded)
     held = _held_at(trace, folded.sites)
-    sync = Sync(trace, folded.sites)
     lives = np.diff(_lives(metadata.processes, trace.process_stats))[:, 0].tolist()
     processes = []
     for process, life_ns, stats in zip(
@@ -115,7 +115,7 @@ def _lives(table: Sequence[Process | Thread], stats: NDArray[np.void]) -> NDArra
     return np.array(lives, np.int64).reshape(-1, 2)
 
 
-def _threads(trace: Trace, folded: Folded) -> list[Row]:
+def _threads(trace: Trace, folded: Folded, sync: Sync) -> list[Row]:
     table = trace.metadata.threads
     lives = _lives(table, trace.thread_stats)
     unknown = unknown_ns(trace, lives)
@@ -125,13 +125,14 @@ def _threads(trace: Trace, folded: Folded) -> list[Row]:
         for name in ("wait_ns", "io_wait_ns", "cpu_wait_ns", "hold_ns", "wakeup_ns")
     }
     rows = []
-    for thread, life_ns, unknown_of_it, shared_of_it, stats, stretches in zip(
+    for thread, life_ns, unknown_of_it, shared_of_it, stats, stretches, for_sync in zip(
         table,
         (lives[:, 1] - lives[:, 0]).tolist(),
         unknown.tolist(),
         shared.tolist(),
         _rows(trace.thread_stats),
         _rows(folded.stretches),
+        sync.thread_waits(),
         strict=True,
     ):
         known_ns = life_ns - unknown_of_it
@@ -155,6 +156,7 @@ def _threads(trace: Trace, folded: Folded) -> list[Row]:
                 "forced_yields": stats["yields"],
                 "requests_made": stats["requests"],
                 **{name: rows_of[thread.id] for name, rows_of in distributions.items()},
+                **for_sync,
             }
         )
     return rows

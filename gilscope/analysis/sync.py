@@ -7,11 +7,13 @@ that there was none. docs/analysis.md has the definitions.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gilscope.analysis.intervals import distribution, lasted_until
+from gilscope.analysis.lock_rows import MOST_ROWS, LockWaits
 from gilscope.trace.schema import SYNC_KIND_MASK, SYNC_OBJECT_MASK, Process, SyncKind
 from gilscope.trace.story import NEVER, OF_CONDITION, TIMED_OUT
 
@@ -31,6 +33,7 @@ class Sync:
         self._trace = trace
         self._sites = sites
         self._came_back = _came_back(trace, sites)
+        self._lock_waits = LockWaits(trace, sites)
         table = trace.metadata.threads
         self._process_of = np.array([thread.process for thread in table], np.int64)
         self._waits = self._by_process(trace.sync_waits)
@@ -39,19 +42,80 @@ class Sync:
 
     def conditions(self, process: Process) -> list[Row] | None:
         """A row a condition, the longest waits first; None: the feed sees none."""
-        return self._objects(process, of_condition=True)
+        waits, notifies = self._of(process, of_condition=True)
+        if not len(waits) and not len(notifies) and not _known(process):
+            return None
+        told = self._trace.notifies[notifies]
+        rows = [
+            {
+                **_condition(name, kind, self._trace.sync_waits[mine], theirs),
+                **self._first(self._trace.sync_waits[mine], theirs),
+                **self._lock_waits.describe(mine, of_condition=True),
+            }
+            for name, kind, mine, theirs in self._each_object(waits, told)
+        ]
+        return sorted(rows, key=_longest)
 
     def locks(self, process: Process) -> list[Row] | None:
-        """A row a lock that somebody had to wait for, the longest waits first; None as above."""
-        return self._objects(process, of_condition=False)
+        """A row a lock that somebody had to wait for, the longest waits first; None as above.
+
+        A release wakes a waiter of another sort too: only waits make a row.
+        """
+        waits, _ = self._of(process, of_condition=False)
+        if not len(waits) and not _known(process) and not process.locks:
+            return None
+        groups = self._lock_waits.group(waits)
+        by_object = self._each_object(groups.pop(None), self._trace.notifies[:0])
+        parts: list[tuple[str | None, str, NDArray[np.intp]]] = [
+            (name, kind, mine) for name, kind, mine, _ in by_object
+        ]
+        parts += [(None, self._kind(mine), mine) for mine in groups.values()]
+        parts.sort(key=lambda part: -int(self._lock_waits.lengths[part[2]].sum()))
+        rows = [self._lock(*part, others=0) for part in parts[:MOST_ROWS]]
+        if rest := parts[MOST_ROWS:]:
+            mine = np.concatenate([mine for *_, mine in rest])
+            rows.append(self._lock(None, self._kind(mine), mine, others=len(rest)))
+        return rows
+
+    def thread_waits(self) -> list[Row]:
+        """Of each thread of the trace, in its order: what it waited for locks, and for events."""
+        for_locks, lengths = self._lock_waits.for_locks(), self._lock_waits.lengths
+        rows = []
+        for mine in _grouped(self._trace.sync_waits["thread"], len(self._process_of)):
+            for_lock = for_locks[mine]
+            rows.append(
+                {
+                    "lock_wait_ns": distribution(lengths[mine[for_lock]]),
+                    "outside": {
+                        "lock_ns": int(lengths[mine[for_lock]].sum()),
+                        "condition_ns": int(lengths[mine[~for_lock]].sum()),
+                    },
+                }
+            )
+        return rows
+
+    def _lock(self, name: str | None, kind: str, waits: NDArray[np.intp], *, others: int) -> Row:
+        lengths = self._lock_waits.lengths[waits]
+        return {
+            "object": name,
+            "kind": kind,
+            "waits": len(waits),
+            "timeouts": int((self._trace.sync_waits["ending"][waits] == TIMED_OUT).sum()),
+            "wait_ns": distribution(lengths),
+            "others": others,
+            **self._lock_waits.describe(waits, of_condition=False),
+        }
+
+    def _kind(self, waits: NDArray[np.intp]) -> str:
+        kinds = np.unique(self._trace.sync_waits["object"][waits] & np.uint64(SYNC_KIND_MASK))
+        return SyncKind(int(kinds[0])).label if len(kinds) == 1 else SyncKind.UNKNOWN.label
 
     def atomic(self, process: Process) -> Row | None:
         """What the atomic sections did; None: the feed sees none."""
-        sections = self._sections.get(process.id)
-        if sections is None:
-            if not _known(process):
-                return None
-            sections = self._trace.sections[:0]
+        indices = self._sections.get(process.id)
+        if indices is None and not _known(process):
+            return None
+        sections = self._trace.sections[np.zeros(0, np.intp) if indices is None else indices]
         return {
             "sections": len(sections),
             "deferred_yields": int(sections["deferred"].sum()),
@@ -60,30 +124,51 @@ class Sync:
             "waiters": self._waiters(sections) if len(sections) else [],
         }
 
-    def _by_process(self, rows: NDArray[np.void]) -> dict[int, NDArray[np.void]]:
+    def _by_process(self, rows: NDArray[np.void]) -> dict[int, NDArray[np.intp]]:
+        """Indices of `rows`, by process."""
         if not len(rows):
             return {}
         process_of = self._process_of[rows["thread"]]
-        return {int(number): rows[process_of == number] for number in np.unique(process_of)}
+        return {
+            int(number): np.flatnonzero(process_of == number) for number in np.unique(process_of)
+        }
 
-    def _objects(self, process: Process, *, of_condition: bool) -> list[Row] | None:
-        empty = self._trace.sync_waits[:0], self._trace.notifies[:0]
+    def _of(
+        self, process: Process, *, of_condition: bool
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Indices of the waits and of the notifies of a process, for locks or for conditions."""
         parts = []
-        for rows, none in zip((self._waits, self._notifies), empty, strict=True):
-            mine = rows.get(process.id, none)
-            parts.append(mine[(mine["object"] >= OF_CONDITION) == of_condition])
-        waits, notifies = parts
-        if not len(waits) and not len(notifies) and not _known(process):
-            return None
-        if of_condition:
-            answer = [
-                {**_condition(*of_object), **self._first(*of_object[2:])}
-                for of_object in _each_object(waits, notifies)
-            ]
-        else:  # a release wakes a waiter of another sort too: only waits make a row
-            answer = [_lock(*of_object) for of_object in _each_object(waits, notifies[:0])]
-        answer.sort(key=lambda row: -(row["wait_ns"]["sum"] or 0))
-        return answer
+        for indices, rows in (
+            (self._waits, self._trace.sync_waits),
+            (self._notifies, self._trace.notifies),
+        ):
+            mine = indices.get(process.id, np.zeros(0, np.intp))
+            parts.append(mine[(rows["object"][mine] >= OF_CONDITION) == of_condition])
+        return parts[0], parts[1]
+
+    def _each_object(
+        self, indices: NDArray[np.intp], notifies: NDArray[np.void]
+    ) -> Iterator[tuple[str, str, NDArray[np.intp], NDArray[np.void]]]:
+        """Name, kind, indices of the waits and the notifies of each object; names count in the
+        order of first sight.
+        """
+        waits = self._trace.sync_waits[indices]
+        objects, first = np.unique(
+            np.concatenate((waits["object"], notifies["object"])), return_index=True
+        )
+        times = np.concatenate((waits["start_ns"], notifies["time_ns"]))
+        waits_order, notifies_order = (
+            np.argsort(rows["object"], kind="stable") for rows in (waits, notifies)
+        )
+        sorted_waits = waits["object"][waits_order]
+        sorted_notifies = notifies["object"][notifies_order]
+        for number, index in enumerate(np.lexsort((objects, times[first])), 1):
+            about = objects[index]
+            mine = indices[_span(sorted_waits, waits_order, about)]
+            theirs = notifies[_span(sorted_notifies, notifies_order, about)]
+            what = "condition" if int(about) >= OF_CONDITION else "lock"
+            name = f"{what} {number} at {int(about) & SYNC_OBJECT_MASK:#x}"
+            yield name, SyncKind(int(about) & SYNC_KIND_MASK).label, mine, theirs
 
     def _first(self, waits: NDArray[np.void], notifies: NDArray[np.void]) -> Row:
         """Who first waited and who first notified, and where one came back who waited for the GIL
@@ -158,27 +243,6 @@ def _each_gil(
         yield waits[waits["gil"] == gil], pieces[pieces["gil"] == gil]
 
 
-def _each_object(
-    waits: NDArray[np.void], notifies: NDArray[np.void]
-) -> Iterator[tuple[str, str, NDArray[np.void], NDArray[np.void]]]:
-    """Name, kind, waits and notifies of each object; names count in the order of first sight."""
-    objects, first = np.unique(
-        np.concatenate((waits["object"], notifies["object"])), return_index=True
-    )
-    times = np.concatenate((waits["start_ns"], notifies["time_ns"]))
-    waits_order, notifies_order = (
-        np.argsort(rows["object"], kind="stable") for rows in (waits, notifies)
-    )
-    sorted_waits, sorted_notifies = waits["object"][waits_order], notifies["object"][notifies_order]
-    for number, index in enumerate(np.lexsort((objects, times[first])), 1):
-        about = objects[index]
-        mine = waits[_span(sorted_waits, waits_order, about)]
-        theirs = notifies[_span(sorted_notifies, notifies_order, about)]
-        what = "condition" if int(about) >= OF_CONDITION else "lock"
-        name = f"{what} {number} at {int(about) & SYNC_OBJECT_MASK:#x}"
-        yield name, SyncKind(int(about) & SYNC_KIND_MASK).label, mine, theirs
-
-
 def _span(
     ascending: NDArray[np.uint64], order: NDArray[np.int64], value: np.uint64
 ) -> NDArray[np.int64]:
@@ -186,14 +250,16 @@ def _span(
     return order[first:last]
 
 
-def _lock(name: str, kind: str, waits: NDArray[np.void], _: NDArray[np.void]) -> Row:
-    return {
-        "object": name,
-        "kind": kind,
-        "waits": len(waits),
-        "timeouts": int((waits["ending"] == TIMED_OUT).sum()),
-        "wait_ns": distribution(waits["end_ns"] - waits["start_ns"]),
-    }
+def _grouped(numbers: NDArray[np.uint32], count: int) -> Iterator[NDArray[np.intp]]:
+    """The indices of each number from 0 to before `count`."""
+    order = np.argsort(numbers, kind="stable")
+    bounds = np.searchsorted(numbers[order], np.arange(count + 1)).tolist()
+    for first, last in pairwise(bounds):
+        yield order[first:last]
+
+
+def _longest(row: Row) -> int:
+    return -(row["wait_ns"]["sum"] or 0)
 
 
 def _condition(name: str, kind: str, waits: NDArray[np.void], notifies: NDArray[np.void]) -> Row:

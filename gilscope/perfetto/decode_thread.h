@@ -23,6 +23,8 @@ static const char *on_life(struct gs_decoder *decoder, const struct packet *pack
         [GS_NAME_STACK_HOLD] = GS_STACK,
         [GS_NAME_STACK_SEEN] = GS_STACK,
         [GS_NAME_STACK_WAIT] = GS_STACK,
+        [GS_NAME_STACK_SYNC_WAIT] = GS_STACK,
+        [GS_NAME_STACK_WAKER] = GS_STACK,
     };
     if (packet->type != GS_INSTANT || packet->name >= sizeof kinds || !kinds[packet->name])
         return "an unknown packet on a thread's track";
@@ -37,9 +39,11 @@ static const char *on_life(struct gs_decoder *decoder, const struct packet *pack
         return "a stack that is not in the table";
     event->kind = kinds[packet->name];
     event->arg = lost || stack ? packet->value : packet->name == GS_NAME_PROCESS_KILLED;
-    event->flags = packet->name == GS_NAME_STACK_SEEN   ? GS_FLAG_SEEN
-                   : packet->name == GS_NAME_STACK_WAIT ? GS_FLAG_OF_WAIT
-                                                        : 0;
+    event->flags = packet->name == GS_NAME_STACK_SEEN        ? GS_FLAG_SEEN
+                   : packet->name == GS_NAME_STACK_WAIT      ? GS_FLAG_OF_WAIT
+                   : packet->name == GS_NAME_STACK_WAKER     ? GS_FLAG_OF_SYNC
+                   : packet->name == GS_NAME_STACK_SYNC_WAIT ? GS_FLAG_OF_SYNC | GS_FLAG_OF_WAIT
+                                                             : 0;
     if (event->kind == GS_THREAD_END || event->kind == GS_PROCESS_END || lost)
         gs_sequences_close(&decoder->all, event, close_slices, decoder);
     return NULL;

@@ -3,11 +3,24 @@
 #ifndef GILSCOPE_PERFETTO_ENCODE_THREAD_H
 #define GILSCOPE_PERFETTO_ENCODE_THREAD_H
 
+/* By its flags; 0: they make no sense. */
+static enum gs_name name_of_stack(uint8_t flags) {
+    static const uint8_t names[] = {
+        [0] = GS_NAME_STACK_HOLD,
+        [GS_FLAG_SEEN] = GS_NAME_STACK_SEEN,
+        [GS_FLAG_OF_WAIT] = GS_NAME_STACK_WAIT,
+        [GS_FLAG_OF_SYNC] = GS_NAME_STACK_WAKER,
+        [GS_FLAG_OF_SYNC | GS_FLAG_OF_WAIT] = GS_NAME_STACK_SYNC_WAIT,
+    };
+    return flags < sizeof names ? (enum gs_name)names[flags] : 0;
+}
+
 static const char *check_thread_event(const struct gs_encoder *encoder,
                                       const struct gs_event *event) {
     const struct gs_thread_state *thread = &encoder->all.threads[event->thread];
     const uint64_t detail = event->arg >> GS_SYNC_DETAIL_SHIFT;
-    if (event->gil != GS_NO_GIL || event->flags > (event->kind == GS_STACK ? GS_FLAG_SEEN : 0))
+    const bool stack = event->kind == GS_STACK;
+    if (event->gil != GS_NO_GIL || (stack ? !name_of_stack(event->flags) : event->flags))
         return "an event without GIL has a flag or a GIL";
     switch (event->kind) {
     case GS_THREAD_START:
@@ -163,8 +176,8 @@ static uint8_t *put_life_event(uint8_t *p, struct gs_sequence *own, const struct
          killed = event->kind == GS_PROCESS_END && event->arg;
     bool stack = event->kind == GS_STACK;
     uint32_t name = killed ? GS_NAME_PROCESS_KILLED : names[event->kind];
-    if (stack && event->flags)
-        name = event->flags & GS_FLAG_SEEN ? GS_NAME_STACK_SEEN : GS_NAME_STACK_WAIT;
+    if (stack)
+        name = name_of_stack(event->flags);
     return put_packet(p, own, event->time_ns,
                       (struct packet){.type = GS_INSTANT,
                                       .name = name,
@@ -198,7 +211,7 @@ static uint8_t *put_thread_event(struct gs_encoder *encoder, uint8_t *p,
     if (event->kind <= GS_COND_NOTIFY)
         return put_sync_event(encoder, p, sequence, event, &result->packets);
     result->packets++;
-    if (event->kind == GS_STACK) {
+    if (event->kind == GS_STACK && !(event->flags & GS_FLAG_OF_SYNC)) {
         all->threads[event->thread].leaf = (uint32_t)event->arg;
         all->threads[event->thread].leaf_flags = event->flags;
         all->threads[event->thread].has_leaf = true;

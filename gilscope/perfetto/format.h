@@ -77,7 +77,9 @@
     X(23, THREAD_LOST, "events lost")                                                              \
     X(24, STACK_HOLD, "stack, end of hold")                                                        \
     X(25, STACK_SEEN, "stack of hold, seen by who asked")                                          \
-    X(26, STACK_WAIT, "stack, end of wait")
+    X(26, STACK_WAIT, "stack, end of wait")                                                        \
+    X(27, STACK_SYNC_WAIT, "stack, wait for a lock or condition")                                  \
+    X(28, STACK_WAKER, "stack, of who ends the wait")
 
 #define GS_CATEGORY_TABLE(X)                                                                       \
     X(1, IO, "io")                                                                                 \
@@ -89,7 +91,9 @@
     X(7, OF_GIL, "gil")                                                                            \
     X(8, PYMUTEX, "pymutex")                                                                       \
     X(9, THREAD_LOCK, "thread-lock")                                                               \
-    X(10, INTERPRETER, "interpreter")
+    X(10, INTERPRETER, "interpreter")                                                              \
+    X(11, SEM_LOCK, "sem-lock")                                                                    \
+    X(12, PARKED, "parked")
 
 /* Names of annotations, below GS_ANNOTATION_OF_DETAILS; `object` is a pointer, the rest are
  * numbers. */

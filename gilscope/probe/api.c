@@ -42,8 +42,20 @@ void gilscope_emit(uint32_t kind, uint64_t argument) {
     if (!gs_recording() || !is_possible(kind, argument) ||
         (is_sync(kind) && (argument & GS_SYNC_KIND_MASK) >= GS_SYNC_KINDS))
         return;
-    if (kind == GS_LOCK_WAIT || kind == GS_COND_WAIT)
+    switch (kind) {
+    case GS_LOCK_WAIT:
+    case GS_COND_WAIT:
         gs_emit_sync_wait((enum gs_event_kind)kind, argument);
-    else
+        break;
+    case GS_LOCK_ACQUIRE:
+    case GS_COND_WAKE:
+        gs_emit_sync_end((enum gs_event_kind)kind, argument);
+        break;
+    case GS_LOCK_RELEASE:
+    case GS_COND_NOTIFY:
+        gs_emit_waker((enum gs_event_kind)kind, argument);
+        break;
+    default:
         gs_emit((enum gs_event_kind)kind, argument);
+    }
 }

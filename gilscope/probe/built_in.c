@@ -44,6 +44,13 @@ GS_API const int gilscope_built_in = GS_ABI_VERSION;
 
 unsigned gs_hooks_on;
 
+/* What the calling thread took last, or NULL. */
+static __thread struct gs_gil *in_hand;
+
+struct gs_gil *gs_gil_in_hand(void) {
+    return in_hand;
+}
+
 /* Twice a turn of the GIL, whose code evicts most of it: few lines, and whole ones. */
 #define HOT __attribute__((aligned(64)))
 
@@ -71,7 +78,8 @@ void gs_built_in_gil_created(uint64_t *storage, const unsigned long *interval, c
     if (!watched(&gil->gil) && gs_recording())
         __atomic_fetch_add(&gs_process.ring.header->unwatched, 1, __ATOMIC_RELAXED);
     if (gs_python_begins(__builtin_return_address(0))) { /* recorded or not: `gilscope run` asks */
-        gs_process_describe("built-in", GS_GIL_FOUND | GS_YIELDS_TOLD);
+        uint32_t locks = gs_hooks_on & GS_HOOKS_LOCKS ? GS_LOCKS_TOLD : 0;
+        gs_process_describe("built-in", GS_GIL_FOUND | GS_YIELDS_TOLD | locks);
         gs_process_watch_interval(interval);
     }
 }
@@ -92,12 +100,13 @@ void gs_built_in_requests(uint64_t *storage) {
 
 static inline void acquired(uint64_t *storage) {
     if (watched(gil_of(storage)))
-        gs_on_acquire(gil_of(storage));
+        gs_on_acquire(in_hand = gil_of(storage));
 }
 
 static inline void released(uint64_t *storage) {
     enum gs_event_kind kind = gs_writer.yielding ? GS_GIL_YIELD : GS_GIL_RELEASE;
     gs_writer.yielding = false;
+    in_hand = NULL;
     if (watched(gil_of(storage)))
         gs_on_release_by(gil_of(storage), kind);
 }
@@ -218,7 +227,7 @@ static enum gs_sync_kind kind_of(enum gs_blocker on) {
     case GS_ON_PYMUTEX:
         return GS_SYNC_PYMUTEX;
     case GS_ON_THREAD_LOCK:
-        return GS_SYNC_THREAD_LOCK;
+        return GS_SYNC_SEM_LOCK;
     case GS_ON_INTERPRETER:
         return GS_SYNC_INTERPRETER;
     case GS_ON_CONDITION:

@@ -47,6 +47,8 @@ struct gs_writer {
     bool last_forced;      /* its last release was a yield */
     bool lost;             /* records, since the last one that was written */
     bool yielding;         /* its next release is forced; the built-in feed knows before */
+    bool slept_long;       /* its last wait for a lock or a condition is worth a stack */
+    uint8_t sleeping;      /* waits for locks and conditions that it has told and is in */
 };
 static_assert(sizeof(struct gs_writer) <= 64, "static thread-local space is scarce");
 
@@ -175,6 +177,10 @@ static inline void gs_on_acquire(struct gs_gil *gil) {
     gil->looked = false;
     if (!recording)
         return;
+    if (__builtin_expect(gs_writer.slept_long, 0)) {
+        gs_writer.slept_long = false;
+        gs_stacks_take(gil, GS_STACK_OF_WAIT | GS_STACK_OF_SYNC);
+    }
     uint64_t now = waited ? gs_end_now(gil, GS_STACK_OF_WAIT) : gs_clock_now(gs_process.clock);
     const struct gs_record *record = gs_emit_gil(gil, GS_GIL_ACQUIRE, waited, now);
     gs_writer.held_since = record ? record->stamp_kind >> GS_KIND_BITS : 0;

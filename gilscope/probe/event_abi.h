@@ -81,8 +81,10 @@
       "an atomic section ends")                                                                    \
     X(22, ATOMIC_DEFERRED, "atomic.deferred", thread, "depth",                                     \
       "a yield that a waiter asked for is held back by the section")                               \
-    X(23, STACK, "stack", thread, "stack; of a hold or of a wait; as seen by who asked, or not",   \
-      "where its thread is in Python; the end of a long hold or wait follows at once")
+    X(23, STACK, "stack", thread,                                                                  \
+      "stack; of a hold, a wait, a wait for a lock, a release; as seen by who asked, or not",      \
+      "where its thread is in Python; the end of a long hold or wait, or the release that ends a " \
+      "long wait, follows at once; of a long wait for a lock: when its thread has the GIL again")
 /* Reserved: 24 mark.begin, 25 mark.end. */
 
 enum gs_event_kind {
@@ -106,9 +108,12 @@ enum gs_sync_kind {
     GS_SYNC_ATOMIC = 3,      /* gilscope.locks: written in Python on atomic sections */
     GS_SYNC_GIL = 4,         /* of the GIL itself */
     GS_SYNC_PYMUTEX = 5,     /* CPython's one-byte mutex */
-    GS_SYNC_THREAD_LOCK = 6, /* CPython's PyThread lock */
+    GS_SYNC_THREAD_LOCK = 6, /* as GS_SYNC_SEM_LOCK, before that told them apart */
     GS_SYNC_INTERPRETER = 7, /* CPython's own waits: for a thread's end, in SimpleQueue.get */
-    GS_SYNC_KINDS,           /* how many */
+    GS_SYNC_SEM_LOCK = 8, /* a PyThread lock that is a semaphore: its last release ended a wait */
+    GS_SYNC_PARKED = 9,   /* what parks in CPython's parking lot, seen by the waiting thread's own
+                             semaphore, which is the object: the lock is not known */
+    GS_SYNC_KINDS,        /* how many */
 };
 
 /* ---- Part 2: the record ---------------------------------------------------------------------
@@ -122,8 +127,8 @@ enum gs_sync_kind {
  *            63           48 47                            4 3     0
  *            | detail, 16   | the object's address, 4 to 47 | kind |
  *   word 1, stack
- *            63          34    33     32 31             8 7          0
- *            | 0          | seen | wait | unit, 24       | offset / 16|  of the leaf's node
+ *            63     35  34     33     32 31             8 7          0
+ *            | 0      | sync | seen | wait | unit, 24   | offset / 16|  of the leaf's node
  *   word 1, other events: the argument, 64 bits
  *
  * `kind` there is an enum gs_sync_kind; an object's address is a multiple of 16 or counts as one.
@@ -158,9 +163,13 @@ static_assert(sizeof(struct gs_record) == 16, "a record is 16 bytes");
 
 /* Of a stack event. Without GS_STACK_OF_WAIT it is about the thread's hold, which its next GIL
  * event ends; with it about its wait. GS_STACK_SEEN: the leaf is where the thread that asked for
- * the GIL saw it; else where the hold ended, at or behind the place where its time went. */
+ * the GIL saw it; else where the hold ended, at or behind the place where its time went.
+ * GS_STACK_OF_SYNC: with GS_STACK_OF_WAIT of the wait for a lock or a condition that the thread
+ * ended last, and told before it has done anything else with the GIL; without it of the release or
+ * notify that the thread tells next. */
 #define GS_STACK_OF_WAIT        (UINT64_C(1) << 32)
 #define GS_STACK_SEEN           (UINT64_C(1) << 33)
+#define GS_STACK_OF_SYNC        (UINT64_C(1) << 34)
 #define GS_STACK_REFERENCE_MASK UINT64_C(0xffffffff)
 
 /* ---- Part 3: the ring file ------------------------------------------------------------------ */
@@ -232,6 +241,7 @@ enum gs_interpreter_state {
     GS_YIELDS_TOLD = 0x100,    /* the feed tells forced yields, it infers none */
     GS_STACKS_TOLD = 0x200,    /* Python frames can be read */
     GS_STACKS_UNKNOWN = 0x400, /* they cannot: the interpreter's memory is not laid out as known */
+    GS_LOCKS_TOLD = 0x800,     /* waits for locks are told */
 };
 
 struct gs_process_page {

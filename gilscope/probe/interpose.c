@@ -26,7 +26,7 @@
 
 #include "api.h"
 #include "atomic.h"
-#include "emit.h"
+#include "emit_sync.h"
 #include "find_gil.h"
 #include "modules.h"
 #include "names.h"
@@ -115,7 +115,7 @@ static void cond_initialised(pthread_cond_t *cond, const pthread_condattr_t *att
     struct gs_gil_memory *gil = gs_find_gil(cond, caller, known);
     if (!gil)
         return;
-    gs_process_describe("interposed", GS_GIL_FOUND);
+    gs_process_describe("interposed", GS_GIL_FOUND | GS_LOCKS_TOLD);
     if (gs_watch(gil))
         __atomic_store_n(&on_signal, signal_watched, __ATOMIC_RELEASE);
     gs_process_watch_interval(&gil->interval);
@@ -123,6 +123,11 @@ static void cond_initialised(pthread_cond_t *cond, const pthread_condattr_t *att
 
 const struct gs_gil *gs_held_gil(void) {
     const struct gs_watched *its = gs_watched_held();
+    return its ? &its->gil : NULL;
+}
+
+struct gs_gil *gs_gil_in_hand(void) {
+    struct gs_watched *its = gs_watched_held();
     return its ? &its->gil : NULL;
 }
 

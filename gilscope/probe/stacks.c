@@ -158,7 +158,8 @@ static unsigned as_seen(const struct gs_gil *gil, struct gs_frame *frames, unsig
 void gs_stacks_take(struct gs_gil *gil, uint64_t flags) {
     struct gs_stacks *its = &gil->stacks;
     struct gs_frame frames[GS_STACK_DEPTH];
-    if (!gs_writer.held_since || !gil->state || !*gil->state || !gs_process.page)
+    bool of_sync = flags & GS_STACK_OF_SYNC;
+    if ((!of_sync && !gs_writer.held_since) || !gil->state || !*gil->state || !gs_process.page)
         return;
     int saved_errno = errno;
     bool seen = false;
@@ -167,7 +168,7 @@ void gs_stacks_take(struct gs_gil *gil, uint64_t flags) {
         gs_process.page->interpreter |=
             state == GS_FRAMES_GOOD ? GS_STACKS_TOLD : GS_STACKS_UNKNOWN;
     unsigned n = state == GS_FRAMES_GOOD ? gs_frames_walk(*gil->state, frames, GS_STACK_DEPTH) : 0;
-    unsigned leaf = flags & GS_STACK_OF_WAIT ? 0 : as_seen(gil, frames, n, &seen);
+    unsigned leaf = flags & GS_STACK_OF_WAIT || of_sync ? 0 : as_seen(gil, frames, n, &seen);
     uint32_t node = 0;
     for (unsigned i = n; i-- > leaf;) {
         node = intern_frame(its, &frames[i], node, gs_frames_place(&frames[i]));

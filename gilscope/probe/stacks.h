@@ -1,8 +1,9 @@
 /* The stack at the end of a long hold or of a long wait: taken, interned, told by one event.
  *
  * Actors: the thread that lets a GIL go or has just got it; the thread that asks the holder to
- * yield, for a look at where that one is. Invariant: all run while the GIL's own mutex is held, so
- * a GIL's table of stacks has one writer at a time and nobody changes the frames that are read.
+ * yield, for a look at where that one is; the holder that releases a lock. Invariant: who writes a
+ * GIL's table of stacks has that GIL, or its mutex at the moment when it gets or gives it, so there
+ * is one writer at a time and nobody changes the frames that are read.
  *
  * Interned: a stack is a path in a tree, leaf to root. A node (struct gs_stack_node) is a place in
  * code below a caller's node, and is written once for all stacks and threads of its GIL that share
@@ -42,7 +43,9 @@ struct gs_stacks {
 uint64_t gs_stacks_threshold(const char *value, uint64_t clock_hz);
 
 /* The calling thread is about to tell the end of its hold of (flags 0) or of its wait for
- * (GS_STACK_OF_WAIT) this GIL, and that it was long. Emits a stack event if it can. */
+ * (GS_STACK_OF_WAIT) this GIL, and that it was long; or it has this GIL and tells where its last
+ * wait for a lock was, or its next release of one is (GS_STACK_OF_SYNC, with the former or not).
+ * Emits a stack event if it can. */
 void gs_stacks_take(struct gs_gil *gil, uint64_t flags);
 
 /* The calling thread is about to ask the holder to yield. A forced yield comes where the

@@ -27,6 +27,8 @@ static_assert(sizeof(struct gs_event) == 24, "an event is 24 bytes");
 enum {
     GS_FLAG_OF_WAIT = 1, /* of the wait that the thread's next GIL event ends; else of the hold */
     GS_FLAG_SEEN = 2,    /* where the thread that asked for the GIL saw the holder */
+    GS_FLAG_OF_SYNC = 4, /* of the wait for a lock or a condition that the thread ended last;
+                            without GS_FLAG_OF_WAIT: of the release or notify that it tells next */
 };
 
 #define GS_EXPORT __attribute__((visibility("default")))

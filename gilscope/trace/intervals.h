@@ -77,7 +77,10 @@ struct thread {
     uint32_t depth, sections; /* atomic sections: depth, and how many of them are seen open */
     uint64_t section;         /* index of the outermost */
     int64_t section_held_ns;  /* what the thread had held when it began */
-    uint64_t resumed; /* 1 + index of the wait that was last to end; 0: something came since */
+    uint64_t resumed;    /* 1 + index of the wait that was last to end; 0: something came since */
+    uint64_t slept;      /* the same, however it ended; 0: the thread has had a GIL since */
+    uint32_t waker_leaf; /* of the stack of its next release or notify */
+    bool has_waker_leaf;
     struct open_sync sync[NESTING_MAX];
     uint32_t next_of_process;
 };
@@ -110,8 +113,8 @@ struct gs_story {
     struct gs_thread_stats *thread_stats;
     struct gs_gil_stats *gil_stats;
     struct gs_process_stats *process_stats;
-    struct vector holds, waits, requests, gaps, sync_waits, notifies, sections, stacks;
-    struct gs_wakers wakers; /* value: the thread */
+    struct vector holds, waits, requests, gaps, sync_waits, notifies, sections, stacks, sync_stacks;
+    struct gs_wakers wakers; /* value: the index of the release or notify */
 };
 
 static bool begin_gap(struct gs_story *s, uint16_t id, int64_t time_ns, uint64_t missing,
@@ -232,7 +235,7 @@ static bool begin_hold(struct gs_story *s, const struct gs_event *e) {
         return true;
     if (t->resumed)
         ((struct gs_sync_wait *)s->sync_waits.data)[t->resumed - 1].running_ns = e->time_ns;
-    t->resumed = 0;
+    t->resumed = t->slept = 0;
     t->interval = s->holds.n;
     struct gs_hold *hold = vector_add(&s->holds, sizeof *hold);
     if (!hold)

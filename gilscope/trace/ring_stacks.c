@@ -94,11 +94,12 @@ bool gs_order_stack(const struct gs_order *order, uint64_t payload, uint32_t pro
                     uint8_t *flags) {
     int64_t node = find_node(order, (uint32_t)(payload & GS_STACK_REFERENCE_MASK));
     if (node < 0 || order->stacks[node].process != process ||
-        payload & ~(GS_STACK_REFERENCE_MASK | GS_STACK_OF_WAIT | GS_STACK_SEEN))
+        payload & ~(GS_STACK_REFERENCE_MASK | GS_STACK_OF_WAIT | GS_STACK_SEEN | GS_STACK_OF_SYNC))
         return false;
     *arg = order->stack_ids ? order->stack_ids[node] : (uint64_t)node;
     *flags = (payload & GS_STACK_OF_WAIT ? GS_FLAG_OF_WAIT : 0) |
-             (payload & GS_STACK_SEEN ? GS_FLAG_SEEN : 0);
+             (payload & GS_STACK_SEEN ? GS_FLAG_SEEN : 0) |
+             (payload & GS_STACK_OF_SYNC ? GS_FLAG_OF_SYNC : 0);
     return true;
 }
 

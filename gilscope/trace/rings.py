@@ -39,6 +39,7 @@ _LONGEST_NS = 1 << 62
 _MOST_LOST = 1 << 40  # by one thread; what damaged pages tell must still be a number when added up
 _PIDS = 1 << 22  # Linux's limit, of tids as well
 _YIELDS_TOLD = 0x100
+_LOCKS_TOLD = 0x800
 _STACKS = ((0x400, "unknown"), (0x200, "told"))
 
 
@@ -288,6 +289,7 @@ class RingSource:
                     yields_inferred=not page["interpreter"] & _YIELDS_TOLD,
                     stacks=next((s for bit, s in _STACKS if page["interpreter"] & bit), None),
                     lost_stacks=page["lost_stacks"],
+                    locks=bool(page["interpreter"] & _LOCKS_TOLD),
                 )
             )
         return processes, gils

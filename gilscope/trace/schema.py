@@ -33,6 +33,7 @@ NO_GIL = 0xFFFF
 FLAG_WAITED = 1  # gil.acquire: the thread had to wait
 FLAG_CPU = 1  # gil.wait: the thread's last release was forced
 FLAG_OF_WAIT = 1  # stack: of a wait; else of a hold
+FLAG_OF_SYNC = 4  # stack: with FLAG_OF_WAIT of the last wait for a lock, else of the next release
 FLAG_SEEN = 2  # stack: where the thread that asked for the GIL saw the holder; else where it ended
 
 
@@ -85,6 +86,8 @@ class SyncKind(enum.IntEnum):
     PYMUTEX = 5
     THREAD_LOCK = 6
     INTERPRETER = 7
+    SEM_LOCK = 8
+    PARKED = 9
 
     @property
     def label(self) -> str:
@@ -109,6 +112,7 @@ class Process:
     yields_inferred: bool = False  # some forced yields may look voluntary
     stacks: str | None = None  # "told"; "unknown": its frames cannot be read; None: none was due
     lost_stacks: int = 0  # that could not be kept for lack of room
+    locks: bool = False  # waits for locks are told, so that none means none
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,6 +175,26 @@ static int take_gil_event(struct gs_story *s, const struct gs_event *e) {
     return 0;
 }
 
+/* Told by a thread that comes back from such a wait and has not had the GIL since, or that holds it
+ * and is about to end another's. */
+static int take_sync_stack(struct gs_story *s, const struct gs_event *e) {
+    struct thread *t = &s->threads[e->thread];
+    bool known = t->gil != GS_NO_GIL && t->epoch == s->gils[t->gil].epoch;
+    if (e->flags & GS_FLAG_OF_WAIT) {
+        if (t->state == HOLDING)
+            REFUSE(GS_HOLDS_ALREADY, GS_NOBODY, t->gil);
+        if (t->slept && !add_sync_stack(s, t->slept - 1, (uint32_t)e->arg, true))
+            REFUSE(GS_OUT_OF_MEMORY, GS_NOBODY, GS_NO_GIL);
+        t->slept = 0;
+        return 0;
+    }
+    if (t->state != HOLDING && (known || t->state != OUTSIDE))
+        REFUSE(GS_DOES_NOT_HOLD, GS_NOBODY, t->gil);
+    t->waker_leaf = (uint32_t)e->arg;
+    t->has_waker_leaf = true;
+    return 0;
+}
+
 /* Told by a thread that waits, of its wait, or that holds, of its hold; as far as that is known. */
 static int take_stack_event(struct gs_story *s, const struct gs_event *e) {
     struct thread *t = &s->threads[e->thread];
@@ -193,7 +213,7 @@ static int take_life_event(struct gs_story *s, const struct gs_event *e) {
     struct gs_process_stats *process = &s->process_stats[t->process];
     switch (e->kind) {
     case GS_STACK:
-        return take_stack_event(s, e);
+        return e->flags & GS_FLAG_OF_SYNC ? take_sync_stack(s, e) : take_stack_event(s, e);
     case GS_THREAD_START:
         if (t->started)
             REFUSE(GS_THREAD_BEGAN, GS_NOBODY, GS_NO_GIL);
@@ -274,8 +294,9 @@ static int take(struct gs_story *s, const struct gs_event *e) {
 GS_EXPORT void gs_story_free(struct gs_story *s) {
     if (!s)
         return;
-    struct vector *vectors[] = {&s->holds,      &s->waits,    &s->requests, &s->gaps,
-                                &s->sync_waits, &s->notifies, &s->sections, &s->stacks};
+    struct vector *vectors[] = {&s->holds,    &s->waits,      &s->requests,
+                                &s->gaps,     &s->sync_waits, &s->notifies,
+                                &s->sections, &s->stacks,     &s->sync_stacks};
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++)
         if (vectors[i]->data)
             munmap(vectors[i]->data, vectors[i]->bytes);
@@ -377,8 +398,9 @@ GS_EXPORT const struct gs_story_error *gs_story_error(const struct gs_story *s) 
 }
 
 /* The arrays, by number: holds, waits, requests, gaps, waits for locks and conditions, notifies,
- * atomic sections, stacks; then stats of threads, of GILs, of processes. They stand until
- * gs_story_free. Returns the number of rows; `size` gets theirs in bytes. */
+ * atomic sections, stacks; then stats of threads, of GILs, of processes; stacks of locks and
+ * conditions. They stand until gs_story_free. Returns the number of rows; `size` gets theirs in
+ * bytes. */
 GS_EXPORT uint64_t gs_story_rows(const struct gs_story *s, uint32_t which, const void **data,
                                  uint32_t *size) {
     const struct {
@@ -397,6 +419,7 @@ GS_EXPORT uint64_t gs_story_rows(const struct gs_story *s, uint32_t which, const
         {s->thread_stats, s->n_threads, sizeof(struct gs_thread_stats)},
         {s->gil_stats, s->n_gils, sizeof(struct gs_gil_stats)},
         {s->process_stats, s->n_processes, sizeof(struct gs_process_stats)},
+        {s->sync_stacks.data, s->sync_stacks.n, sizeof(struct gs_stack_of)},
     };
     if (which >= sizeof arrays / sizeof *arrays) {
         *size = 0;

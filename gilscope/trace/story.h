@@ -78,7 +78,7 @@ struct gs_sync_wait {
     uint32_t thread;
     uint32_t waker;  /* GS_NOBODY: not known */
     uint32_t ending; /* enum gs_ending */
-    uint32_t pad;
+    uint32_t notify; /* index of the release or notify that ended it; GS_NOBODY: not known */
 };
 static_assert(sizeof(struct gs_sync_wait) == 56, "56 bytes");
 
@@ -102,7 +102,8 @@ struct gs_section {
 };
 static_assert(sizeof(struct gs_section) == 40, "40 bytes");
 
-/* Where a hold ended or a wait did; in the order of those ends. */
+/* Where a hold ended or a wait did; in the order of those ends. Of locks and conditions: where a
+ * wait was (of_wait; index into sync_waits) or a release or notify (into notifies). */
 struct gs_stack_of {
     uint32_t interval; /* index into holds or waits */
     uint32_t leaf;     /* id of a stack */

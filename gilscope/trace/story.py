@@ -73,7 +73,7 @@ SYNC_WAIT_DTYPE = np.dtype(
         ("thread", "<u4"),
         ("waker", "<u4"),  # the thread that woke it, NOBODY: not known
         ("ending", "<u4"),
-        ("pad", "<u4"),
+        ("notify", "<u4"),  # index of the release or notify that ended it, NOBODY: not known
     ]
 )
 NOTIFY_DTYPE = np.dtype(
@@ -158,6 +158,7 @@ _ARRAYS = (
     THREAD_STATS_DTYPE,
     GIL_STATS_DTYPE,
     PROCESS_STATS_DTYPE,
+    STACK_OF_DTYPE,
 )
 (
     HOLDS,
@@ -171,6 +172,7 @@ _ARRAYS = (
     THREAD_STATS,
     GIL_STATS,
     PROCESS_STATS,
+    SYNC_STACKS,
 ) = range(len(_ARRAYS))
 
 _OUT_OF_MEMORY = 1

@@ -23,7 +23,20 @@ static bool begin_sync(struct gs_story *s, const struct gs_event *e) {
                                   .running_ns = GS_NEVER,
                                   .object = gs_sync_object(e),
                                   .thread = e->thread,
-                                  .waker = GS_NOBODY};
+                                  .waker = GS_NOBODY,
+                                  .notify = GS_NOBODY};
+    return true;
+}
+
+/* Of a wait, or of a release or notify. */
+static bool add_sync_stack(struct gs_story *s, uint64_t interval, uint32_t leaf, bool of_wait) {
+    if (!s->keep)
+        return true;
+    struct gs_stack_of *stack = vector_add(&s->sync_stacks, sizeof *stack);
+    if (!stack)
+        return false;
+    *stack = (struct gs_stack_of){
+        .interval = (uint32_t)interval, .leaf = leaf, .of_wait = of_wait, .seen = 1};
     return true;
 }
 
@@ -34,6 +47,7 @@ static void end_sync(struct gs_story *s, uint32_t thread, int64_t time_ns, enum 
     struct gs_waker waker;
     bool woken = how == GS_ACQUIRED &&
                  gs_wakers_take(&s->wakers, t->process, open.object, open.start_ns, &waker);
+    t->slept = how == GS_ACQUIRED || how == GS_TIMED_OUT ? open.interval + 1 : 0;
     if (!s->keep)
         return;
     struct gs_sync_wait *wait = (struct gs_sync_wait *)s->sync_waits.data + open.interval;
@@ -41,7 +55,8 @@ static void end_sync(struct gs_story *s, uint32_t thread, int64_t time_ns, enum 
     wait->ending = how;
     if (woken) {
         wait->woken_ns = waker.time_ns;
-        wait->waker = (uint32_t)waker.value;
+        wait->notify = (uint32_t)waker.value;
+        wait->waker = ((struct gs_notify *)s->notifies.data)[waker.value].thread;
     }
     t->resumed = how == GS_ACQUIRED ? open.interval + 1 : 0;
 }
@@ -58,7 +73,7 @@ static bool notify(struct gs_story *s, const struct gs_event *e) {
     uint32_t woken = e->kind == GS_LOCK_RELEASE ? 1 : (uint32_t)(e->arg >> GS_SYNC_DETAIL_SHIFT);
     gs_wakers_put(&s->wakers, (struct gs_waker){.object = gs_sync_object(e),
                                                 .time_ns = e->time_ns,
-                                                .value = e->thread,
+                                                .value = s->notifies.n,
                                                 .process = s->threads[e->thread].process,
                                                 .left = woken});
     if (!s->keep)
@@ -67,7 +82,10 @@ static bool notify(struct gs_story *s, const struct gs_event *e) {
     if (!notify)
         return false;
     *notify = (struct gs_notify){e->time_ns, gs_sync_object(e), e->thread, woken};
-    return true;
+    struct thread *t = &s->threads[e->thread];
+    bool has_leaf = t->has_waker_leaf;
+    t->has_waker_leaf = false;
+    return !has_leaf || add_sync_stack(s, s->notifies.n - 1, t->waker_leaf, false);
 }
 
 /* What a thread has held of its GILs up to a moment. */

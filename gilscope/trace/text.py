@@ -15,6 +15,7 @@ import numpy as np
 
 from gilscope.trace.schema import (
     FLAG_CPU,
+    FLAG_OF_SYNC,
     FLAG_OF_WAIT,
     FLAG_SEEN,
     FLAG_WAITED,
@@ -40,6 +41,12 @@ _ATOMIC = range(EventKind.ATOMIC_ENTER, EventKind.ATOMIC_DEFERRED + 1)
 _SYNC_KINDS = {int(kind): kind.label for kind in SyncKind}
 _LABELS = {int(kind): kind.label for kind in EventKind}
 _json = json.JSONEncoder(separators=(",", ":")).encode
+_STACKS_OF = {
+    0: "hold",
+    FLAG_OF_WAIT: "wait",
+    FLAG_OF_SYNC | FLAG_OF_WAIT: "sync-wait",
+    FLAG_OF_SYNC: "waker",
+}
 _TABLES = ("processes", "threads", "gils", "stacks")
 
 
@@ -104,7 +111,7 @@ def _line(name: str, time_ns: int, arg: int, gil: int, kind: int, flags: int) ->
     if kind in _ATOMIC:
         text += f" depth={arg}"
     elif kind == _STACK:
-        text += f" of={'wait' if flags & FLAG_OF_WAIT else 'hold'} leaf={arg}"
+        text += f" of={_STACKS_OF[flags & (FLAG_OF_WAIT | FLAG_OF_SYNC)]} leaf={arg}"
         text += " seen" if flags & FLAG_SEEN else ""
     elif gil != NO_GIL:
         text += f" gil={gil} waiters={arg}"

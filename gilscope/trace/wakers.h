@@ -1,5 +1,7 @@
 /* Who woke whom. A notify or a release is put here; the end of a wait on the same object takes the
- * oldest one that came after the wait had begun. Bounded and without allocation: a bucket keeps the
+ * oldest one that came after the wait had begun. Of a lock that is a semaphore it is the newest:
+ * such a lock is free or it is not, and whoever comes by may take it before the thread that a
+ * release has woken. Bounded and without allocation: a bucket keeps the
  * newest few, so a waker may be forgotten, but none is made up. Story, encoder and decoder share it
  * and so agree. Owner: one of these, one thread. */
 #ifndef GILSCOPE_TRACE_WAKERS_H
@@ -36,15 +38,23 @@ static inline unsigned gs_waker_bucket(uint32_t process, uint64_t object) {
     return (unsigned)(hash >> 56);
 }
 
+static inline void gs_wakers_remove(struct gs_wakers *wakers, unsigned bucket, unsigned i) {
+    struct gs_waker *its = &wakers->buckets[bucket][i];
+    wakers->n[bucket]--;
+    memmove(its, its + 1, (wakers->n[bucket] - i) * sizeof *its);
+}
+
 static inline void gs_wakers_put(struct gs_wakers *wakers, struct gs_waker waker) {
     unsigned bucket = gs_waker_bucket(waker.process, waker.object);
     struct gs_waker *its = wakers->buckets[bucket];
+    bool newest_counts = (waker.object & GS_SYNC_KIND_MASK) == GS_SYNC_SEM_LOCK;
     if (waker.left == 0)
         return;
-    if (wakers->n[bucket] == GS_WAKERS_IN_BUCKET) {
-        memmove(its, its + 1, (GS_WAKERS_IN_BUCKET - 1) * sizeof *its);
-        wakers->n[bucket]--;
-    }
+    for (unsigned i = 0; newest_counts && i < wakers->n[bucket]; i++)
+        if (its[i].object == waker.object && its[i].process == waker.process)
+            gs_wakers_remove(wakers, bucket, i);
+    if (wakers->n[bucket] == GS_WAKERS_IN_BUCKET)
+        gs_wakers_remove(wakers, bucket, 0);
     its[wakers->n[bucket]++] = waker;
 }
 
@@ -58,10 +68,8 @@ static inline bool gs_wakers_take(struct gs_wakers *wakers, uint32_t process, ui
             continue;
         its[i].left--;
         *taken = its[i];
-        if (its[i].left == 0) {
-            wakers->n[bucket]--;
-            memmove(&its[i], &its[i + 1], (wakers->n[bucket] - i) * sizeof *its);
-        }
+        if (its[i].left == 0)
+            gs_wakers_remove(wakers, bucket, i);
         return true;
     }
     return false;

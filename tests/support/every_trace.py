@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from support.engine_blame import expect_engine_agrees
 from support.sql_blame import expect_sql_agrees, expect_waiting
+from support.sql_locks import expect_engine_has_locks, expect_locks
 
 from gilscope.analysis.summary import summarise
 from gilscope.errors import GilscopeError
@@ -62,9 +63,12 @@ def _is_new(path: Path) -> bool:
 
 def _check(trace: Trace, path: Path | None = None) -> None:
     summary = summarise(trace)
-    if trace.totals.events > LARGE:
+    small = trace.totals.events <= LARGE
+    expect_locks(trace, summary, rows=small)
+    if not small:
         expect_waiting(trace, summary)
         return
     expect_sql_agrees(trace, summary)
     if path is not None:
         expect_engine_agrees(path, trace.metadata, summary)
+        expect_engine_has_locks(path, trace.metadata, summary)

@@ -14,6 +14,8 @@ import sqlite3
 from collections import Counter, defaultdict
 from typing import Any
 
+from support.sql_sites import fill_stacks, text_of
+
 from gilscope.trace.model import Trace
 from gilscope.trace.story import ACQUIRED, NO_GAP
 
@@ -84,30 +86,6 @@ PARTS = """
     UNION ALL SELECT id, 'idle', NULL, e - s - held - unknown - wakeup FROM cut
 """
 
-STACKS = """
-CREATE TABLE stack (id INTEGER PRIMARY KEY, parent INT, place TEXT, short TEXT, library INT);
-CREATE TABLE at (of_wait INT, interval INT, leaf INT, exact INT, PRIMARY KEY (of_wait, interval));
-"""
-
-# Along the parents of each leaf, the first frame that is not the library's.
-SITES = """
-CREATE TABLE site AS
-WITH RECURSIVE up (leaf, node, depth) AS (
-    SELECT DISTINCT leaf, leaf, 0 FROM at
-    UNION ALL SELECT leaf, parent, depth + 1 FROM up JOIN stack ON stack.id = node
-              WHERE parent IS NOT NULL),
-own (leaf, depth) AS (
-    SELECT leaf, COALESCE(MIN(CASE WHEN NOT library THEN depth END), 0)
-    FROM up JOIN stack ON stack.id = node GROUP BY leaf)
-SELECT own.leaf, stack.place || '|' || CASE WHEN own.depth THEN leafs.short ELSE '' END AS text
-FROM own JOIN up ON up.leaf = own.leaf AND up.depth = own.depth
-JOIN stack ON stack.id = up.node JOIN stack AS leafs ON leafs.id = own.leaf;
-CREATE TABLE site_of AS
-SELECT of_wait, interval, text || CASE WHEN exact THEN '|exact' ELSE '' END AS text
-FROM at JOIN site USING (leaf);
-CREATE UNIQUE INDEX site_of_interval ON site_of (of_wait, interval);
-"""
-
 ROWS = """
 SELECT w.thread, h.thread, reason, ws.text, hs.text, SUM(ns), COUNT(DISTINCT w.id)
 FROM part JOIN wait w ON w.id = part.wait LEFT JOIN hold h ON h.id = part.hold
@@ -128,9 +106,8 @@ def expect_sql_agrees(trace: Trace, summary: dict[str, Any]) -> None:
         _expect_unknown(db, trace, summary)
         if sum(row[4] for row in sums) > MANY:
             return
-        _fill_sites(db, trace)
+        fill_stacks(db, trace.metadata.stacks, trace.stacks)
         db.execute(PARTS)
-        db.executescript(SITES)
         rows = {tuple(row[:5]): (row[5], row[6]) for row in db.execute(ROWS)}
     _expect_rows(summary, rows)
 
@@ -183,29 +160,6 @@ def _fill_waits(db: sqlite3.Connection, trace: Trace) -> None:
     db.executemany("INSERT INTO wait VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
 
-def _fill_sites(db: sqlite3.Connection, trace: Trace) -> None:
-    db.executescript(STACKS)
-    db.executemany(
-        "INSERT INTO stack VALUES (?, ?, ?, ?, ?)",
-        [
-            (s.id, s.parent, f"{s.file}|{s.line}|{s.function}", _short(s), s.library)
-            for s in trace.metadata.stacks
-        ],
-    )
-    db.executemany(
-        "INSERT INTO at VALUES (?, ?, ?, ?)",
-        [
-            (of_wait, interval, leaf, of_wait or seen)
-            for interval, leaf, of_wait, seen, _ in trace.stacks.tolist()
-        ],
-    )
-
-
-def _short(stack: Any) -> str:
-    folders = stack.file.split("/")[-2:]
-    return f"{'/'.join(folders) or '?'}:{stack.line} {stack.function}"
-
-
 def _expect_unknown(db: sqlite3.Connection, trace: Trace, summary: dict[str, Any]) -> None:
     """A GIL's gaps, its holds and what is left are its process's life."""
     gaps = trace.gaps
@@ -220,13 +174,6 @@ def _expect_unknown(db: sqlite3.Connection, trace: Trace, summary: dict[str, Any
             assert gil["unknown_ns"] == unknown.get(gil["id"], 0)
             assert gil["held_ns"] == held.get(gil["id"], 0)
             assert gil["held_ns"] + gil["unknown_ns"] + gil["idle_ns"] == process["life_ns"]
-
-
-def _text(site: dict[str, Any] | None) -> str | None:
-    if site is None:
-        return None
-    place = f"{site['file']}|{site['line']}|{site['function']}|{site['library_line'] or ''}"
-    return place + ("|exact" if site["exact"] else "")
 
 
 # ---- what a summary says, beside it ---------------------------------------------------------
@@ -257,7 +204,7 @@ def _expect_rows(summary: dict[str, Any], expected: Rows) -> None:
     for waiter, mine in wanted.items():
         for row in (row for row in rows[waiter] if not row["others"]):
             key = (waiter, row["holder"], row["reason"])
-            key += (_text(row["waiter_site"]), _text(row["holder_site"]))
+            key += (text_of(row["waiter_site"]), text_of(row["holder_site"]))
             assert mine.pop(key) == (row["wait_ns"], row["waits"])
         many_ns = 0
         for row in (row for row in rows[waiter] if row["others"]):

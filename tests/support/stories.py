@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from gilscope.trace.schema import (
     EVENT_DTYPE,
     FLAG_CPU,
+    FLAG_OF_SYNC,
     FLAG_OF_WAIT,
     FLAG_SEEN,
     FLAG_WAITED,
@@ -206,6 +207,9 @@ def told(text: str, **fields: object) -> MemorySource:
         while gil != NO_GIL and len(builder.gils) <= gil:
             builder.gil(builder.threads[threads[name]].process)
         flags = int("cpu" in rest or "waited" in rest or "wait" in rest) | 2 * ("seen" in rest)
+        flags |= {"sync-wait": FLAG_OF_SYNC | FLAG_OF_WAIT, "waker": FLAG_OF_SYNC}.get(
+            rest[-1] if rest else "", 0
+        )
         arg = int(options.get("arg", options.get("depth", 0)))
         if kind in SYNC_EVENTS:
             arg = sync_argument(rest, options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from gilscope.trace.schema import SYNC_DETAIL_SHIFT, EventKind
+from gilscope.trace.schema import SYNC_DETAIL_SHIFT, SYNC_KIND_MASK, EventKind, SyncKind
 
 K = EventKind
 CONDITIONS = (K.COND_WAIT, K.COND_WAKE, K.COND_NOTIFY)
@@ -39,6 +39,8 @@ class Wakers:
         """A release (of one) or a notify."""
         bucket = self._bucket(process, about)
         if woken:
+            if about & SYNC_KIND_MASK == SyncKind.SEM_LOCK:  # only its newest release counts
+                bucket[:] = [w for w in bucket if (w.process, w.about) != (process, about)]
             del bucket[: len(bucket) - 7]
             bucket.append(_Waker(process, about, time, thread, woken))
 

@@ -33,13 +33,16 @@ KEYS = {
     "id held_ns idle_ns unknown_ns contended_ns switches forced_yields max_waiters",
     "id tid name gil class life_ns shared_ns held_ns waiting_ns outside_ns unknown_ns"
     " waiting_share acquires contended_acquires voluntary_releases forced_yields requests_made"
-    " wait_ns io_wait_ns cpu_wait_ns hold_ns wakeup_ns",
+    " wait_ns io_wait_ns cpu_wait_ns hold_ns wakeup_ns lock_wait_ns outside",
+    "lock_ns condition_ns",
+    "waiter holder wait_ns waits waiter_site holder_site others",
     "waiter holder reason wait_ns waits waiter_site holder_site others",
     "name grace_ns switch_interval_ns",
     "source clamped",
     "severity kind text",
-    "object kind waits timeouts notifies wait_ns wakeup_ns gil_ns waiter notifier waiter_site",
-    "object kind waits timeouts wait_ns",
+    "object kind waits timeouts notifies wait_ns wakeup_ns gil_ns waiter notifier waiter_site"
+    " library waits_for blame",
+    "object kind waits timeouts wait_ns others library waits_for blame",
     "sections deferred_yields held_ns length_ns waiters",
     "thread wait_ns",
     " ".join(DISTRIBUTION),

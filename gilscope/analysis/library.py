@@ -1,0 +1,116 @@
+"""By which name its user knows a wait for a lock, and whether it is one *for a lock*.
+
+Every wait of a thread but for the GIL ends in a lock of CPython's; the frames of the standard
+library above it tell what it is for. Two sorts of waits are told apart by that:
+
+- for a *lock*: something that another thread has and will give back: Lock, RLock, Semaphore, a full
+  queue, an import, a logging handler. Who had it made the others wait.
+- for an *event*: something that another thread will do: an idle worker in Queue.get, a join, a
+  result, a notify. Nothing is wrong with that, however long it takes.
+
+What has no frame of the library is a lock: the user's own line took it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from gilscope.trace import stacks
+
+if TYPE_CHECKING:
+    from gilscope.trace.schema import Stack
+
+
+class Library(NamedTuple):
+    """A name, such as `queue.Queue.get`, and whether who waits there waits for an event."""
+
+    name: str
+    of_event: bool
+
+
+LOCK, EVENT = False, True
+
+# By module and the function's own name (up to 3.10 code knows no other). `wait` of threading has
+# rules of its own.
+_KNOWN: dict[tuple[str, str], Library] = {
+    (module, function): Library(name, of_event)
+    for module, function, name, of_event in (
+        ("threading", "wait_for", "threading.Condition.wait_for", EVENT),
+        ("threading", "acquire", "threading.Semaphore.acquire", LOCK),
+        ("threading", "__enter__", "threading.Condition", LOCK),
+        ("threading", "_acquire_restore", "threading.Condition", LOCK),
+        ("threading", "join", "threading.Thread.join", EVENT),
+        ("threading", "_wait_for_tstate_lock", "threading.Thread.join", EVENT),
+        ("threading", "start", "threading.Thread.start", EVENT),
+        ("threading", "_shutdown", "the end of the other threads (threading._shutdown)", EVENT),
+        ("queue", "get", "queue.Queue.get", EVENT),
+        ("queue", "join", "queue.Queue.join", EVENT),
+        ("queue", "put", "queue.Queue.put", LOCK),
+        ("concurrent.futures._base", "result", "concurrent.futures.Future.result", EVENT),
+        ("concurrent.futures._base", "exception", "concurrent.futures.Future.exception", EVENT),
+        ("concurrent.futures._base", "wait", "concurrent.futures.wait", EVENT),
+        ("concurrent.futures._base", "as_completed", "concurrent.futures.as_completed", EVENT),
+        ("concurrent.futures._base", "result_iterator", "concurrent.futures.Executor.map", EVENT),
+        ("concurrent.futures.thread", "_worker", "an idle worker of a ThreadPoolExecutor", EVENT),
+        (
+            "concurrent.futures.thread",
+            "shutdown",
+            "concurrent.futures.ThreadPoolExecutor.shutdown",
+            EVENT,
+        ),
+        (
+            "concurrent.futures.process",
+            "shutdown",
+            "concurrent.futures.ProcessPoolExecutor.shutdown",
+            EVENT,
+        ),
+        ("logging", "acquire", "logging.Handler.acquire", LOCK),
+        ("logging", "handle", "logging.Handler.acquire", LOCK),
+        ("logging", "_acquireLock", "logging's own lock", LOCK),
+    )
+}
+_IMPORT = Library("import", LOCK)
+_CONDITION_WAIT = Library("threading.Condition.wait", EVENT)
+_EVENT_WAIT = Library("threading.Event.wait", EVENT)
+_BARRIER_WAIT = Library("threading.Barrier.wait", EVENT)
+
+_MODULE = re.compile(r"/python3\.\d+/(?P<module>.+?)(?:/__init__)?\.py$|^<frozen (?P<frozen>.+)>$")
+
+
+def library_of(table: Sequence[Stack], leaf: int) -> Library | None:
+    """What a wait with this stack is for; None: no frame of the library lies above it.
+
+    The outermost frame that is known, of those between the wait and the user's own code; where none
+    is known, the outermost of them, which the user's code called.
+    """
+    frames = []
+    for row in stacks.path(table, leaf):
+        if not row.library:
+            break
+        frames.append((_module(row.file), row.function.rsplit(".", 1)[-1]))
+    known = None
+    for index, frame in enumerate(frames):
+        inner = frames[index - 1] if index else None
+        known = _known(*frame, inner) or known
+    if known or not frames:
+        return known
+    module, function = frames[-1]
+    return Library(f"{module}.{function}", LOCK)
+
+
+def _known(module: str, function: str, inner: tuple[str, str] | None) -> Library | None:
+    if module.startswith("importlib."):
+        return _IMPORT
+    if (module, function) != ("threading", "wait"):
+        return _KNOWN.get((module, function))
+    if inner == ("threading", "wait"):
+        return _EVENT_WAIT
+    return _BARRIER_WAIT if inner == ("threading", "_wait") else _CONDITION_WAIT
+
+
+def _module(file: str) -> str:
+    if found := _MODULE.search(file):
+        return (found["module"] or found["frozen"]).replace("/", ".")
+    return file.rsplit("/", 1)[-1].removesuffix(".py")
