@@ -24,18 +24,24 @@ if TYPE_CHECKING:
 
 
 class Library(NamedTuple):
-    """A name, such as `queue.Queue.get`, and whether who waits there waits for an event."""
+    """A name, such as `queue.Queue.get`, and whether who waits there waits for an event.
+
+    `made_anew`: on a stock interpreter each wait is for a lock of its own, which is no use to tell.
+    """
 
     name: str
     of_event: bool
+    made_anew: bool
 
 
 LOCK, EVENT = False, True
 
+_ON_CONDITIONS = {"threading.Semaphore.acquire", "queue.Queue.put"}  # though for a lock
+
 # By module and the function's own name (up to 3.10 code knows no other). `wait` of threading has
 # rules of its own.
 _KNOWN: dict[tuple[str, str], Library] = {
-    (module, function): Library(name, of_event)
+    (module, function): Library(name, of_event, made_anew=of_event or name in _ON_CONDITIONS)
     for module, function, name, of_event in (
         ("threading", "wait_for", "threading.Condition.wait_for", EVENT),
         ("threading", "acquire", "threading.Semaphore.acquire", LOCK),
@@ -71,10 +77,10 @@ _KNOWN: dict[tuple[str, str], Library] = {
         ("logging", "_acquireLock", "logging's own lock", LOCK),
     )
 }
-_IMPORT = Library("import", LOCK)
-_CONDITION_WAIT = Library("threading.Condition.wait", EVENT)
-_EVENT_WAIT = Library("threading.Event.wait", EVENT)
-_BARRIER_WAIT = Library("threading.Barrier.wait", EVENT)
+_IMPORT = Library("import", LOCK, made_anew=False)
+_CONDITION_WAIT = Library("threading.Condition.wait", EVENT, made_anew=True)
+_EVENT_WAIT = Library("threading.Event.wait", EVENT, made_anew=True)
+_BARRIER_WAIT = Library("threading.Barrier.wait", EVENT, made_anew=True)
 
 _MODULE = re.compile(r"/python3\.\d+/(?P<module>.+?)(?:/__init__)?\.py$|^<frozen (?P<frozen>.+)>$")
 
@@ -97,7 +103,7 @@ def library_of(table: Sequence[Stack], leaf: int) -> Library | None:
     if known or not frames:
         return known
     module, function = frames[-1]
-    return Library(f"{module}.{function}", LOCK)
+    return Library(f"{module}.{function}", LOCK, made_anew=False)
 
 
 def _known(module: str, function: str, inner: tuple[str, str] | None) -> Library | None:

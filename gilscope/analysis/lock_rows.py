@@ -51,8 +51,8 @@ class LockWaits:
 
         By library and place; None has those that are rows by their object.
         """
-        events = np.array([bool(kind and kind.of_event) for kind in self._sites.libraries])
-        by_name = events[self._library[waits]] | self._parked[waits]
+        made_anew = np.array([bool(kind and kind.made_anew) for kind in self._sites.libraries])
+        by_name = made_anew[self._library[waits]] | self._parked[waits]
         groups: dict[tuple[int, int] | None, NDArray[np.intp]] = {None: waits[~by_name]}
         named = waits[by_name]
         places = self._keys["waiter_site"][named].astype(np.uint64)
