@@ -18,8 +18,8 @@ from gilscope.trace.schema import SYNC_KIND_MASK, SyncKind
 
 MS = 1_000_000
 
-# Each kind of wait is made by a thread of its own and is ended by the main thread, once it is seen to
-# wait. `stamps` has the begin and the end of each, as the program knows them.
+# Each kind of wait is made by a thread of its own and is ended by the main thread, once it is seen
+# to wait. `stamps` has the begin and the end of each, as the program knows them.
 PROGRAM = """
 import concurrent.futures, json, logging, queue, sys, threading, time
 
