@@ -78,9 +78,6 @@ _KNOWN: dict[tuple[str, str], Library] = {
     )
 }
 _IMPORT = Library("import", LOCK, made_anew=False)
-_CONDITION_WAIT = Library("threading.Condition.wait", EVENT, made_anew=True)
-_EVENT_WAIT = Library("threading.Event.wait", EVENT, made_anew=True)
-_BARRIER_WAIT = Library("threading.Barrier.wait", EVENT, made_anew=True)
 
 _MODULE = re.compile(r"/python3\.\d+/(?P<module>.+?)(?:/__init__)?\.py$|^<frozen (?P<frozen>.+)>$")
 
@@ -95,25 +92,31 @@ def library_of(table: Sequence[Stack], leaf: int) -> Library | None:
     for row in stacks.path(table, leaf):
         if not row.library:
             break
-        frames.append((_module(row.file), row.function.rsplit(".", 1)[-1]))
+        frames.append((_module(row.file), row.function))
     known = None
-    for index, frame in enumerate(frames):
-        inner = frames[index - 1] if index else None
-        known = _known(*frame, inner) or known
+    for index, (module, function) in enumerate(frames):
+        name = function.rsplit(".", 1)[-1]
+        if (module, name) == ("threading", "wait"):
+            inner = frames[index - 1][1] if index and frames[index - 1][0] == module else ""
+            known = _wait_of_threading(function, inner)
+        elif module.startswith("importlib."):
+            known = _IMPORT
+        else:
+            known = _KNOWN.get((module, name), known)
     if known or not frames:
         return known
     module, function = frames[-1]
     return Library(f"{module}.{function}", LOCK, made_anew=False)
 
 
-def _known(module: str, function: str, inner: tuple[str, str] | None) -> Library | None:
-    if module.startswith("importlib."):
-        return _IMPORT
-    if (module, function) != ("threading", "wait"):
-        return _KNOWN.get((module, function))
-    if inner == ("threading", "wait"):
-        return _EVENT_WAIT
-    return _BARRIER_WAIT if inner == ("threading", "_wait") else _CONDITION_WAIT
+def _wait_of_threading(function: str, inner: str) -> Library:
+    """Of Condition, Event or Barrier, by the qualified name (from 3.11 on) or by what it calls."""
+    if function != "wait":
+        return Library(f"threading.{function}", EVENT, made_anew=True)
+    if inner == "wait":
+        return Library("threading.Event.wait", EVENT, made_anew=True)
+    owner = "Barrier" if inner == "_wait" else "Condition"
+    return Library(f"threading.{owner}.wait", EVENT, made_anew=True)
 
 
 def _module(file: str) -> str:

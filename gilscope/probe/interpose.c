@@ -19,7 +19,6 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
-#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -55,7 +54,6 @@ static struct {
     int (*timedwait)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
     int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
     int (*set_name)(pthread_t, const char *);
-    int (*try_wait)(sem_t *);
     void (*exit)(int) __attribute__((noreturn));
 } real;
 
@@ -85,7 +83,6 @@ static void resolve(void) {
     *(void **)&real.wait = next_version("pthread_cond_wait");
     *(void **)&real.create = dlsym(RTLD_NEXT, "pthread_create");
     *(void **)&real.set_name = dlsym(RTLD_NEXT, "pthread_setname_np");
-    *(void **)&real.try_wait = dlsym(RTLD_NEXT, "sem_trywait");
     *(void **)&real.exit = dlsym(RTLD_NEXT, "_exit");
     gs_modules_start();
     gs_find_gil_start(real.init);
@@ -270,19 +267,6 @@ INTERPOSE int pthread_setname_np(pthread_t thread, const char *name) {
                                gs_python_owns(__builtin_return_address(0)) && gs_watched_held());
     errno = saved_errno;
     return 0;
-}
-
-/* A thread takes the lock of threading's table before it leaves it, still in the table and with the
- * GIL held: the last moment at which its name, which it may have changed, can be asked for. */
-INTERPOSE int sem_trywait(sem_t *semaphore) {
-    ensure_resolved();
-    if (UNLIKELY((const void *)semaphore == gs_table_lock) && gs_watched_held()) {
-        int saved_errno = errno;
-        gs_refresh_own_name();
-        gs_refresh_names();
-        errno = saved_errno;
-    }
-    return real.try_wait(semaphore);
 }
 
 /* os._exit, as every multiprocessing worker ends: no destructor runs, yet the end is known. */

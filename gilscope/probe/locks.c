@@ -10,10 +10,10 @@
  *     posted that semaphore, and when, is.
  * Condition, Event, Queue, Thread.join, import locks and all the rest come down to these.
  *
- * Actors: every thread of the host. sem_post alone is on a hot path: a lock is released by it,
- * waited for or not. Waits with the GIL held (for the parking lot itself) are none for the trace,
- * nor are those of code that is not CPython's, nor those inside a wait that was told already
- * (gilscope.locks). */
+ * Actors: every thread of the host. sem_trywait and sem_post are on a hot path: a free lock is
+ * taken and given back by them. Waits with the GIL held (for the parking lot itself) are none for
+ * the trace, nor are those of code that is not CPython's, nor those inside a wait that was told
+ * already (gilscope.locks). */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -22,19 +22,22 @@
 #include <time.h>
 
 #include "emit_sync.h"
+#include "names.h"
+#include "process.h"
 #include "python.h"
 
 #define INTERPOSE __attribute__((visibility("default")))
 
 static int first_post(sem_t *semaphore);
+static int first_try(sem_t *semaphore);
 
 static struct {
     int (*post)(sem_t *);
+    int (*try_wait)(sem_t *);
     int (*wait)(sem_t *);
     int (*timed_wait)(sem_t *, const struct timespec *);
     int (*clock_wait)(sem_t *, clockid_t, const struct timespec *); /* glibc has it from 2.30 on */
-    int (*try_wait)(sem_t *);
-} real = {.post = first_post};
+} real = {.post = first_post, .try_wait = first_try};
 
 static void resolve(void) {
     *(void **)&real.wait = dlsym(RTLD_NEXT, "sem_wait");
@@ -55,6 +58,31 @@ static int first_post(sem_t *semaphore) {
     return real.post(semaphore);
 }
 
+static int first_try(sem_t *semaphore) {
+    resolve();
+    return real.try_wait(semaphore);
+}
+
+/* ---- free locks -------------------------------------------------------------------------------
+ * Both calls together add a dozen instructions. */
+
+__attribute__((noinline, cold)) static int try_table_lock(sem_t *semaphore) {
+    if (gs_gil_in_hand()) {
+        int saved_errno = errno;
+        gs_refresh_own_name();
+        gs_refresh_names();
+        errno = saved_errno;
+    }
+    return real.try_wait(semaphore);
+}
+
+/* A thread takes the lock of threading's table before it leaves it, still in the table and with the
+ * GIL held: the last moment at which its name, which it may have changed, can be asked for. */
+INTERPOSE int sem_trywait(sem_t *semaphore) {
+    bool of_table = __builtin_expect((const void *)semaphore == gs_table_lock, 0);
+    return of_table ? try_table_lock(semaphore) : real.try_wait(semaphore);
+}
+
 static uint64_t object_of(const sem_t *semaphore) {
     return (uint64_t)(uintptr_t)semaphore & GS_SYNC_OBJECT_MASK;
 }
@@ -70,7 +98,6 @@ __attribute__((noinline, cold)) static int post_told(sem_t *semaphore) {
     return real.post(semaphore);
 }
 
-/* Where nobody waits it adds eight instructions. */
 INTERPOSE int sem_post(sem_t *semaphore) {
     return gs_somebody_waits(semaphore) ? post_told(semaphore) : real.post(semaphore);
 }
@@ -93,8 +120,7 @@ static enum gs_sync_kind kind_of(const sem_t *semaphore) {
 
 static bool is_watched(const void *caller) {
     ensure_resolved();
-    return gs_recording() && gs_python.base && gs_python_owns(caller) && !gs_writer.sleeping &&
-           !gs_gil_in_hand();
+    return gs_recording() && gs_python_owns(caller) && !gs_writer.sleeping && !gs_gil_in_hand();
 }
 
 static struct told begin(sem_t *semaphore, const void *caller) {

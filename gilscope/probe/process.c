@@ -13,6 +13,7 @@
 #include "names.h"
 #include "python.h"
 #include "threads.h"
+#include "waits.h"
 
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18 /* Linux 4.14 */
@@ -86,6 +87,7 @@ static void begin_in_child(void) {
     /* It goes on in the child inside the atomic section that it is in. */
     gs_writer = (struct gs_writer){.atomic_depth = gs_writer.atomic_depth};
     if (gs_process.ring.header->follow && open_page(parent, gs_process.unit)) {
+        gs_waits_forget();
         if (gs_after_fork_in_child)
             gs_after_fork_in_child();
         if (forker && gs_recording())

@@ -20,7 +20,7 @@
 extern uint32_t gs_waiting[1u << GS_WAIT_BUCKETS_BITS];
 
 static inline unsigned gs_wait_bucket(uint64_t object) {
-    return (unsigned)((object >> 4) * UINT64_C(0x9e3779b97f4a7c15) >> (64 - GS_WAIT_BUCKETS_BITS));
+    return (unsigned)(object >> 4) & ((1u << GS_WAIT_BUCKETS_BITS) - 1);
 }
 
 /* Whether somebody may wait for what is at this address; no is certain. */

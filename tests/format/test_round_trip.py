@@ -569,6 +569,8 @@ def test_the_names_of_the_format_stand() -> None:
         "stack, end of hold",
         "stack of hold, seen by who asked",
         "stack, end of wait",
+        "stack, wait for a lock or condition",
+        "stack, of who ends the wait",
     ]
     sorts = [kind.label for kind in SyncKind if kind]
     assert list(interned_names(InternedTable.CATEGORIES).values()) == [

@@ -186,7 +186,7 @@ def test_what_a_thread_blocks_on(tmp_path: Path) -> None:
     main = done.thread("MainThread").id
     for name, kind, condition in (
         ("lock", SyncKind.PYMUTEX, False),
-        ("rlock", SyncKind.THREAD_LOCK, False),
+        ("rlock", SyncKind.SEM_LOCK, False),
         ("queue", SyncKind.INTERPRETER, True),
     ):
         of_kind = (waits["object"] & np.uint64(SYNC_KIND_MASK)) == kind

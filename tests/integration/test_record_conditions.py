@@ -167,7 +167,7 @@ def test_each_wakeup_has_its_latency(process: dict[str, Any]) -> None:
 def test_who_waits_for_a_conditions_lock_is_told(process: dict[str, Any]) -> None:
     for kind in kinds(process):
         # A Condition in Python has the lock that threading.RLock makes.
-        made = {"python": "thread-lock"}.get(kind, kind)
+        made = {"python": "sem-lock"}.get(kind, kind)
         rows = [row for row in process["locks"] if row["kind"] == made]
         assert sum(row["waits"] for row in rows) >= 1, kind
         assert all(row["wait_ns"]["sum"] > 0 for row in rows), kind

@@ -14,7 +14,7 @@ from typing import Any
 from support.perfetto_engine import engine, query
 from support.sql_sites import fill_stacks, text_of
 
-from gilscope.perfetto.layout import distinct_numbers
+from gilscope.perfetto.tracks import Numbers
 from gilscope.trace.model import Trace
 from gilscope.trace.schema import Metadata
 from gilscope.trace.story import NOBODY, OF_CONDITION
@@ -55,8 +55,9 @@ def expect_locks(trace: Trace, summary: dict[str, Any], *, rows: bool = True) ->
 
 def expect_engine_has_locks(path: Path, metadata: Metadata, summary: dict[str, Any]) -> None:
     """The waiting of each thread is what the engine's slices add up to."""
-    _, tids = distinct_numbers(metadata)
-    thread_of = {tid: thread.id for tid, thread in zip(tids, metadata.threads, strict=True)}
+    numbers = Numbers()
+    numbers.grow(metadata)
+    thread_of = {tid: thread.id for tid, thread in zip(numbers.tids, metadata.threads, strict=True)}
     with engine(path) as tp:
         rows = query(tp, SLICES)
     _expect_sums(
