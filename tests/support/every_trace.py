@@ -71,4 +71,4 @@ def _check(trace: Trace, path: Path | None = None) -> None:
     expect_sql_agrees(trace, summary)
     if path is not None:
         expect_engine_agrees(path, trace.metadata, summary)
-        expect_engine_has_locks(path, trace.metadata, summary)
+        expect_engine_has_locks(path, trace, summary)
