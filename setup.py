@@ -64,6 +64,8 @@ ENGINE = Extension(
         "gilscope/trace/ring_index.c",
         "gilscope/trace/ring_stacks.c",
         "gilscope/trace/order.c",
+        "gilscope/trace/follow.c",
+        "gilscope/trace/follow_index.c",
         "gilscope/trace/story.c",
         "gilscope/perfetto/encode.c",
         "gilscope/perfetto/decode.c",

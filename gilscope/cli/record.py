@@ -18,6 +18,7 @@ from gilscope.recorder.notes import DISK_FULL, LIMITS, LITTLE_ROOM
 from gilscope.recorder.session import LEAST_BYTES
 
 if TYPE_CHECKING:
+    from gilscope.recorder.beside import Beside
     from gilscope.recorder.session import Session
 
 HELP = "run a command and trace its GIL; then print the summary"
@@ -123,23 +124,39 @@ def _repeat(args: argparse.Namespace, command: Sequence[str]) -> int:
 
 def _once(args: argparse.Namespace, command: Sequence[str]) -> int:
     policy = choice(args)
-    from gilscope.recorder.record import STACKS, record, say  # noqa: PLC0415
+    from gilscope.recorder.beside import Answer, Beside  # noqa: PLC0415
+    from gilscope.recorder.record import STACKS, record, say, trace_name  # noqa: PLC0415
 
     if args.no_stacks:
         os.environ[STACKS] = "off"
-    recorded = record(command, args.max_size, not args.no_follow, policy)
-    trace = args.output or recorded.trace_name
+
+    def beside(session: Session, pid: int) -> Beside:
+        trace = args.output or trace_name(command, pid)
+        flags = (str(int(flag)) for flag in (not args.no_follow, not (args.no_summary or args.quiet)))
+        return Beside([str(session.directory), str(trace), *flags])
+
+    written_meanwhile = args.output is None or args.output.is_file() or not args.output.exists()
+    recorded = record(
+        command, args.max_size, not args.no_follow, policy, beside if written_meanwhile else None
+    )
+    assert recorded.notes.root_pid is not None
+    trace = args.output or trace_name(command, recorded.notes.root_pid)
     directory, exit_code = recorded.session.directory, recorded.notes.exit_code
     assert exit_code is not None
+    summary = not (args.no_summary or args.quiet)
     try:
-        events = _finish(directory, trace, not args.no_follow, args.redact)
+        answer = recorded.writer.finish() if recorded.writer else Answer(None)
+        if answer.events is None:
+            events = _finish(directory, trace, not args.no_follow, args.redact)
+        else:
+            events, summary = answer.events, False
     except _TROUBLE as error:
         kept = f"gilscope recover {quote(str(directory))} -o FILE"
         say(f"{_reason(error)}; the recording is kept: {kept}")
         return exit_code
     recorded.session.discard()
     readable = trace.is_file()  # no device and no pipe
-    if events and readable and not (args.no_summary or args.quiet):
+    if events and readable and summary:
         try:
             _print_summary(trace)
         except _TROUBLE as error:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from gilscope import __version__
 from gilscope.errors import GilscopeError, RecordingError
 from gilscope.recorder import launch
+from gilscope.recorder.beside import Beside
 from gilscope.recorder.notes import Notes
 from gilscope.recorder.policy import Choice
 from gilscope.recorder.preload import preload
@@ -27,11 +29,12 @@ class Recorded(NamedTuple):
 
     session: Session
     notes: Notes
+    writer: Beside | None  # what writes the trace, if anything was started
 
-    @property
-    def trace_name(self) -> Path:
-        """The trace's name where the user gave none: gilscope-<program>-<pid>.pftrace."""
-        return Path(f"gilscope-{program_name(self.notes.command)}-{self.notes.root_pid}.pftrace")
+
+def trace_name(command: Sequence[str], pid: int) -> Path:
+    """The trace's name where the user gave none: gilscope-<program>-<pid>.pftrace."""
+    return Path(f"gilscope-{program_name(command)}-{pid}.pftrace")
 
 
 def say(line: str) -> None:
@@ -44,10 +47,12 @@ def record(
     max_bytes: int | None = None,
     follow: bool = True,
     policy: Choice | None = None,
+    beside: Callable[[Session, int], Beside] | None = None,
 ) -> Recorded:
     """Run the command, with the probe in it and in what it starts, until all of it has ended.
 
-    `max_bytes` limits the rings. Where there is no room to record, it says so and becomes the
+    `max_bytes` limits the rings. `beside` gives, for the session and the command's pid, what writes
+    the trace meanwhile. Where there is no room to record, it says so and becomes the
     command. Raises UsageError for a command that cannot be run, and as `preload` does.
     """
     try:
@@ -61,21 +66,33 @@ def record(
         policy=policy.notes() if policy else None,
         limit=session.limit,
     )
+    writer: Beside | None = None
     try:
         notes.write(session.directory)
         with launch.signals_held():
             pid = launch.spawn(command, environment(session, policy), session.begin)
-            exit_code = launch.wait(pid, session.tick)
+            if beside:
+                writer = beside(session, pid)
+            tick = partial(_tick, session, writer)
+            exit_code = launch.wait(pid, tick)
             ended_ns = time.monotonic_ns()
-            wait_for_the_rest(session, pid)
+            wait_for_the_rest(session, pid, tick)
             stopped = session.stopped
             session.stop()
     except (GilscopeError, OSError):
+        if writer:
+            writer.abandon()
         session.discard()
         raise
     notes = notes._replace(root_pid=pid, root_end_ns=ended_ns, exit_code=exit_code, stopped=stopped)
     notes.write(session.directory)
-    return Recorded(session, notes)
+    return Recorded(session, notes, writer)
+
+
+def _tick(session: Session, writer: Beside | None) -> None:
+    session.tick()
+    if writer:
+        writer.tick(session.used_bytes)
 
 
 def environment(session: Session, policy: Choice | None = None) -> dict[str, str]:
@@ -108,7 +125,7 @@ def program_name(command: Sequence[str]) -> str:
     return Path(name).stem or "program"
 
 
-def wait_for_the_rest(session: Session, root: int) -> None:
+def wait_for_the_rest(session: Session, root: int, tick: Callable[[], None]) -> None:
     """Wait for recorded processes that outlive the command, as a daemon's do."""
     first = time.monotonic()
     told = False
@@ -122,4 +139,4 @@ def wait_for_the_rest(session: Session, root: int) -> None:
             say(f"recorded and still running: {pids}; Ctrl-C ends the recording alone")
         return not left
 
-    launch.poll(all_ended, session.tick)
+    launch.poll(all_ended, tick)

@@ -49,10 +49,15 @@ class Trace:
         The arrays are views of memory that grows in place while the source is read.
         """
         story = _story.tell(source)
+        return cls.of_story(story, source.name, source.metadata, source.totals)
+
+    @classmethod
+    def of_story(cls, story: _story.Story, name: str, metadata: Metadata, totals: Totals) -> Trace:
+        """What a story that is finished has made of its events."""
         return cls(
-            name=source.name,
-            metadata=source.metadata,
-            totals=source.totals,
+            name=name,
+            metadata=metadata,
+            totals=totals,
             holds=story.array(_story.HOLDS),
             waits=story.array(_story.WAITS),
             requests=story.array(_story.REQUESTS),

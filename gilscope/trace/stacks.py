@@ -45,48 +45,78 @@ class Site(NamedTuple):
     library_line: str | None  # "re/__init__.py:166 match"; None: the leaf is the user's own
 
 
+class Table:
+    """The stacks of a ring file's nodes, equal ones once; it may get more nodes later."""
+
+    def __init__(self) -> None:
+        self.stacks: list[Stack] = []
+        self.ids = np.zeros(0, np.uint32)  # of each node
+        self._known: dict[tuple[int | None, str, str, int], int] = {}
+        self._depths: list[int] = []  # of each stack
+        self._in_library = _Library()
+
+    @property
+    def n_nodes(self) -> int:
+        """How many nodes were added."""
+        return len(self.ids)
+
+    def add(self, rows: NDArray[np.void], data: bytes | memoryview) -> NDArray[np.uint32]:
+        """Add nodes (ROW_DTYPE); their ids. `data` is the file.
+
+        What is longer or deeper than the probe writes was damaged, and is cut.
+        """
+        texts: dict[tuple[int, int], str] = {}
+
+        def text(offset: int, size: int) -> str:
+            size = min(size, TEXT_BYTES)
+            key = (offset, size)
+            if key not in texts:
+                texts[key] = bytes(data[offset : offset + size]).decode("utf-8", "replace")
+            return texts[key]
+
+        first, known = self.n_nodes, self._known
+        self.ids = np.concatenate([self.ids, np.zeros(len(rows), np.uint32)])
+        new = len(known)
+        for index, row in enumerate(rows.tolist(), first):
+            file, function, file_bytes, function_bytes, parent, line, _, _ = row
+            caller = int(self.ids[parent - 1]) if parent else None
+            if caller is not None and self._depths[caller] == STACK_DEPTH:
+                caller = None
+            key = (caller, text(file, file_bytes), text(function, function_bytes), line)
+            self.ids[index] = number = known.setdefault(key, len(known))
+            if number == len(self._depths):
+                self._depths.append(1 if caller is None else self._depths[caller] + 1)
+        keys = list(known)[new:] if len(known) > new else []
+        self._in_library.learn(file for _, file, _, _ in keys)
+        for caller, file, function, line in keys:
+            self.stacks.append(
+                Stack(len(self.stacks), caller, file, function, line, self._in_library(file))
+            )
+        return self.ids[first:]
+
+
 def table(
     rows: NDArray[np.void], data: bytes | memoryview
 ) -> tuple[list[Stack], NDArray[np.uint32]]:
     """The stacks of a ring file's nodes (ROW_DTYPE), equal ones once, and the id of each node.
 
-    `data` is the file. What is longer or deeper than the probe writes was damaged, and is cut.
+    `data` is the file.
     """
-    texts: dict[tuple[int, int], str] = {}
-
-    def text(offset: int, size: int) -> str:
-        size = min(size, TEXT_BYTES)
-        key = (offset, size)
-        if key not in texts:
-            texts[key] = bytes(data[offset : offset + size]).decode("utf-8", "replace")
-        return texts[key]
-
-    ids = np.zeros(len(rows), np.uint32)
-    known: dict[tuple[int | None, str, str, int], int] = {}
-    depths: list[int] = []  # by id
-    for index, (file, function, file_bytes, function_bytes, parent, line, _, _) in enumerate(
-        rows.tolist()
-    ):
-        caller = int(ids[parent - 1]) if parent else None
-        if caller is not None and depths[caller] == STACK_DEPTH:
-            caller = None
-        key = (caller, text(file, file_bytes), text(function, function_bytes), line)
-        ids[index] = number = known.setdefault(key, len(known))
-        if number == len(depths):
-            depths.append(1 if caller is None else depths[caller] + 1)
-    in_library = _Library(file for _, file, _, _ in known)
-    stacks = [
-        Stack(index, caller, file, function, line, in_library(file))
-        for (caller, file, function, line), index in known.items()
-    ]
-    return stacks, ids
+    made = Table()
+    ids = made.add(rows, data)
+    return made.stacks, ids
 
 
 class _Library:
     """Whether a file belongs to Python's standard library, by where it lies."""
 
-    def __init__(self, files: Iterable[str]) -> None:
-        self._folders = tuple({os.path.dirname(f) + "/" for f in files if f.endswith(_BOOTSTRAP)})
+    def __init__(self) -> None:
+        self._folders: tuple[str, ...] = ()
+
+    def learn(self, files: Iterable[str]) -> None:
+        """Where the library lies shows at some of its files."""
+        found = {os.path.dirname(file) + "/" for file in files if file.endswith(_BOOTSTRAP)}
+        self._folders = (*self._folders, *sorted(found.difference(self._folders)))
 
     def __call__(self, file: str) -> bool:
         if _STANDARD.search(file):

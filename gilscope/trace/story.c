@@ -310,8 +310,75 @@ GS_EXPORT void gs_story_free(struct gs_story *s) {
     free(s);
 }
 
-/* A story of these tables: the process of each thread and of each GIL. With `keep` it builds
- * intervals, else it only checks. NULL: out of memory, or a process that is not there. */
+static bool grow(void **array, size_t n, size_t size) {
+    void *moved = realloc(*array, (n + 1) * size);
+    if (moved)
+        *array = moved;
+    return moved != NULL;
+}
+
+static bool add_thread(struct gs_story *s, uint32_t process) {
+    uint32_t id = s->n_threads;
+    if (process >= s->n_processes)
+        return false;
+    s->threads[id] = (struct thread){
+        .process = process, .gil = GS_NO_GIL, .next_of_process = s->first_thread[process]};
+    s->thread_stats[id] =
+        (struct gs_thread_stats){.first_ns = INT64_MAX, .last_ns = INT64_MIN, .gil = GS_NO_GIL};
+    s->first_thread[process] = id;
+    s->n_threads++;
+    return true;
+}
+
+/* The GILs of a process stand in its list in the order of their ids. */
+static bool add_gil(struct gs_story *s, uint32_t process) {
+    uint32_t id = s->n_gils;
+    if (process >= s->n_processes)
+        return false;
+    s->gils[id] = (struct gil){.process = process,
+                               .next = GS_NOBODY,
+                               .holder = GS_NOBODY,
+                               .last_holder = GS_NOBODY,
+                               .first_waiter = GS_NOBODY};
+    s->gil_stats[id] = (struct gs_gil_stats){0};
+    uint32_t *last = &s->first_gil[process];
+    while (*last != GS_NOBODY)
+        last = &s->gils[*last].next;
+    *last = id;
+    s->n_gils++;
+    return true;
+}
+
+/* Takes in what the tables have got behind what they had: the process of each thread and of each
+ * GIL. 0, or -1: out of memory, or a process that is not there. */
+GS_EXPORT int gs_story_grow(struct gs_story *s, uint32_t n_processes, uint32_t n_threads,
+                            const uint32_t *thread_process, uint32_t n_gils,
+                            const uint32_t *gil_process) {
+    if (n_gils > GS_NO_GIL ||
+        !grow((void **)&s->threads, n_threads, sizeof *s->threads) ||
+        !grow((void **)&s->gils, n_gils, sizeof *s->gils) ||
+        !grow((void **)&s->first_gil, n_processes, sizeof *s->first_gil) ||
+        !grow((void **)&s->first_thread, n_processes, sizeof *s->first_thread) ||
+        !grow((void **)&s->thread_stats, n_threads, sizeof *s->thread_stats) ||
+        !grow((void **)&s->gil_stats, n_gils, sizeof *s->gil_stats) ||
+        !grow((void **)&s->process_stats, n_processes, sizeof *s->process_stats))
+        return -1;
+    for (; s->n_processes < n_processes; s->n_processes++) {
+        s->first_gil[s->n_processes] = s->first_thread[s->n_processes] = GS_NOBODY;
+        s->process_stats[s->n_processes] =
+            (struct gs_process_stats){.first_ns = INT64_MAX, .last_ns = INT64_MIN};
+    }
+    while (s->n_threads < n_threads)
+        if (!add_thread(s, thread_process[s->n_threads]))
+            return -1;
+    while (s->n_gils < n_gils)
+        if (!add_gil(s, gil_process[s->n_gils]))
+            return -1;
+    return 0;
+}
+
+/* A story of these tables. With `keep` it builds intervals, else it only checks. NULL: out of
+ * memory, or a process that is not there. */
 GS_EXPORT struct gs_story *gs_story_new(uint32_t n_processes, uint32_t n_threads,
                                         const uint32_t *thread_process, uint32_t n_gils,
                                         const uint32_t *gil_process, int keep) {
@@ -319,46 +386,7 @@ GS_EXPORT struct gs_story *gs_story_new(uint32_t n_processes, uint32_t n_threads
     if (!s)
         return NULL;
     s->keep = keep;
-    s->n_processes = n_processes;
-    s->n_threads = n_threads;
-    s->n_gils = n_gils;
-    s->threads = calloc((size_t)n_threads + 1, sizeof *s->threads);
-    s->gils = calloc((size_t)n_gils + 1, sizeof *s->gils);
-    s->first_gil = calloc((size_t)n_processes + 1, sizeof *s->first_gil);
-    s->first_thread = calloc((size_t)n_processes + 1, sizeof *s->first_thread);
-    s->thread_stats = calloc((size_t)n_threads + 1, sizeof *s->thread_stats);
-    s->gil_stats = calloc((size_t)n_gils + 1, sizeof *s->gil_stats);
-    s->process_stats = calloc((size_t)n_processes + 1, sizeof *s->process_stats);
-    bool good = s->threads && s->gils && s->first_gil && s->first_thread && s->thread_stats &&
-                s->gil_stats && s->process_stats && n_gils <= GS_NO_GIL;
-    for (uint32_t i = 0; good && i < n_processes; i++) {
-        s->first_gil[i] = s->first_thread[i] = GS_NOBODY;
-        s->process_stats[i].first_ns = INT64_MAX;
-        s->process_stats[i].last_ns = INT64_MIN;
-    }
-    for (uint32_t i = 0; good && i < n_threads; i++) {
-        s->threads[i].process = thread_process[i];
-        s->threads[i].gil = GS_NO_GIL;
-        s->thread_stats[i].gil = GS_NO_GIL;
-        s->thread_stats[i].first_ns = INT64_MAX;
-        s->thread_stats[i].last_ns = INT64_MIN;
-        good = thread_process[i] < n_processes;
-        if (!good)
-            break;
-        s->threads[i].next_of_process = s->first_thread[thread_process[i]];
-        s->first_thread[thread_process[i]] = i;
-    }
-    for (uint32_t i = n_gils; good && i-- > 0;) {
-        struct gil *g = &s->gils[i];
-        good = gil_process[i] < n_processes;
-        if (!good)
-            break;
-        g->process = gil_process[i];
-        g->next = s->first_gil[g->process];
-        s->first_gil[g->process] = i;
-        g->holder = g->last_holder = g->first_waiter = GS_NOBODY;
-    }
-    if (!good) {
+    if (gs_story_grow(s, n_processes, n_threads, thread_process, n_gils, gil_process)) {
         gs_story_free(s);
         return NULL;
     }

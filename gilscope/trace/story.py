@@ -255,6 +255,21 @@ class Story:
         weakref.finalize(self, self._library.gs_story_free, self._pointer)
         self._fed = 0
 
+    def grow(self) -> None:
+        """Take in rows that the source's tables have got behind those that they had."""
+        metadata = self._source.metadata
+        threads = np.array([t.process for t in metadata.threads], np.uint32)
+        gils = np.array([g.process for g in metadata.gils], np.uint32)
+        if self._library.gs_story_grow(
+            self._pointer,
+            len(metadata.processes),
+            len(threads),
+            threads.ctypes.data,
+            len(gils),
+            gils.ctypes.data,
+        ):
+            raise MemoryError(f"{self._source.name}: no memory for its tables")
+
     def feed(self, batch: NDArray[np.void]) -> None:
         """Take an array of EVENT_DTYPE. Raises ImpossibleStory at the first impossible event."""
         taken = self.possible(batch)
@@ -355,6 +370,7 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     pointer, number = ctypes.c_void_p, ctypes.c_uint32
     library.gs_story_new.argtypes = (number, number, pointer, number, pointer, ctypes.c_int)
     library.gs_story_new.restype = pointer
+    library.gs_story_grow.argtypes = (pointer, *library.gs_story_new.argtypes[:-1])
     library.gs_story_free.argtypes = (pointer,)
     library.gs_story_free.restype = None
     library.gs_story_feed.argtypes = (pointer, pointer, ctypes.c_uint64)

@@ -1,0 +1,133 @@
+"""What the pages of a ring file tell: structures of event_abi.h as rows of the trace's tables."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from mmap import mmap
+from typing import Any, NamedTuple
+
+from gilscope.errors import TraceError
+from gilscope.trace.rings import LeftOut
+from gilscope.trace.schema import Process, Thread
+
+_CLOCKS = {0: "monotonic", 1: "tsc", 2: "cntvct"}
+_INTERPRETERS = {0: "none", 1: "gil", 2: "free-threaded"}
+_HEADER = struct.Struct("<QIIIIII")
+_SNAPSHOT = struct.Struct("<QQQQ")
+_LOST_OFFSET, _CLOCKS_OFFSET = 136, 256
+_PROCESS_PAGE = struct.Struct("<12xIIIII32sQ56sQ16sII")
+_THREAD_PAGE = struct.Struct("<16xIH2xQQQ200s")
+_UNIT = 4096
+_LONGEST_NS = 1 << 62
+_MOST_LOST = 1 << 40  # by one thread; what damaged pages tell must still be a number when added up
+_PIDS = 1 << 22  # Linux's limit, of tids as well
+_YIELDS_TOLD = 0x100
+_STACKS = ((0x400, "unknown"), (0x200, "told"))
+
+
+class Header(NamedTuple):
+    """Of struct gs_file_header what a reader needs. Times are ns."""
+
+    clock_source: str
+    stop: bool
+    lost_unattached: int
+    left_out: LeftOut
+    start_ns: int
+    boottime_ns: int
+    realtime_ns: int
+
+
+def header_of(data: mmap) -> Header:
+    """The file's header. Raises TraceError for impossible times."""
+    _, _, clock, _, _, _, stop = _HEADER.unpack_from(data)
+    lost, *left_out = struct.unpack_from("<QQQQ", data, _LOST_OFFSET)
+    _, monotonic, boottime, realtime = _SNAPSHOT.unpack_from(data, _CLOCKS_OFFSET)
+    if max(monotonic, boottime, realtime) >= _LONGEST_NS:
+        raise TraceError(f"the rings: offset 0x{_CLOCKS_OFFSET:x}: impossible times")
+    return Header(
+        _CLOCKS.get(clock, "unknown"),
+        bool(stop),
+        min(lost, _MOST_LOST),
+        LeftOut(*left_out),
+        monotonic,
+        boottime,
+        realtime,
+    )
+
+
+def process_page(data: mmap, at: int) -> dict[str, Any]:
+    """The page of a process, but for its times."""
+    serial, pid, parent, interpreter, _, _, end, python, interval_us, feed, lost, size = (
+        _PROCESS_PAGE.unpack_from(data, at)
+    )
+    begin = at + _PROCESS_PAGE.size
+    command = data[begin : min(begin + size, at + _UNIT)]
+    interval_ns = interval_us * 1000
+    return {
+        "name": serial or at // _UNIT,
+        "pid": _id(pid, at),
+        "parent": parent,
+        "interpreter": interpreter,
+        "lost_stacks": lost,
+        "switch_interval_ns": interval_ns if interval_ns < _LONGEST_NS else 0,
+        "end_ticks": end,
+        "python": python.split(b"\0", 1)[0].decode("ascii", "replace"),
+        "feed": feed.split(b"\0", 1)[0].decode("ascii", "replace"),
+        "command": tuple(os.fsdecode(command).encode("utf-8", "replace").decode().split("\0")[:-1]),
+    }
+
+
+def process_row(
+    page: dict[str, Any],
+    *,
+    id: int,
+    parent: int | None,
+    end_ns: int,
+    lost_events: int,
+    late: bool,
+) -> Process:
+    """A row of the trace's table. `late`: some of its releases were yields, as showed too late."""
+    interpreter = page["interpreter"]
+    return Process(
+        id=id,
+        pid=page["pid"],
+        parent=parent,
+        command=page["command"],
+        python=page["python"] or None,
+        feed=page["feed"] or None,
+        interpreter=_INTERPRETERS.get(interpreter & 0xFF, "none"),
+        start_ns=page["start_ns"],
+        end_ns=end_ns,
+        lost_events=lost_events,
+        yields_inferred=late or not interpreter & _YIELDS_TOLD,
+        stacks=next((s for bit, s in _STACKS if interpreter & bit), None),
+        lost_stacks=page["lost_stacks"],
+    )
+
+
+def thread_row(
+    data: mmap, at: int, known: Thread, to_ns: Callable[[int], int], last_ns: int
+) -> Thread:
+    """`known` with what its page tells. Its end is negative, the last sign of it, where it did not
+    say."""
+    tid, is_main, start, end, lost, name = _THREAD_PAGE.unpack_from(data, at)
+    text = name.split(b"\0", 1)[0].decode("utf-8", "replace")
+    return replace(
+        known,
+        tid=_id(tid, at),
+        name=text or ("MainThread" if is_main else f"thread {tid}"),
+        is_main=bool(is_main),
+        start_ns=to_ns(start),
+        end_ns=to_ns(end) if end else -last_ns,
+        lost_events=min(lost, _MOST_LOST),
+    )
+
+
+def _id(number: int, at: int) -> int:
+    """The kernel's id of a process or thread, in a page at this offset. Raises TraceError."""
+    if number >= _PIDS:
+        raise TraceError(f"the rings: offset 0x{at:x}: {number} is no id of a process")
+    return number
