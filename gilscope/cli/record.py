@@ -132,9 +132,12 @@ def _once(args: argparse.Namespace, command: Sequence[str]) -> int:
 
     def beside(session: Session, pid: int) -> Beside:
         trace = args.output or trace_name(command, pid)
-        flags = (str(int(flag)) for flag in (not args.no_follow, not (args.no_summary or args.quiet)))
+        flags = (
+            str(int(flag)) for flag in (not args.no_follow, not (args.no_summary or args.quiet))
+        )
         return Beside([str(session.directory), str(trace), *flags])
 
+    summary = not (args.no_summary or args.quiet)
     written_meanwhile = args.output is None or args.output.is_file() or not args.output.exists()
     recorded = record(
         command, args.max_size, not args.no_follow, policy, beside if written_meanwhile else None
@@ -143,7 +146,6 @@ def _once(args: argparse.Namespace, command: Sequence[str]) -> int:
     trace = args.output or trace_name(command, recorded.notes.root_pid)
     directory, exit_code = recorded.session.directory, recorded.notes.exit_code
     assert exit_code is not None
-    summary = not (args.no_summary or args.quiet)
     try:
         answer = recorded.writer.finish() if recorded.writer else Answer(None)
         if answer.events is None:

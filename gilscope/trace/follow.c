@@ -315,8 +315,8 @@ static struct gs_event gap_event(struct gs_follow *follow, uint32_t id) {
     uint64_t missing = head_sequence(follow, thread) - gil->expected;
     bool first = gil->expected == 0;
     if (first)
-        gil->last_ns = later(head_time(follow, &follow->threads[thread]),
-                             follow->threads[thread].last_ns);
+        gil->last_ns =
+            later(head_time(follow, &follow->threads[thread]), follow->threads[thread].last_ns);
     else
         gil->last_ns = end_of(follow, gil);
     follow->lost += missing;
@@ -556,9 +556,17 @@ GS_EXPORT void gs_follow_close(struct gs_follow *follow) {
     }
     for (uint64_t i = 0; i < follow->n_gils; i++)
         free(follow->gils[i].heap);
-    void *owned[] = {follow->rooms,      follow->threads,  follow->processes, follow->gils,
-                     follow->nodes,      follow->node_ids, follow->queue,     follow->segments,
-                     follow->node_slots, follow->found, follow};
+    void *owned[] = {follow->rooms,
+                     follow->threads,
+                     follow->processes,
+                     follow->gils,
+                     follow->nodes,
+                     follow->node_ids,
+                     follow->queue,
+                     follow->segments,
+                     follow->node_slots,
+                     follow->found,
+                     follow};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         free(owned[i]);
 }
@@ -625,14 +633,16 @@ GS_EXPORT int gs_follow_finish(struct gs_follow *follow) {
 }
 
 /* counts: processes, threads, GILs, nodes, clamped stamps, records missing in GILs' sequences,
- * yields that were given as releases, and the records' stamps (in ticks) up to which all is given. */
+ * yields that were given as releases, and the records' stamps (in ticks) up to which all is given.
+ */
 GS_EXPORT void gs_follow_counts(struct gs_follow *follow, uint64_t counts[8]) {
     uint64_t before = UINT64_MAX >> GS_KIND_BITS;
     if (!follow->final)
         before = follow->horizon_ticks & (UINT64_MAX >> GS_KIND_BITS);
     for (uint64_t i = 0; i < follow->n_threads; i++) {
         const struct follow_thread *thread = &follow->threads[i];
-        bool dry = thread->head.ordinal == thread->past.ordinal && thread->head.at == thread->past.at;
+        bool dry =
+            thread->head.ordinal == thread->past.ordinal && thread->head.at == thread->past.at;
         if (thread->left || dry || !gs_stamp(thread->head.at))
             continue;
         uint64_t stamp = gs_stamp(thread->head.at) >> GS_KIND_BITS;

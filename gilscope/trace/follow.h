@@ -5,14 +5,14 @@
  * recording is known, `gs_follow_finish` makes the rest certain.
  *
  *  - The clock. Events are given up to the *horizon*, the newest snapshot of the clocks at the poll
- *    before: times lie between two snapshots, so no later one changes what was given, and whose page
- *    was found by that poll has been looked at since.
+ *    before: times lie between two snapshots, so no later one changes what was given, and whose
+ * page was found by that poll has been looked at since.
  *  - Order. A GIL's events are given by their numbers. Each poll looks at the records first and
  *    then for new pages and chunks, so whatever a visible record refers to is known.
  *  - A missing number is a loss when a whole poll that began after its successor was seen has not
  *    found it: a record is stored under the GIL's mutex, before that of its successor.
- *  - A release may still be corrected to a yield (gs_on_yield), for a moment behind its store. It is
- *    certain when its thread has stored another record, or after SETTLED_NS of silence; what is
+ *  - A release may still be corrected to a yield (gs_on_yield), for a moment behind its store. It
+ * is certain when its thread has stored another record, or after SETTLED_NS of silence; what is
  *    corrected even later is counted (`late`).
  *  - Processes and threads may come at any time; a process's end is given when it is told
  *    (gs_follow_over), for one that is killed says nothing.
@@ -39,7 +39,7 @@ struct place {
 
 struct follow_thread {
     uint32_t unit, process;
-    uint32_t next_of_process;  /* id, UINT32_MAX: none */
+    uint32_t next_of_process;    /* id, UINT32_MAX: none */
     struct follow_chunk *chunks; /* that are not read to their end, by ordinal */
     uint64_t n_chunks, chunk_capacity;
     struct place head, past; /* the next record, and behind the last one that is visible */
@@ -54,7 +54,7 @@ struct follow_thread {
 };
 
 struct follow_process {
-    uint32_t unit, serial, parent; /* parent: as in its page */
+    uint32_t unit, serial, parent;  /* parent: as in its page */
     uint32_t first_thread, threads; /* id, UINT32_MAX: none; head of the list */
     uint32_t open_threads;
     uint32_t *gils; /* ids, by index in the process */
@@ -144,7 +144,8 @@ struct gs_follow {
     char error[160];
 };
 
-/* ---- follow_index.c ---------------------------------------------------------------------------- */
+/* ---- follow_index.c ----------------------------------------------------------------------------
+ */
 
 int gs_follow_fail(struct gs_follow *follow, const char *format, ...);
 int gs_follow_reserve(void **array, uint64_t n, uint64_t *capacity, size_t item);

@@ -50,11 +50,11 @@ static int add_segment(struct gs_follow *follow, const struct gs_clock_snapshot 
     if (to->ticks <= from->ticks || to->monotonic_ns <= from->monotonic_ns ||
         to->monotonic_ns > INT64_MAX / 4)
         return 0;
-    if (gs_follow_reserve((void **)&follow->segments, follow->n_segments,
-                          &follow->segment_capacity, sizeof *follow->segments))
+    if (gs_follow_reserve((void **)&follow->segments, follow->n_segments, &follow->segment_capacity,
+                          sizeof *follow->segments))
         return no_memory(follow);
-    double slope = ((double)to->monotonic_ns - (double)from->monotonic_ns) /
-                   (double)(to->ticks - from->ticks);
+    double slope =
+        ((double)to->monotonic_ns - (double)from->monotonic_ns) / (double)(to->ticks - from->ticks);
     follow->segments[follow->n_segments++] =
         (struct follow_segment){since_start(follow, from->ticks), from->monotonic_ns, slope};
     follow->newest = *to;
@@ -170,8 +170,8 @@ static int add_process(struct gs_follow *follow, uint64_t unit) {
     if (gs_follow_reserve((void **)&follow->processes, follow->n_processes,
                           &follow->process_capacity, sizeof *follow->processes))
         return no_memory(follow);
-    follow->rooms[unit] = (struct follow_room){
-        GS_PROCESS_PAGE, (uint32_t)follow->n_processes, page->header.ordinal, 0};
+    follow->rooms[unit] = (struct follow_room){GS_PROCESS_PAGE, (uint32_t)follow->n_processes,
+                                               page->header.ordinal, 0};
     follow->processes[follow->n_processes++] =
         (struct follow_process){.unit = (uint32_t)unit,
                                 .serial = page->header.ordinal,
@@ -244,8 +244,7 @@ static int add_chunk(struct gs_follow *follow, uint64_t unit, uint32_t id) {
 
 static uint32_t *node_slot(const struct gs_follow *follow, uint32_t reference) {
     uint64_t i = reference * UINT64_C(0x9e3779b97f4a7c15) >> 32 & follow->node_mask;
-    while (follow->node_slots[i] &&
-           follow->nodes[follow->node_slots[i] - 1].reference != reference)
+    while (follow->node_slots[i] && follow->nodes[follow->node_slots[i] - 1].reference != reference)
         i = (i + 1) & follow->node_mask;
     return &follow->node_slots[i];
 }
@@ -404,8 +403,7 @@ static int visit_processes(struct gs_follow *follow, uint64_t unit,
         return 0;
     const struct follow_room *room = &follow->rooms[unit];
     const struct gs_process_page *page = (const void *)header;
-    if (room->magic == magic &&
-        follow->processes[room->id].start_ticks == page->start.ticks &&
+    if (room->magic == magic && follow->processes[room->id].start_ticks == page->start.ticks &&
         room->ordinal == header->ordinal)
         return 0;
 #if GS_ABI_VERSION >= 3

@@ -354,8 +354,7 @@ static bool add_gil(struct gs_story *s, uint32_t process) {
 GS_EXPORT int gs_story_grow(struct gs_story *s, uint32_t n_processes, uint32_t n_threads,
                             const uint32_t *thread_process, uint32_t n_gils,
                             const uint32_t *gil_process) {
-    if (n_gils > GS_NO_GIL ||
-        !grow((void **)&s->threads, n_threads, sizeof *s->threads) ||
+    if (n_gils > GS_NO_GIL || !grow((void **)&s->threads, n_threads, sizeof *s->threads) ||
         !grow((void **)&s->gils, n_gils, sizeof *s->gils) ||
         !grow((void **)&s->first_gil, n_processes, sizeof *s->first_gil) ||
         !grow((void **)&s->first_thread, n_processes, sizeof *s->first_thread) ||
