@@ -138,7 +138,9 @@ def _once(args: argparse.Namespace, command: Sequence[str]) -> int:
         return Beside([str(session.directory), str(trace), *flags])
 
     summary = not (args.no_summary or args.quiet)
-    written_meanwhile = args.output is None or args.output.is_file() or not args.output.exists()
+    # Devices and pipes are written at the end, and what is redacted when all names are known.
+    regular = args.output is None or args.output.is_file() or not args.output.exists()
+    written_meanwhile = regular and not args.redact
     recorded = record(
         command, args.max_size, not args.no_follow, policy, beside if written_meanwhile else None
     )
