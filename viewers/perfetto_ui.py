@@ -5,6 +5,11 @@ ui.perfetto.dev may read from port 9001 alone (its content security policy), ask
 answered once, then the server stops. The offline page comes from the same server as the trace and
 may be loaded again, so that server stays until it is interrupted.
 
+The port is open to every user of this machine, and a trace may be for its owner's eyes. So the
+trace lies behind a random path, which is printed on the owner's terminal. A browser is started with
+another address, since anybody sees the arguments of programs: it leads on to the true one, but only
+for a program of the same user.
+
 Threads: `serve_forever` runs in a thread of its own and each connection in a daemon thread (a
 browser opens connections ahead of need and would block a server with one thread); the caller's
 thread waits, so that Ctrl-C reaches it.
@@ -16,6 +21,7 @@ import errno
 import importlib.util
 import json
 import os
+import secrets
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -27,6 +33,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from gilscope.errors import GilscopeError, InstallationError
+from gilscope.viewers.own_user import is_own
 
 if TYPE_CHECKING:
     from gilscope.viewers.perfetto_ui_focus import Focus
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
 ONLINE_UI = "https://ui.perfetto.dev"
 ONLINE_PORT = 9001
 LOOPBACK = "127.0.0.1"
+OPEN = "/open"
 
 _LOOPBACK_NAMES = frozenset({LOOPBACK, "localhost"})
 # Not the mimetypes module: it reads the system's tables, and a wrong type for .wasm or .js stops
@@ -54,8 +62,9 @@ _OFFLINE_POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' blob: data:"
 class TraceServer(ThreadingHTTPServer):
     """Serves one trace, and `files` beside it, on 127.0.0.1; knows no other path.
 
-    With `origin` only pages of that origin get the trace, and one of them gets it once: `loaded`
-    is set when it has all of it. Port 0 takes a free one. Raises OSError when the port is taken.
+    The trace's path is a secret. With `origin` only pages of that origin get it, and one of them
+    gets it once: `loaded` is set when it has all of it. `page` is where OPEN leads. Port 0 takes a
+    free one. Raises OSError when the port is taken.
     """
 
     daemon_threads = True
@@ -71,14 +80,16 @@ class TraceServer(ThreadingHTTPServer):
         self.trace = trace
         self.origin = origin
         self.files = files or {}
+        self.page = ""
+        self._secret = secrets.token_urlsafe()
         self.loaded = threading.Event()
         self.ticket = threading.Lock()  # held by the one load, given back when it breaks off
         super().__init__((LOOPBACK, port), _Handler)
 
     @property
     def trace_path(self) -> str:
-        """The decoded path of the trace's URL; a folder of its own keeps it apart from `files`."""
-        return f"/trace/{self.trace.name}"
+        """The decoded path of the trace's URL, which who knows it may read."""
+        return f"/trace/{self._secret}/{self.trace.name}"
 
     @property
     def url(self) -> str:
@@ -89,6 +100,11 @@ class TraceServer(ThreadingHTTPServer):
     def trace_url(self) -> str:
         """The trace's address."""
         return self.url + quote(self.trace_path, errors="surrogateescape")
+
+    @property
+    def open_url(self) -> str:
+        """An address that tells nothing, and leads this user's programs to `page`."""
+        return self.url + OPEN
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -136,6 +152,9 @@ class _Handler(BaseHTTPRequestHandler):
         return unquote(urlsplit(self.path).path, errors="surrogateescape")
 
     def _refusal(self, path: str) -> HTTPStatus | None:
+        # Of two headers another program might believe the other one.
+        if any(len(self.headers.get_all(name, ())) > 1 for name in ("Host", "Origin")):
+            return HTTPStatus.BAD_REQUEST
         # A page elsewhere whose name resolves to 127.0.0.1 (DNS rebinding) sends its own name.
         try:
             host = urlsplit("//" + self.headers.get("Host", "")).hostname
@@ -143,6 +162,9 @@ class _Handler(BaseHTTPRequestHandler):
             host = None
         if host not in _LOOPBACK_NAMES:
             return HTTPStatus.FORBIDDEN
+        if path == OPEN:
+            own = self.server.page and is_own(self.connection)
+            return None if own else HTTPStatus.FORBIDDEN
         if path != self.server.trace_path:
             return None if path in self.server.files else HTTPStatus.NOT_FOUND
         if self.server.origin and self.headers.get("Origin") != self.server.origin:
@@ -151,6 +173,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refuse(self, status: HTTPStatus) -> None:
         self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def _lead_on(self) -> None:
+        self.send_response(HTTPStatus.FOUND)
+        self.send_header("Location", self.server.page)
+        self.send_header("Cache-Control", "no-store")
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -165,6 +194,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = self._path()
         if refusal := self._refusal(path):
             return self._refuse(refusal)
+        if path == OPEN:
+            return self._lead_on()
         if path != self.server.trace_path:
             return self._send(self.server.files[path], body=body)
         if self.server.origin is None or not body:

@@ -50,11 +50,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         server = perfetto_ui.online_server(args.trace)
         ui = perfetto_ui.ONLINE_UI
-    url = perfetto_ui.ui_url(ui, server.trace_url, focus)
+    url = server.page = perfetto_ui.ui_url(ui, server.trace_url, focus)
     with server.running():
         _say(f"The trace is served from this machine alone, to {ui}; nothing is uploaded.")
         _say(f"Address: {url}")
-        if not args.no_browser and not perfetto_ui.open_browser(url):
+        _say("Who knows it can read the trace while it is served.")
+        if not args.no_browser and not perfetto_ui.open_browser(server.open_url):
             _say("No browser can be started here: open that address yourself.")
         if args.offline:
             _until_interrupted(server)

@@ -33,8 +33,12 @@ CYAN, TEAL = "52b9c6", "3d8a9f"  # of waits for a condition and for a lock
 
 # The page's stand-in: finds the trace's address in the page's and loads it as the page would.
 BROWSER = """
-import sys, urllib.parse, urllib.request
-route = urllib.parse.parse_qs(urllib.parse.urlsplit(sys.argv[1]).fragment.partition("?")[2])
+import http.client, sys, urllib.parse, urllib.request
+opened = urllib.parse.urlsplit(sys.argv[1])
+connection = http.client.HTTPConnection(opened.netloc, timeout=60)
+connection.request("GET", opened.path)
+page = connection.getresponse().headers["Location"]
+route = urllib.parse.parse_qs(urllib.parse.urlsplit(page).fragment.partition("?")[2])
 request = urllib.request.Request(route["url"][0], headers={"Origin": "https://ui.perfetto.dev"})
 with urllib.request.urlopen(request, timeout=60) as answer, open(sys.argv[2], "wb") as file:
     file.write(answer.read())

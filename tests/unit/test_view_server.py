@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import http.client
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
+from support.faults import require_root
 
 from gilscope.errors import GilscopeError, InstallationError
 from gilscope.viewers import perfetto_ui
@@ -135,6 +138,55 @@ def test_folders_of_the_ui_are_not_listed(offline: TraceServer) -> None:
     for folder in folders:
         assert ask(offline, folder).status == HTTPStatus.NOT_FOUND
         assert ask(offline, folder + "/").status == HTTPStatus.NOT_FOUND
+
+
+def test_the_path_of_the_trace_is_a_secret(trace: Path, offline: TraceServer) -> None:
+    other = perfetto_ui.offline_server(trace)
+    other.server_close()
+    assert other.trace_path != offline.trace_path
+    assert len(offline.trace_path.split("/")[2]) >= 32
+    for path in (f"/trace/{trace.name}", f"/trace//{trace.name}", other.trace_path):
+        assert ask(offline, quote(path)).status == HTTPStatus.NOT_FOUND
+    assert ask(offline).status == HTTPStatus.OK
+
+
+@pytest.mark.parametrize("name", ["Host", "Origin"])
+def test_headers_that_come_twice(online: TraceServer, offline: TraceServer, name: str) -> None:
+    for server in (online, offline):
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
+        connection.putrequest("GET", urlsplit(server.trace_url).path, skip_host=True)
+        for header in ("Host", "Origin", name):
+            connection.putheader(header, "127.0.0.1" if header == "Host" else ONLINE_UI)
+        connection.endheaders()
+        assert connection.getresponse().status == HTTPStatus.BAD_REQUEST
+        connection.close()
+
+
+def test_a_browser_is_led_to_the_page(offline: TraceServer) -> None:
+    path = urlsplit(offline.open_url).path
+    assert ask(offline, path).status == HTTPStatus.FORBIDDEN  # it leads nowhere yet
+    offline.page = "https://ui.example/#!/?url=secret"
+    answer = ask(offline, path)
+    assert (answer.status, answer.headers["Location"]) == (HTTPStatus.FOUND, offline.page)
+    rebound = ask(offline, path, headers={"Host": "rebound.example.org"})
+    assert rebound.status == HTTPStatus.FORBIDDEN
+
+
+def test_another_user_is_led_nowhere(offline: TraceServer) -> None:
+    require_root()
+    offline.page = "https://ui.example/#!/?url=secret"
+    code = (
+        "import encodings.idna, http.client, os, sys; os.setuid(65534);"
+        "c = http.client.HTTPConnection('127.0.0.1', int(sys.argv[1]));"
+        "c.request('GET', '/open'); print(c.getresponse().status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(offline.server_port)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) == HTTPStatus.FORBIDDEN
 
 
 def test_a_trace_that_was_removed(online: TraceServer, trace: Path) -> None:
