@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gilscope.analysis.findings_locks import lock_findings
 from gilscope.analysis.names import names_of
 from gilscope.analysis.units import counted, duration, percent
-from gilscope.recorder.notes import DISK_FULL, LIMITS, LITTLE_ROOM
+from gilscope.recorder.notes import DISK_FULL, LEFT, LIMITS, LITTLE_ROOM
 from gilscope.safe_text import escaped
 
 if TYPE_CHECKING:
@@ -266,6 +266,7 @@ _STOPPED = {
     DISK_FULL: "the rings' file system was full",
     LITTLE_ROOM: "the rings' file system had little room",
     LIMITS: "a limit around gilscope",
+    LEFT: "gilscope was asked to end twice, and the program went on",
 }
 
 

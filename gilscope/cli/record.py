@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from gilscope.cli.output import check_trace
 from gilscope.cli.run import add_policy_arguments, check_environment, choice
 from gilscope.errors import GilscopeError, UsageError
-from gilscope.recorder.notes import DISK_FULL, LIMITS, LITTLE_ROOM
+from gilscope.recorder.notes import DISK_FULL, LEFT, LIMITS, LITTLE_ROOM
 from gilscope.recorder.session import LEAST_BYTES
 
 if TYPE_CHECKING:
     from gilscope.recorder.beside import Beside
+    from gilscope.recorder.record import Recorded
     from gilscope.recorder.session import Session
 
 HELP = "run a command and trace its GIL; then print the summary"
@@ -146,8 +147,7 @@ def _once(args: argparse.Namespace, command: Sequence[str]) -> int:
     )
     assert recorded.notes.root_pid is not None
     trace = args.output or trace_name(command, recorded.notes.root_pid)
-    directory, exit_code = recorded.session.directory, recorded.notes.exit_code
-    assert exit_code is not None
+    directory, exit_code = recorded.session.directory, recorded.exit_code
     try:
         answer = recorded.writer.finish() if recorded.writer else Answer(None)
         if answer.events is None:
@@ -166,7 +166,7 @@ def _once(args: argparse.Namespace, command: Sequence[str]) -> int:
         except _TROUBLE as error:
             say(f"no summary: {_reason(error)}")
     if recorded.notes.stopped:
-        say(_stop_reason(recorded.session, recorded.notes.stopped, args.max_size is not None))
+        say(_stop_reason(recorded, args.max_size is not None))
     see = f"; see it with: gilscope view {quote(str(trace))}" if events and readable else ""
     if not args.quiet:
         say(f"{events:,} events in {trace}{see}")
@@ -193,8 +193,11 @@ def _finish(directory: Path, trace: Path, follow: bool, redact: bool) -> int:
         return write_trace(Redacted(rings) if redact else rings, trace).events
 
 
-def _stop_reason(session: Session, stopped: str, asked: bool) -> str:
+def _stop_reason(recorded: Recorded, asked: bool) -> str:
+    session, stopped = recorded.session, recorded.notes.stopped or ""
     folder = session.directory.parent
+    if stopped == LEFT:
+        return f"the recording was ended; the program goes on (pid {recorded.notes.root_pid})"
     if stopped == DISK_FULL:
         return f"recording stopped: {folder} is full; the program went on"
     why = {

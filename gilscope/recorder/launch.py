@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from gilscope.errors import UsageError
+from gilscope.recorder.patience import Patience
 
 # What a user or a supervisor sends to a command. Blocked here while the command runs and taken one
 # by one, so that none is lost between two waits.
@@ -144,8 +145,9 @@ def signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, _original_mask)
 
 
-def wait(pid: int, tick: Callable[[], None]) -> int:
-    """Wait for the command's end and return its exit code, 128+N for signal N.
+def wait(pid: int, tick: Callable[[], None], patience: Patience | None = None) -> int | None:
+    """Wait for the command's end and return its exit code, 128+N for signal N; None: `patience` was
+    over before.
 
     Calls `tick` every few milliseconds. Signals sent to gilscope alone go to the command; those
     that the terminal sends reach it by themselves.
@@ -165,8 +167,14 @@ def wait(pid: int, tick: Callable[[], None]) -> int:
                 pass
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
+        if patience is not None and patience.over():
+            if end is not None:
+                os.close(end)
+            return None
         changes.poll(_TICK_S * 1000)
         for received in _signals():
+            if patience is not None:
+                patience.asked(received.si_signo)
             if received.si_code != _SENT_BY_KERNEL:
                 os.kill(pid, received.si_signo)
 

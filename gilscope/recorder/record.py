@@ -14,7 +14,8 @@ from gilscope import __version__
 from gilscope.errors import GilscopeError, RecordingError
 from gilscope.recorder import launch
 from gilscope.recorder.beside import Beside
-from gilscope.recorder.notes import Notes
+from gilscope.recorder.notes import LEFT, Notes
+from gilscope.recorder.patience import Patience
 from gilscope.recorder.policy import Choice
 from gilscope.recorder.preload import preload
 from gilscope.recorder.session import Session
@@ -22,6 +23,10 @@ from gilscope.safe_text import escaped
 
 RINGS = "GILSCOPE_RINGS"
 STACKS = "GILSCOPE_STACKS_US"
+_STILL_THERE = (
+    "the program (pid {pid}) was asked to end and still runs; asked again within half a minute, by"
+    " Ctrl-C or SIGTERM, gilscope ends the recording, and the program goes on"
+)
 
 
 class Recorded(NamedTuple):
@@ -30,6 +35,12 @@ class Recorded(NamedTuple):
     session: Session
     notes: Notes
     writer: Beside | None  # what writes the trace, if anything was started
+    left_by: int | None  # the signal that ended the recording, while the program went on
+
+    @property
+    def exit_code(self) -> int:
+        """The command's own, or 128+N of the signal that ended the recording before."""
+        return 128 + (self.left_by or 0) if self.notes.exit_code is None else self.notes.exit_code
 
 
 def trace_name(command: Sequence[str], pid: int) -> Path:
@@ -74,10 +85,12 @@ def record(
             if beside:
                 writer = beside(session, pid)
             tick = partial(_tick, session, writer)
-            exit_code = launch.wait(pid, tick)
-            ended_ns = time.monotonic_ns()
-            wait_for_the_rest(session, pid, tick)
-            stopped = session.stopped
+            patience = Patience(lambda: say(_STILL_THERE.format(pid=pid)))
+            exit_code = launch.wait(pid, tick, patience)
+            ended_ns = None if exit_code is None else time.monotonic_ns()
+            if exit_code is not None:
+                wait_for_the_rest(session, pid, tick)
+            stopped = session.stopped or (LEFT if exit_code is None else None)
             session.stop()
     except (GilscopeError, OSError):
         if writer:
@@ -86,7 +99,7 @@ def record(
         raise
     notes = notes._replace(root_pid=pid, root_end_ns=ended_ns, exit_code=exit_code, stopped=stopped)
     notes.write(session.directory)
-    return Recorded(session, notes, writer)
+    return Recorded(session, notes, writer, patience.over() if exit_code is None else None)
 
 
 def _tick(session: Session, writer: Beside | None) -> None:
