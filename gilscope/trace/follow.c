@@ -388,11 +388,12 @@ static bool stack_argument(const struct gs_follow *follow, const struct gs_recor
     uint64_t payload = record->payload;
     int64_t node = gs_follow_node(follow, (uint32_t)(payload & GS_STACK_REFERENCE_MASK));
     if (node < 0 || follow->nodes[node].process != process ||
-        payload & ~(GS_STACK_REFERENCE_MASK | GS_STACK_OF_WAIT | GS_STACK_SEEN))
+        payload & ~(GS_STACK_REFERENCE_MASK | GS_STACK_OF_WAIT | GS_STACK_SEEN | GS_STACK_OF_SYNC))
         return false;
     *arg = (uint64_t)node < follow->n_named ? follow->node_ids[node] : (uint64_t)node;
     *flags = (payload & GS_STACK_OF_WAIT ? GS_FLAG_OF_WAIT : 0) |
-             (payload & GS_STACK_SEEN ? GS_FLAG_SEEN : 0);
+             (payload & GS_STACK_SEEN ? GS_FLAG_SEEN : 0) |
+             (payload & GS_STACK_OF_SYNC ? GS_FLAG_OF_SYNC : 0);
     return true;
 }
 

@@ -26,7 +26,7 @@ import numpy as np
 from gilscope import _native
 from gilscope.errors import TraceError
 from gilscope.recorder.notes import MAX_SIZE, RINGS, Notes
-from gilscope.trace import ring_pages, stacks
+from gilscope.trace import redact, ring_pages, stacks
 from gilscope.trace.rings import LeftOut
 from gilscope.trace.schema import EVENT_DTYPE, Gil, Metadata, Policy, Process, Stack, Thread, Totals
 
@@ -313,7 +313,7 @@ class Following:
             for t in threads
         ]
         return Metadata(
-            command=notes.command,
+            command=redact.secrets(notes.command),
             start_ns=header.start_ns,
             end_ns=max([p.end_ns for p in processes], default=header.start_ns)
             if not notes.root_end_ns

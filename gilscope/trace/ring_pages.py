@@ -10,6 +10,8 @@ from mmap import mmap
 from typing import Any, NamedTuple
 
 from gilscope.errors import TraceError
+from gilscope.safe_text import escaped
+from gilscope.trace import redact
 from gilscope.trace.rings import LeftOut
 from gilscope.trace.schema import Process, Thread
 
@@ -25,6 +27,7 @@ _LONGEST_NS = 1 << 62
 _MOST_LOST = 1 << 40  # by one thread; what damaged pages tell must still be a number when added up
 _PIDS = 1 << 22  # Linux's limit, of tids as well
 _YIELDS_TOLD = 0x100
+_LOCKS_TOLD = 0x800
 _STACKS = ((0x400, "unknown"), (0x200, "told"))
 
 
@@ -74,9 +77,11 @@ def process_page(data: mmap, at: int) -> dict[str, Any]:
         "lost_stacks": lost,
         "switch_interval_ns": interval_ns if interval_ns < _LONGEST_NS else 0,
         "end_ticks": end,
-        "python": python.split(b"\0", 1)[0].decode("ascii", "replace"),
-        "feed": feed.split(b"\0", 1)[0].decode("ascii", "replace"),
-        "command": tuple(os.fsdecode(command).encode("utf-8", "replace").decode().split("\0")[:-1]),
+        "python": escaped(python.split(b"\0", 1)[0].decode("ascii", "replace")),
+        "feed": escaped(feed.split(b"\0", 1)[0].decode("ascii", "replace")),
+        "command": redact.secrets(
+            os.fsdecode(command).encode("utf-8", "replace").decode().split("\0")[:-1]
+        ),
     }
 
 
@@ -105,6 +110,7 @@ def process_row(
         yields_inferred=late or not interpreter & _YIELDS_TOLD,
         stacks=next((s for bit, s in _STACKS if interpreter & bit), None),
         lost_stacks=page["lost_stacks"],
+        locks=bool(interpreter & _LOCKS_TOLD),
     )
 
 

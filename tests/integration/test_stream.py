@@ -52,12 +52,12 @@ for thread in threads:
 class Recording:
     """`gilscope record` of PROGRAM, which runs until `stop`."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, arguments: tuple[str, ...] = ()) -> None:
         self.trace, self._stop, self.rings = folder / "t.pftrace", folder / "stop", folder / "rings"
         self.rings.mkdir()
         (folder / "program.py").write_text(PROGRAM, encoding="utf-8")
         command = [sys.executable, "-m", "gilscope", "record", "-o", str(self.trace), *options]
-        program = [sys.executable, str(folder / "program.py"), str(self._stop)]
+        program = [sys.executable, str(folder / "program.py"), str(self._stop), *arguments]
         self.process = subprocess.Popen(
             [*command, *program],
             env={**os.environ, "GILSCOPE_DIR": str(self.rings), START: "1"},
@@ -199,3 +199,10 @@ def test_no_summary(tmp_path: Path, option: str) -> None:
     assert code == 0
     assert "player" not in said
     assert len(said.splitlines()) == (option == "--no-summary")
+
+
+def test_secrets_are_left_out(tmp_path: Path) -> None:
+    recording = Recording(tmp_path, arguments=("--password", "hunter2-of-mine"))
+    recording.writer()
+    assert recording.end()[0] == 0
+    assert b"hunter2" not in recording.trace.read_bytes()
