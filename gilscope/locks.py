@@ -18,7 +18,7 @@ from math import isnan
 from threading import BrokenBarrierError, get_ident
 from time import monotonic
 from types import TracebackType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from gilscope.sync import Sleeper, atomic, tell
 
@@ -35,55 +35,119 @@ __all__ = [
 
 _T = TypeVar("_T")
 _TIMEOUT_MAX = 9223372036.0  # threading.TIMEOUT_MAX
+_PATIENCE_S = 0.0002  # with being passed over, as the native Condition's: see sync/core.h
+
+
+class _Waited(Protocol):
+    """What threads wait for in a _Queue."""
+
+    def _free(self) -> int:
+        """How many can be taken."""
+
+    def _take(self) -> bool:
+        """Take one, for this thread. Whether there was one."""
+
+    def _give(self, thread: int) -> None:
+        """One that can be taken is that thread's."""
+
+    def _take_back(self) -> None:
+        """One that was given to a thread can be taken."""
 
 
 class _Queue:
-    """Threads that sleep until something is free; in their order, and woken one by one.
+    """Threads that sleep until something can be taken; in their order, and woken one by one.
 
-    Low contention, no hand-over: whoever is woken looks again, and sleeps on at the head of the
-    queue where another was faster. Call within an atomic section.
+    Whoever runs may take it first. Who was woken looks again, and keeps its place where another was
+    faster; when that has gone on for _PATIENCE_S, the first is given what it waits for. Call within
+    an atomic section.
     """
 
-    __slots__ = ("sleepers",)
+    __slots__ = ("_given", "_passed_over", "sleepers")
 
     def __init__(self) -> None:
         self.sleepers: deque[Sleeper] = deque()
+        self._given: list[Sleeper] = []  # on their way back from sleep
+        self._passed_over = 0.0  # when the queue was first; 0: not since one of it had its turn
 
-    def wake(self, number: int = 1) -> None:
-        """The first so many that can look now; the others before them look when they can."""
-        while number > 0 and self.sleepers:
-            number -= self.sleepers.popleft().wake()
+    def __bool__(self) -> bool:
+        return bool(self.sleepers)
 
-    def take(self, owner: object, take: Callable[[], bool], timeout: float | None) -> bool:
-        """Sleep until `take()` says that it got what was waited for, or for `timeout` seconds.
+    def wake(self, what: _Waited) -> None:
+        """As many as can be taken wake. Those between that do not sleep look by themselves."""
+        while self.sleepers and not self.sleepers[0].lives():
+            self.sleepers.popleft()
+        free = what._free()
+        if free and self._passed_over and monotonic() - self._passed_over >= _PATIENCE_S:
+            self._give(what)
+            free = what._free()
+        for sleeper in self.sleepers:
+            if free <= 0:
+                break
+            if sleeper.woken:
+                self._is_passed_over()
+            free -= sleeper.wake()
 
-        `owner`: whom the trace names.
-        """
+    def _is_passed_over(self) -> None:
+        self._passed_over = self._passed_over or monotonic()
+
+    def _give(self, what: _Waited) -> None:
+        for sleeper in self.sleepers:
+            if sleeper.sleeps:
+                self._has_its_turn(sleeper)
+                self._given.append(sleeper)
+                what._give(sleeper.thread)
+                sleeper.wake()
+                break
+
+    def _has_its_turn(self, sleeper: Sleeper) -> None:
+        for other in self.sleepers:
+            if other is sleeper:
+                self._passed_over = 0.0
+            if other is sleeper or other.sleeps:
+                break
+        self.sleepers.remove(sleeper)
+
+    def take(self, what: _Waited, timeout: float | None) -> bool:
+        """Sleep until one can be taken, and take it; for `timeout` seconds at most."""
         end = None if timeout is None else monotonic() + timeout
-        sleeper = None
+        sleeper = Sleeper()
+        self.sleepers.append(sleeper)
+        woken = False
         try:
-            while not take():
+            while not (sleeper in self._given or what._take()):
+                if woken:
+                    self._is_passed_over()
                 if end is not None:
                     timeout = end - monotonic()
                     if timeout <= 0:
+                        self._gives_up(what, sleeper)
                         return False
-                add = self.sleepers.append if sleeper is None else self.sleepers.appendleft
-                sleeper = Sleeper()
-                add(sleeper)
-                if not sleeper.sleep(owner, timeout, True):
-                    self.forget(sleeper)
+                woken = sleeper.sleep(what, timeout, True)
         except BaseException:  # by a signal, maybe between its wakeup and its look
-            if sleeper is not None:
-                self.forget(sleeper)
+            self._gives_up(what, sleeper)
             raise
+        if sleeper in self._given:
+            self._given.remove(sleeper)
+        else:
+            self._has_its_turn(sleeper)
         return True
 
-    def forget(self, sleeper: Sleeper) -> None:
-        """It gave up. Where it may have been woken already, the next is woken in its place."""
-        try:
+    def _gives_up(self, what: _Waited, sleeper: Sleeper) -> None:
+        """It waits no more; the next is woken in its place."""
+        if sleeper in self._given:
+            self._given.remove(sleeper)
+            what._take_back()
+        elif sleeper in self.sleepers:
             self.sleepers.remove(sleeper)
-        except ValueError:
-            self.wake()
+        self.wake(what)
+
+    def bury(self, what: _Waited) -> bool:
+        """What was given to threads that are no more can be taken. Whether there were such."""
+        dead = [sleeper for sleeper in self._given if not sleeper.lives()]
+        for sleeper in dead:
+            self._given.remove(sleeper)
+            what._take_back()
+        return bool(dead)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("cannot pickle a lock")
@@ -110,19 +174,28 @@ class _Lock:
         if isnan(timeout):
             raise ValueError("Invalid value NaN (not a number)")
         with atomic:
-            if self._take():
+            if self._take() or (self._waiting.bury(self) and self._take()):
                 return True
             if not blocking:
                 return False
-            return self._waiting.take(self, self._take, None if timeout == -1 else timeout)
+            return self._waiting.take(self, None if timeout == -1 else timeout)
+
+    def _free(self) -> int:
+        return not self.locked()
 
     def _take(self) -> bool:
         raise NotImplementedError
 
+    def _give(self, thread: int) -> None:
+        raise NotImplementedError
+
+    def _take_back(self) -> None:
+        raise NotImplementedError
+
     def _next(self) -> None:
-        if self._waiting.sleepers:
+        if self._waiting:
             tell(self, -1)
-            self._waiting.wake()
+            self._waiting.wake(self)
 
     def release(self) -> None:
         """Give it back. Raises RuntimeError where it is not held."""
@@ -167,6 +240,12 @@ class Lock(_Lock):
         self._locked = True
         return True
 
+    def _give(self, thread: int) -> None:
+        self._locked = True
+
+    def _take_back(self) -> None:
+        self._locked = False
+
     def release(self) -> None:
         """Free the lock, in whatever thread. Raises RuntimeError where it is free."""
         with atomic:
@@ -204,6 +283,12 @@ class RLock(_Lock):
             return False
         self._count += 1
         return True
+
+    def _give(self, thread: int) -> None:
+        self._owner, self._count = thread, 1
+
+    def _take_back(self) -> None:
+        self._owner, self._count = None, 0
 
     def release(self) -> None:
         """Give one level back. Raises RuntimeError where this thread has none."""
@@ -393,14 +478,23 @@ class Semaphore:
         self._value -= 1
         return True
 
+    def _free(self) -> int:
+        return self._value
+
+    def _give(self, thread: int) -> None:
+        self._value -= 1
+
+    def _take_back(self) -> None:
+        self._value += 1
+
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
         """Take one. Returns whether it was taken; `timeout` in seconds."""
         if not blocking and timeout is not None:
             raise ValueError("can't specify timeout for non-blocking acquire")
         with atomic:
-            if self._take():
+            if self._take() or (self._waiting.bury(self) and self._take()):
                 return True
-            return bool(blocking) and self._waiting.take(self, self._take, timeout)
+            return bool(blocking) and self._waiting.take(self, timeout)
 
     def __enter__(self) -> bool:
         return self.acquire()
@@ -411,7 +505,8 @@ class Semaphore:
             raise ValueError("n must be one or more")
         with atomic:
             self._value += n
-            self._waiting.wake(n)
+            if self._waiting:
+                self._waiting.wake(self)
 
     def __exit__(
         self,

@@ -148,6 +148,8 @@ PyType_Spec gs_atomic_spec = {
 /* ---- a sleeper -------------------------------------------------------------------------------
  */
 
+/* Woken once, it goes to sleep once less. That its thread is `away` is so wherever it runs Python
+ * code, in which a signal's handler may come: a lock may not count on its look then. */
 typedef struct {
     PyObject_HEAD uint32_t word;
     bool away; /* this and the next two: as in a gs_waiter */
@@ -160,10 +162,17 @@ static PyObject *sleeper_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     sleeper_object *self = (sleeper_object *)allocate(type, 0);
     if (self) {
+        self->away = true;
         self->forks = gs_forks.count;
         self->thread = gs_this_thread();
     }
     return (PyObject *)self;
+}
+
+static PyObject *was_woken(sleeper_object *self) {
+    bool woken = self->word != 0;
+    self->word = 0;
+    return PyBool_FromLong(woken);
 }
 
 /* A sleep that is over at once: a yield that was held back happens. In C, so that no signal's
@@ -172,7 +181,7 @@ static PyObject *poll(sleeper_object *self) {
     unsigned long depth = gs_feed.atomic_depth ? gs_feed.atomic_depth() : 0;
     if (depth && (go_to(0) < 0 || go_to(depth) < 0))
         return NULL;
-    return PyBool_FromLong(self->word != 0);
+    return was_woken(self);
 }
 
 static PyObject *sleeper_sleep(sleeper_object *self, PyObject *args) {
@@ -186,6 +195,7 @@ static PyObject *sleeper_sleep(sleeper_object *self, PyObject *args) {
         return poll(self);
     for (;;) {
         struct gs_outer outer;
+        self->away = false;
         gs_outer_release(&outer);
         if (gs_feed.emit)
             gs_feed_note(for_lock ? GS_LOCK_WAIT : GS_COND_WAIT, GS_SYNC_ATOMIC, owner, 0);
@@ -194,45 +204,74 @@ static PyObject *sleeper_sleep(sleeper_object *self, PyObject *args) {
             gs_feed_note(for_lock ? GS_LOCK_ACQUIRE : GS_COND_WAKE, GS_SYNC_ATOMIC, owner,
                          result != 0);
         gs_outer_acquire(&outer);
-        if (self->word)
-            Py_RETURN_TRUE;
-        if (result == ETIMEDOUT)
-            Py_RETURN_FALSE;
         self->away = true;
-        bool interrupted = gs_outer_interrupted();
-        self->away = false;
-        if (interrupted)
+        if (self->word || result == ETIMEDOUT)
+            return was_woken(self);
+        if (gs_outer_interrupted())
             return NULL;
     }
 }
 
+static bool lives(sleeper_object *self) {
+    return gs_forks_survived(self->thread, self->forks) &&
+           (self->thread == gs_this_thread() || !gs_python_ends());
+}
+
 static PyObject *sleeper_lives(sleeper_object *self, PyObject *Py_UNUSED(nothing)) {
-    return PyBool_FromLong(gs_forks_survived(self->thread, self->forks));
+    return PyBool_FromLong(lives(self));
+}
+
+static bool sleeps(sleeper_object *self) {
+    return !self->away && gs_forks_survived(self->thread, self->forks);
 }
 
 static PyObject *sleeper_wake(sleeper_object *self, PyObject *Py_UNUSED(nothing)) {
-    gs_word_set(&self->word);
-    gs_outer_wake(&self->word);
-    return PyBool_FromLong(gs_forks_survived(self->thread, self->forks) && !self->away);
+    if (!self->word) {
+        gs_word_set(&self->word);
+        gs_outer_wake(&self->word);
+    }
+    return PyBool_FromLong(sleeps(self));
+}
+
+static PyObject *sleeper_sleeps(sleeper_object *self, void *Py_UNUSED(nothing)) {
+    return PyBool_FromLong(sleeps(self));
+}
+
+static PyObject *sleeper_woken(sleeper_object *self, void *Py_UNUSED(nothing)) {
+    return PyBool_FromLong(sleeps(self) && self->word);
+}
+
+static PyObject *sleeper_thread(sleeper_object *self, void *Py_UNUSED(nothing)) {
+    return PyLong_FromSize_t(self->thread);
 }
 
 static PyMethodDef sleeper_methods[] = {
     {"sleep", METHOD(sleeper_sleep), METH_VARARGS,
      "sleep($self, owner, timeout, for_lock, /)\n--\n\n"
-     "Sleep until woken, once; returns whether it was. `owner` is named in the trace."},
+     "Sleep until woken; not at all if it was since the last sleep. Returns whether it was woken.\n"
+     "`owner` is named in the trace."},
     {"wake", METHOD(sleeper_wake), METH_NOARGS,
      "wake($self, /)\n--\n\n"
-     "End the sleep. Whether that is of use now: its thread may be in a signal's handler, or of\n"
-     "the process that forked this one."},
+     "End the sleep, this one or the next. Returns whether it sleeps: see `sleeps`."},
     {"lives", METHOD(sleeper_lives), METH_NOARGS,
-     "lives($self, /)\n--\n\nWhether its thread was not left behind by a fork."},
+     "lives($self, /)\n--\n\n"
+     "Whether its thread was not left behind by a fork, and does not end with Python."},
     {NULL, NULL, 0, NULL},
 };
 
+static PyGetSetDef sleeper_attributes[] = {
+    {"sleeps", (getter)sleeper_sleeps, NULL,
+     "Whether the next that its thread does is to come back from sleep.", NULL},
+    {"woken", (getter)sleeper_woken, NULL, "Whether it is on its way back.", NULL},
+    {"thread", (getter)sleeper_thread, NULL, "Its thread's identity.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyType_Slot sleeper_slots[] = {
-    {Py_tp_doc, "Sleeper()\n--\n\nOne sleep of one thread, without the GIL."},
+    {Py_tp_doc, "Sleeper()\n--\n\nWhere the thread that makes it sleeps without the GIL."},
     {Py_tp_new, sleeper_new},
     {Py_tp_methods, sleeper_methods},
+    {Py_tp_getset, sleeper_attributes},
     {Py_tp_dealloc, plain_dealloc},
     {0, NULL},
 };
