@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from importlib import import_module
-from typing import TYPE_CHECKING
 
+# Not the one of `typing`: whatever is imported here may come from the program's PYTHONPATH.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gilscope.scheduling import yield_gil as yield_gil
     from gilscope.sync import Condition as Condition
@@ -25,6 +25,8 @@ _LAZY = dict.fromkeys(("Condition", "atomic", "set_atomic"), "gilscope.sync") | 
 
 def __getattr__(name: str) -> object:
     """What `import gilscope` alone does not load."""
+    from importlib import import_module  # noqa: PLC0415
+
     if name == "locks":
         return import_module("gilscope.locks")
     if name not in _LAZY:

@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from gilscope.__main__ import itself
 from gilscope.errors import RecordingError, UsageError
-from gilscope.recorder.launch import itself
 
 CLASSIC = "classic"
 IO_PRIORITY = "io-priority"

@@ -24,10 +24,10 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from gilscope.__main__ import itself
 from gilscope.benchmarks import harness
 from gilscope.benchmarks.harness import Worker, cpus, median_interval, starting_on
 from gilscope.errors import RecordingError, UsageError
-from gilscope.recorder.launch import itself
 
 T = TypeVar("T")
 

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gilscope import __version__, _native
+from gilscope.__main__ import itself
 from gilscope.errors import GilscopeError
 from gilscope.interpreter import build, check, places, release
-from gilscope.recorder.launch import itself
 from gilscope.safe_text import escaped
 
 HELP = "say what works here, what does not, and what to do about it"

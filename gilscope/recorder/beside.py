@@ -85,7 +85,7 @@ class Beside:
         inner_in, self._input = os.pipe()
         self._output, inner_out = os.pipe()
         imports = f"import sys; sys.path[:] = {sys.path!r}; from gilscope.cli.stream import main"
-        command = [sys.executable, "-c", f"{imports}; sys.exit(main())", *self._arguments]
+        command = [sys.executable, "-I", "-c", f"{imports}; sys.exit(main())", *self._arguments]
         try:
             self._pid = os.posix_spawn(
                 sys.executable,

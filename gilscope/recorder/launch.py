@@ -6,7 +6,6 @@ import errno
 import os
 import select
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,15 +27,6 @@ _WATCHED = {
 }
 _SENT_BY_KERNEL = 0x80  # si_code of what the terminal sends to the whole foreground group
 _TICK_S = 0.02
-
-
-def itself() -> list[str]:
-    """The command that starts this very gilscope once more.
-
-    `python -m gilscope` would start what the current folder has under that name, if it has any.
-    """
-    imports = f"import sys; sys.path[:] = {sys.path!r}; from gilscope.cli import main"
-    return [sys.executable, "-c", f"{imports}; sys.exit(main())"]
 
 
 def spawn(

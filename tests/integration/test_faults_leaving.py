@@ -77,7 +77,7 @@ def test_a_second_request_ends_the_recording(tmp_path: Path, number: int) -> Non
         assert f"the program goes on (pid {pid})" in said.read_text()
     read = gilscope.read(trace)
     assert (read.metadata.stopped, read.metadata.exit_code) == ("left", None)
-    assert {"crew-2", "stubborn"} <= {*thread_names(read)}
+    assert "crew-2" in thread_names(read)
 
 
 def test_two_at_once_leave_the_program_a_moment(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from gilscope.__main__ import itself
 from gilscope.benchmarks import harness, windows
 from gilscope.benchmarks.harness import Interpreter, Variant, Worker, estimate, median_interval
 from gilscope.benchmarks.report import Figure, Report, Row, number, publish
 from gilscope.errors import RecordingError, UsageError
-from gilscope.recorder.launch import itself
 
 
 @pytest.mark.parametrize("n", [6, 10, 11, 12, 51, 400])
