@@ -37,7 +37,7 @@ $(VENV)/installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/built: $(VENV)/installed setup.py $(C_FILES)
 	@$(BIN)/python -c 'import os, shutil, sys, sysconfig; cc = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"; sys.exit(shutil.which(cc.split()[0]) is None)' || $(call say_no,there is no C compiler here; on Debian: apt-get install gcc libc6-dev; elsewhere name it: make CC=clang)
-	@$(BIN)/python -m pip install -qq --no-build-isolation --editable '.[offline,parquet]' || $(call say_no,gilscope could not be built or installed (see above))
+	@$(BIN)/python -m pip install -qq --no-build-isolation --editable '.[offline,parquet,report]' || $(call say_no,gilscope could not be built or installed (see above))
 	@touch $@
 
 # ---- use ----------------------------------------------------------------------------------------
@@ -141,6 +141,12 @@ system-tools:
 	        echo "installing$$missing"; \
 	        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing; \
 	    else echo "make: the tests need$$missing (Debian's names); as root: apt-get install$$missing" >&2; exit 1; fi; }
+
+.PHONY: flame
+flame: ## build viewers/report/assets/flame.js from npm packages (needs Node.js and npm)
+	@mkdir -p build/flame
+	cp viewers/report/flame/package.json viewers/report/flame/package-lock.json viewers/report/flame/.npmrc viewers/report/flame/build.js build/flame/
+	cd build/flame && npm ci && node build.js $(CURDIR)/viewers/report/assets/flame.js
 
 .PHONY: docs
 docs: setup ## generate docs/events.md and the tables of docs/export.md

@@ -10,9 +10,14 @@ import numpy as np
 from gilscope.analysis.caused import caused_ns
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
     from gilscope.trace.model import Trace
 
 NO_LEAF = -1
+_PIECE = 1 << 20  # holds that are looked at together
 
 
 class StackTime(NamedTuple):
@@ -50,22 +55,41 @@ class Flame:
 
 def flame_of(trace: Trace) -> Flame:
     """Hold time of `trace`, and the waiting that it caused, by stack."""
-    holds = trace.holds
-    mine = trace.stacks[trace.stacks["of_wait"] == 0]
-    # One number a (thread, stack, exact); leaf 0 stands for none.
-    keys = holds["thread"].astype(np.uint64) << np.uint64(33)
-    keys[mine["interval"]] |= (mine["leaf"].astype(np.uint64) + 1) << np.uint64(1)
-    keys[mine["interval"]] |= mine["seen"] != 0
-    found, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
     caused = caused_ns(trace)
-    sums = []
-    for values in (holds["end_ns"] - holds["start_ns"], caused):
-        total = np.zeros(len(found), np.int64)
-        np.add.at(total, inverse, values)
-        sums.append(total.tolist())
-    rows = [
-        StackTime(key >> 33, (key >> 1 & 0xFFFFFFFF) - 1, bool(key & 1), holds, held, waited)
-        for key, holds, held, waited in zip(found.tolist(), counts.tolist(), *sums, strict=True)
-    ]
+    rows = sorted([*_covered(trace, caused), *_bare(trace, caused)])
     waiting = int(trace.thread_stats["waiting_ns"].sum())
     return Flame(rows, waiting - int(caused.sum()))
+
+
+def _covered(trace: Trace, caused: NDArray[np.int64]) -> Iterator[StackTime]:
+    """Of holds with a stack."""
+    mine = trace.stacks[trace.stacks["of_wait"] == 0]
+    at = mine["interval"]
+    keys = np.stack((trace.holds["thread"][at], mine["leaf"], mine["seen"] != 0)).astype(np.int64)
+    found, inverse, counts = np.unique(keys, axis=1, return_inverse=True, return_counts=True)
+    lengths = trace.holds["end_ns"][at] - trace.holds["start_ns"][at]
+    held, waited = np.zeros((2, len(counts)), np.int64)
+    np.add.at(held, inverse.ravel(), lengths)
+    np.add.at(waited, inverse.ravel(), caused[at])
+    for thread, leaf, exact, *times in zip(
+        *found.tolist(), counts.tolist(), held.tolist(), waited.tolist(), strict=True
+    ):
+        yield StackTime(thread, leaf, bool(exact), *times)
+
+
+def _bare(trace: Trace, caused: NDArray[np.int64]) -> Iterator[StackTime]:
+    """Of holds without, by thread."""
+    holds = trace.holds
+    bare = np.ones(len(holds), bool)
+    bare[trace.stacks["interval"][trace.stacks["of_wait"] == 0]] = False
+    counts, held, waited = np.zeros((3, len(trace.thread_stats)), np.int64)
+    for first in range(0, len(holds), _PIECE):
+        piece = slice(first, first + _PIECE)
+        mine = bare[piece]
+        threads = holds["thread"][piece][mine]
+        np.add.at(counts, threads, 1)
+        np.add.at(held, threads, (holds["end_ns"][piece] - holds["start_ns"][piece])[mine])
+        np.add.at(waited, threads, caused[piece][mine])
+    for thread in np.flatnonzero(counts).tolist():
+        times = int(counts[thread]), int(held[thread]), int(waited[thread])
+        yield StackTime(thread, NO_LEAF, False, *times)

@@ -25,6 +25,7 @@ COMMANDS = (
     "run",
     "summary",
     "view",
+    "report",
     "dump",
     "export",
     "compare",

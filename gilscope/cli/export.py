@@ -6,12 +6,12 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gilscope.cli.extras import require
 from gilscope.cli.output import check_folder, check_output
-from gilscope.errors import InstallationError, UsageError
+from gilscope.errors import UsageError
 
 if TYPE_CHECKING:
     from gilscope.analysis.flame import Flame
@@ -124,7 +124,7 @@ def _say_covered(flame: Flame) -> None:
 def _tables(args: argparse.Namespace) -> int:
     if args.output is None:
         raise UsageError("parquet is a folder of tables; name it with -o DIR")
-    _require("pyarrow", "parquet")
+    require("parquet", "pyarrow")
     from gilscope.export.parquet_schema import TABLES  # noqa: PLC0415
 
     check_folder(args.output, [f"{name}.parquet" for name in TABLES])
@@ -133,12 +133,3 @@ def _tables(args: argparse.Namespace) -> int:
 
     write_parquet(gilscope.read(args.trace), args.output)
     return 0
-
-
-def _require(package: str, extra: str) -> None:
-    try:
-        import_module(package)
-    except ImportError as error:
-        raise InstallationError(
-            f"{package} is not installed; run: {sys.executable} -m pip install 'gilscope[{extra}]'"
-        ) from error
