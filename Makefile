@@ -71,7 +71,7 @@ $(RESULTS:%=bench-%): bench-%: setup system-tools
 # ---- checks -------------------------------------------------------------------------------------
 
 .PHONY: test
-test: lint system-tools plus ## everything: lint and all tests (one builds with -Werror)
+test: lint system-tools $(BROWSER) plus ## everything: lint and all tests (one builds with -Werror)
 	$(BIN)/python -m pytest -q --ignore=tests/software -m alone || test $$? = 5 # 5: no test is marked so
 	$(BIN)/python -m pytest -q --ignore=tests/software -n $(JOBS) -m 'not alone'
 
@@ -119,8 +119,17 @@ lint: setup ## ruff, mypy --strict, clang-format
 	$(BIN)/mypy
 	find gilscope tests -name '*.[ch]' | xargs $(BIN)/clang-format --dry-run -Werror
 
+# Pages of others that the tests open in the browser, and what judges accessibility.
+BROWSER := build/browser/node_modules/.package-lock.json
+
+$(BROWSER): tests/browser/package.json tests/browser/package-lock.json tests/browser/.npmrc | system-tools
+	@mkdir -p build/browser
+	@cp tests/browser/package.json tests/browser/package-lock.json tests/browser/.npmrc build/browser/
+	@cd build/browser && npm ci --silent || $(call say_no,npm could not install what tests/browser/package.json names (see above); is the network out of reach?)
+	@touch $@
+
 # Debian's names; each command is looked for first.
-TOOLS := chromium:chromium chromedriver:chromium-driver ab:apache2-utils node:nodejs g++:g++ musl-gcc:musl-tools valgrind:valgrind
+TOOLS := chromium:chromium chromedriver:chromium-driver ab:apache2-utils node:nodejs npm:npm g++:g++ musl-gcc:musl-tools valgrind:valgrind
 
 # What CPython's modules are built on.
 HEADERS := openssl/ssl.h:libssl-dev zlib.h:zlib1g-dev ffi.h:libffi-dev bzlib.h:libbz2-dev \

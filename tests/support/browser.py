@@ -1,4 +1,4 @@
-"""A real browser on Perfetto's UI: Debian's chromium, headless, driven by selenium."""
+"""A real browser: Debian's chromium, headless, driven by selenium; and Perfetto's UI in it."""
 
 from __future__ import annotations
 
@@ -167,18 +167,26 @@ class PerfettoPage:
 
 @contextmanager
 def perfetto_page() -> Iterator[PerfettoPage]:
-    """Start a browser with a profile of its own; it ends with the block."""
+    """A browser for Perfetto's UI; it ends with the block."""
+    with chromium() as driver:
+        yield PerfettoPage(driver)
+
+
+@contextmanager
+def chromium(*flags: str) -> Iterator[webdriver.Chrome]:
+    """Start a browser with a profile of its own; it ends with the block. The logs `browser` (its
+    console) and `performance` (its requests among others) are kept."""
     for program in (CHROMIUM, CHROMEDRIVER):
         assert program.exists(), f"{program} is missing: apt-get install chromium chromium-driver"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         options = webdriver.ChromeOptions()
         options.binary_location = str(CHROMIUM)
-        for flag in (*_FLAGS, f"--user-data-dir={profile}"):
+        for flag in (*_FLAGS, *flags, f"--user-data-dir={profile}"):
             options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         driver = webdriver.Chrome(options=options, service=Service(str(CHROMEDRIVER)))
         try:
             driver.set_script_timeout(LIMIT_S)
-            yield PerfettoPage(driver)
+            yield driver
         finally:
             driver.quit()

@@ -12,10 +12,10 @@ import vl_convert
 
 from gilscope import __version__
 from gilscope.analysis.summary import summarise
-from gilscope.analysis.units import escaped
+from gilscope.analysis.units import duration, escaped
 from gilscope.viewers.report import charts, figures, sections
 from gilscope.viewers.report.flame import Flame
-from gilscope.viewers.report.groups import groups_of
+from gilscope.viewers.report.groups import shown_groups
 from gilscope.viewers.report.html import Html, data, tag
 from gilscope.viewers.report.timeline import Timeline
 
@@ -42,14 +42,14 @@ def report(read: Callable[[], Trace], name: str) -> str:
     """The page of the trace that `read()` gives; `name` is what to call it."""
     # The trace is gone before Vega's bundle is made, so their memory does not add up.
     title, content, values = _content(read(), name)
-    return _page(title, content, values, vl_convert.javascript_bundle())
+    return _page(title, content, values, vl_convert.javascript_bundle(None))
 
 
 def _content(trace: Trace, name: str) -> tuple[str, list[Html], dict[str, Any]]:
     summary = summarise(trace)
-    groups = groups_of(summary)
+    groups = shown_groups(summary)
     timeline, flame = Timeline(trace, groups), Flame(trace, groups)
-    bars, waits = figures.waits_of(trace, groups)
+    bars = figures.bars_of(trace, groups)
     lives, blame = figures.lives_of(groups), figures.blame_of(summary, groups)
     shown = {group.label for group in groups.table[:CHARTED]}
     specs = {
@@ -60,7 +60,7 @@ def _content(trace: Trace, name: str) -> tuple[str, list[Html], dict[str, Any]]:
         **{f"waits-{kind}": charts.waits(bars, kind) for kind in {row["kind"] for row in bars}},
     }
     if any(row["wait_ns"] for row in blame):
-        told = [{**row, "text": sections.duration(row["wait_ns"])} for row in blame]
+        told = [{**row, "text": duration(row["wait_ns"])} for row in blame]
         specs["blame"] = charts.blame(told)
     metadata = trace.metadata
     content = [
@@ -68,7 +68,7 @@ def _content(trace: Trace, name: str) -> tuple[str, list[Html], dict[str, Any]]:
         sections.causes(summary, groups),
         sections.timeline(timeline),
         sections.lives(groups, lives, CHARTED),
-        sections.waits(waits),
+        sections.waits(figures.waits_of(groups)),
         sections.blame(blame),
         sections.flame(flame),
         sections.objects(summary),
@@ -116,7 +116,7 @@ def _page(title: str, content: list[Html], values: dict[str, Any], bundle: str) 
 
 
 def _asset(name: str) -> str:
-    return resources.files(__name__).joinpath("assets", name).read_text(encoding="utf-8")
+    return (resources.files(__name__) / "assets" / name).read_text(encoding="utf-8")
 
 
 def _digest(script: str) -> str:

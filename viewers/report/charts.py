@@ -42,8 +42,9 @@ def lives(rows: list[Row]) -> Spec:
     """A bar a group: the shares of its life."""
     groups = list(dict.fromkeys(row["group"] for row in rows))
     parts = [part for part in COLOURS if any(row["part"] == part for row in rows)]
+    values = [{**row, "order": parts.index(row["part"])} for row in rows]
     chart = (
-        alt.Chart(alt.Data(values=[{**row, "order": parts.index(row["part"])} for row in rows]))
+        alt.Chart(alt.InlineData(values=values))
         .mark_bar()
         .encode(
             y=_groups_axis("group", groups),
@@ -62,7 +63,7 @@ def waits(rows: list[Row], kind: str) -> Spec:
     mine = [row for row in rows if row["kind"] == kind]
     groups = list(dict.fromkeys(row["group"] for row in rows))
     chart = (
-        alt.Chart(alt.Data(values=mine))
+        alt.Chart(alt.InlineData(values=mine))
         .mark_bar(binSpacing=1)
         .encode(
             x=alt.X("from_ns:Q", scale=alt.Scale(type="log", nice=False), bin="binned",
@@ -95,7 +96,7 @@ def blame(rows: list[Row]) -> Spec:
     most = max((row["wait_ns"] for row in rows), default=1)
     values = [{**row, "share": row["wait_ns"] / most} for row in rows if row["wait_ns"]]
     chart = (
-        alt.Chart(alt.Data(values=values))
+        alt.Chart(alt.InlineData(values=values))
         .mark_rect(fill="var(--waiting)", stroke="var(--line)")
         .encode(
             y=_groups_axis("waiter", waiters).title("waited"),
@@ -119,7 +120,7 @@ def timeline(lanes: list[str], span_s: float, *, lost: bool) -> Spec:
         states["lost"] = "var(--unknown)"
         lanes = [*lanes, LOST]
     chart = (
-        alt.Chart(alt.Data(name="slots", values=[]))
+        alt.Chart(alt.NamedData(name="slots"))
         .mark_rect(clip=True)
         .encode(
             y=_groups_axis("lane", lanes).scale(domain=lanes, paddingInner=0.25),

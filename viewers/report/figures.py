@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gilscope.analysis.findings import place
-from gilscope.analysis.intervals import distribution
 
 if TYPE_CHECKING:
     from gilscope.trace.model import Trace
@@ -24,19 +23,17 @@ ON_MAP = 16  # groups on a side of the heat map
 CAUSES = 25
 
 
-def waits_of(trace: Trace, groups: Groups) -> tuple[list[Row], list[Row]]:
-    """Of the waits for the GIL, IO and CPU apart: bars (how many waits were how long), and each
-    group's distribution."""
+def bars_of(trace: Trace, groups: Groups) -> list[Row]:
+    """How many waits for the GIL were how long, IO and CPU apart."""
     waits = trace.waits
     labels = groups.labels(COLOURED)
-    bars, table = [], []
     lengths = waits["end_ns"] - waits["start_ns"]
-    of_group = groups.of_thread[waits["thread"]]
+    bars = []
     for number, kind in enumerate(KINDS):
         mine = waits["cpu"] == number
-        bin_of = np.floor(np.log10(np.maximum(lengths[mine], 1)) * A_DECADE).astype(np.int64)
-        shown = np.minimum(of_group[mine], len(labels) - 1)
-        counts = np.bincount(shown * _BINS + bin_of, minlength=_BINS)
+        bins = np.floor(np.log10(np.maximum(lengths[mine], 1)) * A_DECADE).astype(np.int64)
+        shown = np.minimum(groups.of_thread[waits["thread"][mine]], len(labels) - 1)
+        counts = np.bincount(shown * _BINS + bins, minlength=_BINS)
         for key in np.flatnonzero(counts).tolist():
             group, step = divmod(key, _BINS)
             bars.append(
@@ -48,15 +45,18 @@ def waits_of(trace: Trace, groups: Groups) -> tuple[list[Row], list[Row]]:
                     "waits": int(counts[key]),
                 }
             )
-        order = np.argsort(of_group[mine], kind="stable")
-        ends = np.searchsorted(of_group[mine][order], np.arange(len(groups.table) + 1))
-        sorted_lengths = lengths[mine][order]
-        for index, group in enumerate(groups.table):
-            of_it = sorted_lengths[ends[index] : ends[index + 1]]
-            if len(of_it):
-                table.append({"group": group.label, "kind": kind, **distribution(of_it)})
-    table.sort(key=lambda row: -row["sum"])
-    return bars, table
+    return bars
+
+
+def waits_of(groups: Groups) -> list[Row]:
+    """The distribution of each group's waits, IO and CPU apart; the longest in all first."""
+    rows = [
+        {"group": group.label, "kind": kind, **group.row[f"{kind}_wait_ns"]}
+        for group in groups.table
+        for kind in KINDS
+        if group.row[f"{kind}_wait_ns"]["count"]
+    ]
+    return sorted(rows, key=lambda row: -row["sum"])
 
 
 def lives_of(groups: Groups) -> list[Row]:
@@ -102,21 +102,19 @@ def _holder(groups: Groups, labels: list[str], row: Row) -> str:
     return _label(groups, labels, row["holder"])
 
 
-def causes_of(summary: Row, groups: Groups) -> tuple[list[Row], int]:
-    """Who made others wait, by line, the worst first; and how many lines more there are."""
+def causes_of(summary: Row) -> tuple[list[Row], int]:
+    """Who made others wait, by line, the worst first; and how many lines more there are. Equal
+    lines of several processes are one."""
     rows: dict[str, Row] = {}
     for process in summary["processes"]:
-        for row in process["blame"]:
-            if row["reason"] != "held" or row["holder"] is None:
-                continue
-            site = row["holder_site"]
-            where = place(site) if site else "no line recorded"
-            found = rows.setdefault(
-                where, {"where": where, "holders": Counter(), "waiters": set(), "wait_ns": 0}
-            )
-            found["wait_ns"] += row["wait_ns"]
-            found["holders"][groups.table[groups.of_thread[row["holder"]]].label] += row["wait_ns"]
-            found["waiters"].add(row["waiter"])
+        for line in process["lines"]:
+            where = place(line["site"]) if line["site"] else "no line recorded"
+            if line["first_line"] != line["last_line"]:
+                where += f" (lines {line['first_line']} to {line['last_line']})"
+            sums = ("holders", "waiters", "waits", "wait_ns", "held_ns")
+            row = rows.setdefault(where, {"where": where, **dict.fromkeys(sums, 0)})
+            for field in sums:
+                row[field] += line[field]
     ranked = sorted(rows.values(), key=lambda row: -row["wait_ns"])
     return ranked[:CAUSES], max(len(ranked) - CAUSES, 0)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gilscope.analysis.groups import group_of
 from gilscope.analysis.names import names_of
 from gilscope.analysis.units import escaped
 
@@ -21,23 +19,22 @@ Row = dict[str, Any]
 PARTS = ("held", "waiting", "outside", "unknown")
 # With the kernel's side: what a thread did while it held the GIL, or while it did neither.
 STATES = ("running_ns", "preempted_ns", "off_ns")
+LONGEST_LABEL = 60
+# Vega keeps groups in plain JavaScript objects, which have these already.
+_OF_EVERY_OBJECT = {
+    *("constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString"),
+    *("toString", "valueOf", "__defineGetter__", "__defineSetter__", "__lookupGetter__"),
+    *("__lookupSetter__", "__proto__"),
+}
 
 
 @dataclass(frozen=True)
 class Group:
-    """Threads of like names in like processes, of the whole trace."""
+    """A row of the summary's `groups`; no other group of the report has its label."""
 
     label: str
+    row: Row
     threads: list[Row]  # of the summary
-
-    def sum(self, field: str) -> int:
-        """Of one of their fields."""
-        return sum(thread[field] for thread in self.threads)
-
-    @cached_property
-    def kinds(self) -> str:
-        """What kinds of work they do: `io`, or `cpu, io`."""
-        return ", ".join(sorted({thread["class"] for thread in self.threads}))
 
     @property
     def split(self) -> bool:
@@ -51,20 +48,17 @@ class Group:
 
     def parts(self) -> dict[str, int]:
         """Their lives in ns, by what they did."""
-        if not self.split:
-            return {part: self.sum(f"{part}_ns") for part in PARTS}
-        parts = {}
-        for side in ("held", "outside"):
-            for state in STATES:
-                label = f"{side}, {state.removesuffix('_ns')}"
-                parts[label] = sum(thread[side][state] for thread in self.threads)
-            if side == "held":
-                parts["waiting"] = self.sum("waiting_ns")
-            else:  # what of it the kernel's side does not cover
-                rest = self.sum("outside_ns") - sum(parts[f"outside, {s[:-3]}"] for s in STATES)
-                parts["outside"] = max(rest, 0)
-        parts["unknown"] = self.sum("unknown_ns")
-        return {part: ns for part, ns in parts.items() if ns or part in PARTS}
+        parts: dict[str, int] = {}
+        for part in PARTS:
+            rest: int = self.row[f"{part}_ns"]
+            if part in ("held", "outside") and self.split:
+                for state in STATES:
+                    label = f"{part}, {state.removesuffix('_ns')}"
+                    parts[label] = sum(thread[part][state] for thread in self.threads)
+                    rest -= parts[label]
+            if rest > 0 or not self.split:
+                parts[part] = rest
+        return parts
 
 
 @dataclass(frozen=True)
@@ -76,7 +70,11 @@ class Groups:
 
     table: list[Group]
     of_thread: NDArray[np.int64]
-    quiet: int  # threads that never used a GIL
+
+    @property
+    def quiet(self) -> int:
+        """Threads that never used a GIL."""
+        return int(np.count_nonzero(self.of_thread < 0))
 
     def labels(self, most: int) -> list[str]:
         """The first `most` of them, and what stands for the others, if there are any."""
@@ -85,30 +83,42 @@ class Groups:
         return [*labels, f"{rest:,} more groups"] if rest > 0 else labels
 
 
-def groups_of(summary: Row) -> Groups:
-    """The groups of a summary."""
-    threads = [t for process in summary["processes"] for t in process["threads"]]
-    names = names_of(threads)
-    programs = {p["id"]: _program(p) for p in summary["processes"]}
-    several = len({programs[p["id"]] for p in summary["processes"] if p["threads"]}) > 1
-    found: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for process in summary["processes"]:
-        for thread in process["threads"]:
-            if thread["gil"] is not None:
-                found[programs[process["id"]], group_of(thread["name"])].append(thread)
-    table = []
-    for (program, name), rows in found.items():
-        label = names[rows[0]["id"]] if len(rows) == 1 else f"{escaped(name)} ({len(rows):,})"
-        where = f" of {program}" if several and len(rows) > 1 else ""
-        table.append(Group(label + where, rows))
-    table.sort(key=lambda group: (-group.sum("waiting_ns"), -group.sum("held_ns")))
-    of_thread = np.full(max((t["id"] for t in threads), default=-1) + 1, -1)
-    for index, group in enumerate(table):
-        of_thread[[thread["id"] for thread in group.threads]] = index
-    return Groups(table, of_thread, len(threads) - sum(len(group.threads) for group in table))
+def shown_groups(summary: Row) -> Groups:
+    """The groups of a summary, as a report shows them."""
+    threads = {t["id"]: t for process in summary["processes"] for t in process["threads"]}
+    names = names_of(threads.values())
+    used = [
+        (row, [threads[number] for number in row["threads"]])
+        for row in summary["groups"]
+        if any(threads[number]["gil"] is not None for number in row["threads"])
+    ]
+    labels = _labels([row for row, _ in used], names)
+    of_thread = np.full(max(threads, default=-1) + 1, -1)
+    for index, (_, members) in enumerate(used):
+        of_thread[[thread["id"] for thread in members]] = index
+    table = [Group(label, *entry) for label, entry in zip(labels, used, strict=True)]
+    return Groups(table, of_thread)
 
 
-def _program(process: Row) -> str:
-    """What a process runs, without what only numbers tell apart."""
-    words = [escaped(word.strip().partition("\n")[0])[:40] for word in process["command"][:4]]
-    return group_of(" ".join(words)) or "a process"
+def _labels(rows: list[Row], names: dict[int, str]) -> list[str]:
+    """Of each row another one: what they do, and then a number, tells equal names apart."""
+    plain = []
+    for row in rows:
+        count = len(row["threads"])
+        name = names[row["threads"][0]] if count == 1 else escaped(row["name"])
+        if name in _OF_EVERY_OBJECT:
+            name = f"{name} thread"
+        if len(name) > LONGEST_LABEL:
+            name = name[: LONGEST_LABEL - 1] + "…"
+        plain.append(name if count == 1 else f"{name} ({count:,})")
+    seen = Counter(plain)
+    told = [
+        label if seen[label] == 1 else f"{label} {row['class']}"
+        for label, row in zip(plain, rows, strict=True)
+    ]
+    times: Counter[str] = Counter()
+    answer = []
+    for label in told:
+        times[label] += 1
+        answer.append(label if times[label] == 1 else f"{label} #{times[label]}")
+    return answer

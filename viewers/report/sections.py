@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from collections import Counter
 from typing import Any
 
 from gilscope.analysis.findings import place
@@ -66,30 +65,30 @@ def verdict(summary: Row) -> Html:
 
 def causes(summary: Row, groups: Groups) -> Html:
     """Who made others wait, by line; and the longest single waits."""
-    rows, more = figures.causes_of(summary, groups)
-    waiting = sum(group.sum("waiting_ns") for group in groups.table)
+    rows, more = figures.causes_of(summary)
+    waiting = sum(group.row["waiting_ns"] for group in groups.table)
     cells = [
         (
             row["where"],
-            _most(row["holders"]),
-            f"{len(row['waiters']):,}",
+            f"{row['holders']:,}",
+            f"{row['waiters']:,}",
+            f"{row['waits']:,}",
             duration(row["wait_ns"]),
             percent(row["wait_ns"], waiting),
+            duration(row["held_ns"]) if row["held_ns"] else NOT_KNOWN,
         )
         for row in rows
     ]
-    headers = ("line", "held by", "threads that waited", "they waited", "of all waiting")
-    made = table("Who made others wait, by line, the worst first", headers, cells, left=2)
+    headers = (
+        *("line", "threads that held", "that waited", "waits", "they waited", "of all waiting"),
+        "it held",
+    )
+    made = table("Who made others wait, by line, the worst first", headers, cells)
     note = "A line is known of holds of 1 ms and more; `let go` marks where a hold ended."
     content = [made, paragraph(note, "note")]
     if more:
         content.append(paragraph(f"And {counted(more, 'more line')}."))
     return section("causes", "Causes, by line", content, *_stories(summary))
-
-
-def _most(names: Counter[str]) -> str:
-    (first, _), *others = names.most_common()
-    return f"{first} and {len(others):,} more" if others else first
 
 
 def _stories(summary: Row) -> list[Html]:
@@ -193,7 +192,7 @@ def lives(groups: Groups, rows: list[Row], shown: int) -> Html:
             else "-"
             for part in parts
         ]
-        cells.append((group.label, group.kinds, *figures_of_it))
+        cells.append((group.label, group.row["class"], *figures_of_it))
     notes = []
     if not split:
         notes.append(
