@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gilscope.cli.extras import require
-from gilscope.cli.output import check_folder, check_output
+from gilscope.cli.output import check_folder, check_made
+from gilscope.cli.traces import add_redact, read
 from gilscope.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +25,12 @@ FORMATS = {
     "speedscope": "for speedscope.app",
     "gecko": "for the Firefox Profiler",
     "parquet": "a folder of tables, for DuckDB, Polars, pandas, Spark",
+}
+# How a file of each form begins, to know one that may be written again.
+_BEGINS = {
+    "collapsed": rb"[^\n]+ \d+\n",
+    "speedscope": rb'\{"\$schema":"https://www\.speedscope\.app/',
+    "gecko": rb'\{"meta":\{"interval":1,"startTime":',
 }
 
 
@@ -49,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="not standard output; parquet needs a folder",
     )
+    add_redact(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,10 +68,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--weight is of --format collapsed; the other forms have both")
     if args.format == "parquet":
         return _tables(args)
-    check_output(args.output)
-    import gilscope  # noqa: PLC0415
-
-    trace = gilscope.read(args.trace)
+    check_made(args.output, _BEGINS[args.format], "such export")
+    trace = read(args.trace, redact=args.redact)
     if args.format == "gecko":
         from gilscope.export.gecko import gecko  # noqa: PLC0415
 
@@ -128,8 +134,7 @@ def _tables(args: argparse.Namespace) -> int:
     from gilscope.export.parquet_schema import TABLES  # noqa: PLC0415
 
     check_folder(args.output, [f"{name}.parquet" for name in TABLES])
-    import gilscope  # noqa: PLC0415
     from gilscope.export.parquet import write_parquet  # noqa: PLC0415
 
-    write_parquet(gilscope.read(args.trace), args.output)
+    write_parquet(read(args.trace, redact=args.redact), args.output)
     return 0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Collection
 from pathlib import Path
 
 from gilscope.errors import UsageError
+
+_HEAD = 1 << 14  # bytes of a file that tell what it is
 
 
 def check_output(output: Path | None) -> None:
@@ -40,6 +43,21 @@ def check_trace(output: Path | None) -> None:
         raise UsageError(f"{output}: {error.strerror}; name another place with -o FILE") from error
     if other:
         raise UsageError(f"{output} exists and is no trace of gilscope's; name another with -o")
+
+
+def check_made(output: Path | None, begins: bytes, what: str) -> None:
+    """As `check_output`; and a file that does not begin (a regular expression) as `what` of
+    gilscope's does is not overwritten by one."""
+    check_output(output)
+    try:
+        head = b""
+        if output and output.is_file():
+            with output.open("rb") as file:
+                head = file.read(_HEAD)
+    except OSError as error:
+        raise UsageError(f"{output}: {error.strerror}; name another place with -o FILE") from error
+    if head and not re.match(begins, head, re.DOTALL):
+        raise UsageError(f"{output} exists and is no {what} of gilscope's; name another with -o")
 
 
 def check_folder(output: Path, files: Collection[str]) -> None:

@@ -12,6 +12,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from gilscope.cli.output import check_trace
+from gilscope.cli.report import check_report, write_report
 from gilscope.cli.run import add_policy_arguments, check_environment, choice
 from gilscope.errors import GilscopeError, UsageError
 from gilscope.recorder.notes import DISK_FULL, LEFT, LIMITS, LITTLE_ROOM
@@ -80,6 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave arguments, and folders outside this one, out of the trace",
     )
+    parser.add_argument(
+        "--report", metavar="FILE.html", type=Path, help="also make a report of the trace"
+    )
     add_policy_arguments(parser)
     parser.add_argument(
         "command",
@@ -96,6 +100,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("record what? for example: gilscope record python app.py")
     check_environment()
     choice(args)
+    if args.report:
+        check_report(args.report)
     if args.repeat is None:
         check_trace(args.output)
         return _once(args, command)
@@ -106,6 +112,8 @@ def _repeat(args: argparse.Namespace, command: Sequence[str]) -> int:
     """Run after run into one folder, beside what is there; ends with the first that fails."""
     if args.repeat < 1:
         raise UsageError("--repeat takes a number from 1 on")
+    if args.report:
+        raise UsageError("--report is of one recording; with --repeat use gilscope report")
     if args.output is None:
         raise UsageError("--repeat wants a folder for the traces: -o DIR")
     folder: Path = args.output
@@ -165,6 +173,11 @@ def _once(args: argparse.Namespace, command: Sequence[str]) -> int:
             _print_summary(trace)
         except _TROUBLE as error:
             say(f"no summary: {_reason(error)}")
+    if args.report and readable:
+        try:
+            write_report(trace, args.report)
+        except _TROUBLE as error:
+            say(f"no report: {_reason(error)}")
     if recorded.notes.stopped:
         say(_stop_reason(recorded, args.max_size is not None))
     see = f"; see it with: gilscope view {quote(str(trace))}" if events and readable else ""

@@ -6,7 +6,10 @@ import argparse
 from pathlib import Path
 
 from gilscope.cli.extras import require
-from gilscope.cli.output import check_output
+from gilscope.cli.output import check_made
+from gilscope.cli.traces import add_redact, read
+
+_BEGINS = rb'<!doctype html>\n<html lang="en"><head>.*name="generator" content="gilscope '
 
 HELP = "make one HTML file of a trace, to read and to send"
 
@@ -17,22 +20,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", dest="output", metavar="FILE.html", type=Path, required=True, help="the file to write"
     )
+    add_redact(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the file. Raises TraceError, GilscopeError: it cannot be written; InstallationError."""
-    check_output(args.output)
-    write_report(args.trace, args.output)
+    check_report(args.output)
+    write_report(args.trace, args.output, redact=args.redact)
     return 0
 
 
-def write_report(trace: Path, output: Path) -> None:
-    """Write the report of `trace`. Raises as `run`."""
+def check_report(output: Path) -> None:
+    """Find out whether a report can be made there. Raises UsageError, InstallationError."""
+    check_made(output, _BEGINS, "report")
     require("report", "altair", "vl_convert")
-    import gilscope  # noqa: PLC0415
+
+
+def write_report(trace: Path, output: Path, *, redact: bool = False) -> None:
+    """Write the report of `trace`. Raises TraceError, GilscopeError: it cannot be written."""
     from gilscope.perfetto.writer import whole_file  # noqa: PLC0415
     from gilscope.viewers.report import report  # noqa: PLC0415
 
-    page = report(lambda: gilscope.read(trace), trace.name)
+    page = report(lambda: read(trace, redact=redact), trace.name)
     with whole_file(output, "the report") as file:
         file.write(page.encode())

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gilscope import __version__
-from gilscope.analysis.units import counted, duration, escaped
+from gilscope.analysis.units import counted, duration
 from gilscope.export.frames import LET_GO, NO_STACK
+from gilscope.safe_text import escaped
 from gilscope.trace.stacks import where
 from gilscope.trace.story import OF_CONDITION
 

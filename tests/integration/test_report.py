@@ -23,10 +23,11 @@ from support.stories import rolled_story
 import gilscope
 from gilscope.analysis.flame import flame_of
 from gilscope.analysis.summary import summarise
-from gilscope.analysis.units import duration, escaped
+from gilscope.analysis.units import duration
 from gilscope.benchmarks.synthetic import SyntheticSource
 from gilscope.export.frames import burnt
 from gilscope.perfetto.writer import write_trace
+from gilscope.safe_text import escaped
 
 CHARTS = ("timeline", "lives", "waits-io", "waits-cpu", "blame")
 MOST_BYTES = 3_000_000

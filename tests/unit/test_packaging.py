@@ -88,17 +88,19 @@ def python_files(root: Path) -> set[str]:
     package = {
         f"gilscope/{path.relative_to(root / 'gilscope')}" for path in root.glob("gilscope/**/*.py")
     }
-    return package | {f"gilscope/viewers/{path.name}" for path in root.glob("viewers/*.py")}
+    return package | {f"gilscope/{path.relative_to(root)}" for path in root.glob("viewers/**/*.py")}
 
 
 def data_files(root: Path) -> set[str]:
-    """What Python Plus is built from: the C sources and the series of patches."""
+    """What Python Plus is built from, the C sources and the series of patches; a report's files."""
     series = {path for path in root.glob("gilscope/interpreter/patches/*/*") if path.is_file()}
     found = series | set(root.glob("gilscope/probe/*.[ch]"))
     found |= set(root.glob("gilscope/probe/interpreter/*"))
     found |= set(root.glob("gilscope/sync/*.[ch]"))
     assert {"series", "event_abi.h"} <= {path.name for path in found}
-    return {str(path.relative_to(root)) for path in found}
+    assets = {f"gilscope/{path.relative_to(root)}" for path in root.glob("viewers/report/assets/*")}
+    assert len(assets) > 3
+    return assets | {str(path.relative_to(root)) for path in found}
 
 
 def test_wheel(tree: Path, tmp_path: Path) -> None:

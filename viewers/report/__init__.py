@@ -12,7 +12,8 @@ import vl_convert
 
 from gilscope import __version__
 from gilscope.analysis.summary import summarise
-from gilscope.analysis.units import duration, escaped
+from gilscope.analysis.units import duration
+from gilscope.safe_text import escaped
 from gilscope.viewers.report import charts, figures, sections
 from gilscope.viewers.report.flame import Flame
 from gilscope.viewers.report.groups import shown_groups
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from gilscope.trace.model import Trace
 
 CHARTED = 16  # groups in the chart of lives
+_EMBED = "window.vegaEmbed = vegaEmbed;"  # what the page takes of the bundle
 
 _SECTIONS = (
     ("verdict", "Verdict"),
@@ -42,7 +44,7 @@ def report(read: Callable[[], Trace], name: str) -> str:
     """The page of the trace that `read()` gives; `name` is what to call it."""
     # The trace is gone before Vega's bundle is made, so their memory does not add up.
     title, content, values = _content(read(), name)
-    return _page(title, content, values, vl_convert.javascript_bundle(None))
+    return _page(title, content, values, vl_convert.javascript_bundle(_EMBED))
 
 
 def _content(trace: Trace, name: str) -> tuple[str, list[Html], dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gilscope.analysis.names import names_of
-from gilscope.analysis.units import escaped
+from gilscope.safe_text import escaped
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,9 +9,7 @@ import html
 import json
 from collections.abc import Iterable, Sequence
 
-from gilscope.analysis.units import escaped
-
-Child = "str | Html | Iterable[str | Html] | None"
+from gilscope.safe_text import escaped
 
 _EMPTY = {"meta", "input", "br"}
 
