@@ -58,7 +58,7 @@ static enum gs_frames_state state_of_check;
 static inline __attribute__((always_inline)) bool load(bool safely, const void *at, void *out,
                                                        size_t size) {
     if (safely)
-        return gs_copy_safely(at, out, size);
+        return gs_copy_racing(at, out, size);
     memcpy(out, at, size);
     return true;
 }
@@ -141,7 +141,7 @@ unsigned gs_frames_walk(const char *state, struct gs_frame *out, unsigned most) 
 bool gs_frames_peek(const char *state, struct gs_frame *out) {
     const char *frame = innermost(true, state);
     char copy[ROOM];
-    if (!frame || !gs_copy_safely(frame, copy, frame_bytes) ||
+    if (!frame || !gs_copy_racing(frame, copy, frame_bytes) ||
         (layout.owner != NONE && (uint8_t)copy[layout.owner] >= layout.owner_c))
         return false;
     const char *code = untagged(pointer_at(copy, layout.code));
@@ -212,12 +212,12 @@ static bool choose(void) {
 
 static bool safely_of_type(const char *object, const void *type) {
     char head[TYPE + sizeof(void *)];
-    return object && gs_copy_safely(object, head, sizeof head) && is_of_type(head, type);
+    return object && gs_copy_racing(object, head, sizeof head) && is_of_type(head, type);
 }
 
 static bool looks_like_code(const char *code, int32_t at) {
     char bytes[ROOM];
-    if (!safely_of_type(code, gs_python.code_type) || !gs_copy_safely(code, bytes, code_bytes))
+    if (!safely_of_type(code, gs_python.code_type) || !gs_copy_racing(code, bytes, code_bytes))
         return false;
     int32_t first_line;
     memcpy(&first_line, bytes + layout.first_line, sizeof first_line);
@@ -226,27 +226,27 @@ static bool looks_like_code(const char *code, int32_t at) {
     if (first_line < 0 || !safely_of_type(pointer_at(bytes, layout.file), gs_python.string_type) ||
         !safely_of_type(pointer_at(bytes, layout.function), gs_python.string_type) ||
         !safely_of_type(lines, gs_python.bytes_type) ||
-        !gs_copy_safely(lines, table, sizeof table) || size_of(table) < 0)
+        !gs_copy_racing(lines, table, sizeof table) || size_of(table) < 0)
         return false;
     if (!layout.code_is_object) /* the instructions end the object, whose size counts them by two */
         return at <= 2 * size_of(bytes);
     const char *instructions = pointer_at(bytes, layout.instructions);
     return safely_of_type(instructions, gs_python.bytes_type) &&
-           gs_copy_safely(instructions, table, sizeof table) && at < size_of(table);
+           gs_copy_racing(instructions, table, sizeof table) && at < size_of(table);
 }
 
 /* One stack, every read of it safe. */
 static enum gs_frames_state try_layout(const char *state) {
     char owner[sizeof(unsigned long)];
     unsigned long mine = (unsigned long)pthread_self();
-    if (!gs_copy_safely(state + layout.thread_id, owner, sizeof owner) ||
+    if (!gs_copy_racing(state + layout.thread_id, owner, sizeof owner) ||
         memcmp(owner, &mine, sizeof owner) != 0)
         return GS_FRAMES_UNKNOWN;
     unsigned n = 0;
     char copy[ROOM];
     for (const char *frame = innermost(true, state); frame;
          frame = pointer_at(copy, layout.previous)) {
-        if (!gs_copy_safely(frame, copy, frame_bytes))
+        if (!gs_copy_racing(frame, copy, frame_bytes))
             return GS_FRAMES_UNKNOWN;
         if (layout.owner != NONE && (uint8_t)copy[layout.owner] >= layout.owner_c)
             continue;

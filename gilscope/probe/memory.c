@@ -36,6 +36,13 @@ bool gs_readable(const void *at, size_t size) {
 }
 
 bool gs_copy_safely(const void *at, void *out, size_t size) {
+    if (!gs_readable(at, size))
+        return false;
+    memcpy(out, at, size);
+    return true;
+}
+
+bool gs_copy_racing(const void *at, void *out, size_t size) {
     static bool refused; /* a filter or an old kernel says no to the call itself */
     int saved_errno = errno;
     bool copied = false;
@@ -45,11 +52,8 @@ bool gs_copy_safely(const void *at, void *out, size_t size) {
         if (!copied && (errno == EPERM || errno == ENOSYS))
             __atomic_store_n(&refused, true, __ATOMIC_RELAXED);
     }
-    if (!copied && __atomic_load_n(&refused, __ATOMIC_RELAXED) &&
-        every_page_is_readable((uintptr_t)at, size)) {
-        memcpy(out, at, size);
-        copied = true;
-    }
+    if (!copied && __atomic_load_n(&refused, __ATOMIC_RELAXED))
+        copied = gs_copy_safely(at, out, size);
     errno = saved_errno;
     return copied;
 }

@@ -9,12 +9,16 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* False where not all of it can be read. One system call; any thread, any lock held; keeps errno.
- */
-bool gs_copy_safely(const void *at, void *out, size_t size);
+/* False where not all of it can be read. For memory that another thread may free or unmap at this
+ * moment. By a call that few programs make, so a seccomp filter may kill for it: it is made for
+ * stacks alone, which can be switched off. Any thread, any lock held; keeps errno. */
+bool gs_copy_racing(const void *at, void *out, size_t size);
 
 /* Whether a plain read would do at this moment; for memory that nobody unmaps meanwhile. By a call
  * that every program makes, so that a seccomp filter lets it pass. Keeps errno. */
 bool gs_readable(const void *at, size_t size);
+
+/* The same, and copies it. False where not all of it can be read. */
+bool gs_copy_safely(const void *at, void *out, size_t size);
 
 #endif
