@@ -48,6 +48,7 @@ PROBE = Extension(
         "gilscope/probe/interpose.c",
         "gilscope/probe/locks.c",
         "gilscope/probe/waits.c",
+        "gilscope/probe/processor.c",
         "gilscope/probe/exec.c",
         "gilscope/probe/limits.c",
         "gilscope/probe/bench.c",

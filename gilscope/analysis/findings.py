@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from gilscope.analysis.findings_locks import lock_findings
+from gilscope.analysis.kept import NO_PROCESSOR, SLEEPS
 from gilscope.analysis.names import names_of
 from gilscope.analysis.units import counted, duration, percent
 from gilscope.recorder.notes import DISK_FULL, LEFT, LIMITS, LITTLE_ROOM
@@ -31,6 +32,7 @@ CONVOY_WAITS = 2  # IO waits from which it is a pattern, and not a thread that w
 CONVOY_SHARE = 0.5  # of its waiting, for threads that compute, from which IO priority may help
 WORTH_GAIN = 1.2  # times as much work, from which a policy is worth a try
 KEPT_SHARE = 0.05  # of the longest waiting thread's, from which C code that kept the GIL is told
+HAD_PROCESSOR = 0.75  # of the time after a request, below which C code's lack of one is told
 MAIN_SHARE = 0.5  # of a whole, from which a part is most of it
 SIGINT_CODE = 130  # of the command, as a shell reports a program that Ctrl-C ended
 LEAST_SHARE = 0.01  # of its waiting, below which a part is not told
@@ -218,20 +220,40 @@ def _mostly_at(rows: list[Row], held_ns: int) -> str:
 
 
 def _kept(process: Row, kept: Iterable[Kept], name: Names) -> list[tuple[int, Finding]]:
-    """C code that does not let the GIL go: the worst line."""
+    """Holds that were kept: the worst line of C code, and the worst thread without a processor."""
     waits = {t["id"]: t["waiting_ns"] for t in process["threads"]}
+    found: dict[str, tuple[int, Finding]] = {}
     for row in kept:
         if row.thread not in waits or row.waited_ns < KEPT_SHARE * max(*waits.values(), 1):
             continue
-        text = (
-            f"{name[row.thread]} kept the GIL {row.times:,} times after it was asked for it,"
-            f" for {duration(row.median_ns)} (median), {place(row.site.json)}: a call into C"
-            " that does not let it go, or a processor that others had. Others waited"
-            f" {duration(row.waited_ns)} for it. Split the work into smaller calls, move it to a"
-            " process, or let the C code release the GIL."
+        kind = "no-processor" if row.why == NO_PROCESSOR else "c-call"
+        if kind not in found:
+            found[kind] = row.waited_ns, _say("problem", _kept_for(row, name), kind)
+    return list(found.values())
+
+
+def _kept_for(row: Kept, name: Names) -> str:
+    times = f"{row.times:,} times after it was asked for it, for {duration(row.median_ns)} (median)"
+    others = f"Others waited {duration(row.waited_ns)} for it."
+    if row.why == NO_PROCESSOR:
+        return (
+            f"{name[row.thread]} kept the GIL {times}, because it had no processor: it ran for"
+            f" {duration(row.cpu_ns)} of {duration(row.late_ns)}. {others} That is not Python's"
+            " doing: other programs, or a limit on this one's processors, took them."
         )
-        return [(row.waited_ns, _say("problem", text, "c-call"))]
-    return []
+    where = f", {place(row.site.json)}" if row.site else ""
+    text = f"{name[row.thread]} kept the GIL {times}{where}: "
+    advice = " Split the work into smaller calls, move it to a process, or let the C code release"
+    advice += " the GIL."
+    if row.why == SLEEPS:
+        return text + f"a call into C that waits and does not let it go. {others}{advice}"
+    if row.why is None:  # an older trace
+        text += "a call into C that does not let it go, or a processor that others had."
+        return f"{text} {others}{advice}"
+    text += "a call into C that computes and does not let it go"
+    if row.cpu_ns < HAD_PROCESSOR * row.late_ns:
+        text += f", with a processor for only {percent(row.cpu_ns, row.late_ns)} of that time"
+    return f"{text}. {others}{advice}"
 
 
 def _crowds(process: Row, name: Names) -> list[tuple[int, Finding]]:

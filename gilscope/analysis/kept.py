@@ -1,19 +1,26 @@
-"""Holds that went on long after their thread had been asked for the GIL.
+"""Holds that went on long after their thread had been asked for the GIL, and why.
 
-Python code lets the GIL go within microseconds of a request. Who does not, is in C code that keeps
-it (or was not given a processor: that is why one such hold says nothing, and several at one line
-do).
+Python code lets the GIL go within microseconds of a request. Whoever does not has one of three
+reasons, told by its CPU time since the request and by what was seen of it when it was asked again:
+
+- it computed for a millisecond and more: C code that keeps the GIL;
+- it slept: C code that keeps the GIL and waits for something;
+- neither: it had no processor.
+
+Traces from before that was recorded do not know; there one such hold says nothing, and several at
+one line may be either.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gilscope.analysis.intervals import lasted_until
-from gilscope.trace.story import HOLD_REQUESTED
+from gilscope.trace.story import HOLD_REQUESTED, NO_LOOKS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +30,11 @@ if TYPE_CHECKING:
 
 KEPT_NS = 10_000_000  # after the request, from which a hold counts: two switch intervals
 TIMES = 3  # at one line
+COMPUTED_NS = 1_000_000  # of CPU time after the request, which is more than Python code needs
+ASLEEP = 50  # percent of the looks, from which it slept
+
+# Why, or None where that is not known.
+COMPUTES, SLEEPS, NO_PROCESSOR = "computes", "sleeps", "no-processor"
 
 
 @dataclass(frozen=True)
@@ -30,9 +42,12 @@ class Kept:
     """The holds of one thread that were kept at one line. Times in ns."""
 
     thread: int
-    site: Site
+    site: Site | None  # None: at several lines, one as well as another
+    why: str | None
     times: int
     median_ns: int  # from the request to the end
+    late_ns: int  # the same in all, of holds whose CPU time is known
+    cpu_ns: int  # of that its thread was on a processor
     waited_by: dict[int, int]  # thread id: how long it waited during these holds
 
     @property
@@ -41,40 +56,81 @@ class Kept:
         return sum(self.waited_by.values())
 
 
+@dataclass(frozen=True)
+class _Late:
+    """One hold."""
+
+    index: int
+    late_ns: int
+    cpu_ns: int | None
+
+
 def kept_gils(trace: Trace, sites: Sites) -> list[Kept]:
-    """What kept the GIL, by thread and line, the worst first; only lines that are known."""
-    if sites.of_hold is None:
+    """What kept the GIL, by thread, line and reason, the worst first.
+
+    Only lines that are known; who had no processor had none at any line.
+    """
+    if sites.of_hold is None and not len(trace.kept):
         return []
     holds = trace.holds
-    candidates = np.flatnonzero(
-        (holds["flags"] & HOLD_REQUESTED != 0)
-        & (holds["end_ns"] - holds["start_ns"] >= KEPT_NS)
-        & (sites.of_hold > 0)
-    )
-    requests = trace.requests[np.argsort(trace.requests["time_ns"], kind="stable")]
-    found: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for index in candidates.tolist():
-        hold = holds[index]
-        number = int(sites.of_hold[index])
+    told = {int(row["hold"]): row for row in trace.kept}
+    found: dict[tuple[int, int, str | None], list[_Late]] = {}
+    for index, late_ns in _late_holds(trace):
+        row = told.get(index)
+        why = None if row is None else _why(row)
+        number = 0 if sites.of_hold is None else int(sites.of_hold[index])
         site = sites.table[number]
-        if site is None or not site.exact:
+        if why == NO_PROCESSOR:
+            number = 0
+        elif site is None or not site.exact or late_ns < KEPT_NS:
             continue
+        cpu_ns = None if row is None else int(row["cpu_ns"])
+        key = (int(holds["thread"][index]), number, why)
+        found.setdefault(key, []).append(_Late(index, late_ns, cpu_ns))
+    rows = []
+    for (thread, number, why), kept in found.items():
+        if len(kept) < TIMES:
+            continue
+        lengths = sorted(hold.late_ns for hold in kept)
+        known = [hold for hold in kept if hold.cpu_ns is not None]
+        rows.append(
+            Kept(
+                thread,
+                sites.table[number],
+                why,
+                len(kept),
+                lengths[len(lengths) // 2],
+                sum(hold.late_ns for hold in known),
+                sum(hold.cpu_ns or 0 for hold in known),
+                _waited_by(trace, holds[sorted(hold.index for hold in kept)]),
+            )
+        )
+    return sorted(rows, key=lambda row: -row.waited_ns)
+
+
+def _late_holds(trace: Trace) -> Iterator[tuple[int, int]]:
+    """Index of each hold that was kept, and how long after the request it ended."""
+    holds = trace.holds
+    yield from zip(trace.kept["hold"].tolist(), trace.kept["late_ns"].tolist(), strict=True)
+    long = (holds["flags"] & HOLD_REQUESTED != 0) & (holds["end_ns"] - holds["start_ns"] >= KEPT_NS)
+    long[trace.kept["hold"]] = False
+    requests = trace.requests[np.argsort(trace.requests["time_ns"], kind="stable")]
+    for index in np.flatnonzero(long).tolist():
+        hold = holds[index]
         begin, end = (
             int(np.searchsorted(requests["time_ns"], hold[side], side="left"))
             for side in ("start_ns", "end_ns")
         )
         mine = requests["time_ns"][begin:end][requests["gil"][begin:end] == hold["gil"]]
-        late = int(hold["end_ns"]) - int(mine[0]) if len(mine) else 0
-        if late >= KEPT_NS:
-            found.setdefault((int(hold["thread"]), number), []).append((late, index))
-    rows = []
-    for (thread, number), kept in found.items():
-        site = sites.table[number]
-        if len(kept) >= TIMES and site is not None:
-            late_ns = sorted(late for late, _ in kept)
-            waited = _waited_by(trace, holds[[index for _, index in kept]])
-            rows.append(Kept(thread, site, len(kept), late_ns[len(late_ns) // 2], waited))
-    return sorted(rows, key=lambda row: -row.waited_ns)
+        if len(mine):
+            yield index, int(hold["end_ns"]) - int(mine[0])
+
+
+def _why(row: NDArray[np.void]) -> str:
+    if row["cpu_ns"] >= COMPUTED_NS:
+        return COMPUTES
+    asleep = row["asleep"] != NO_LOOKS and row["asleep"] >= ASLEEP
+    return SLEEPS if asleep else NO_PROCESSOR
 
 
 def _waited_by(trace: Trace, kept: NDArray[np.void]) -> dict[int, int]:

@@ -25,20 +25,21 @@ static const char *on_life(struct gs_decoder *decoder, const struct packet *pack
         [GS_NAME_STACK_WAIT] = GS_STACK,
         [GS_NAME_STACK_SYNC_WAIT] = GS_STACK,
         [GS_NAME_STACK_WAKER] = GS_STACK,
+        [GS_NAME_HOLD_CPU] = GS_HOLD_CPU,
+        [GS_NAME_HOLD_ASLEEP] = GS_HOLD_ASLEEP,
     };
     if (packet->type != GS_INSTANT || packet->name >= sizeof kinds || !kinds[packet->name])
         return "an unknown packet on a thread's track";
-    bool lost = packet->name == GS_NAME_THREAD_LOST, stack = kinds[packet->name] == GS_STACK;
-    if (!has_only(packet, false,
-                  lost    ? (packet->value ? GS_ANNOTATION_COUNT : GS_ANNOTATION_NONE)
-                  : stack ? GS_ANNOTATION_LEAF
-                          : GS_ANNOTATION_NONE) ||
-        packet->n_flows)
+    const enum gs_event_kind kind = kinds[packet->name];
+    bool lost = kind == GS_THREAD_LOST, stack = kind == GS_STACK;
+    enum gs_annotation annotation = gs_annotation_of(kind, packet->value);
+    if (!has_only(packet, false, annotation) || packet->n_flows ||
+        (kind == GS_HOLD_ASLEEP && packet->value > 100))
         return foreign_field;
     if (stack && packet->value >= decoder->all.n_stacks)
         return "a stack that is not in the table";
-    event->kind = kinds[packet->name];
-    event->arg = lost || stack ? packet->value : packet->name == GS_NAME_PROCESS_KILLED;
+    event->kind = (uint8_t)kind;
+    event->arg = annotation ? packet->value : packet->name == GS_NAME_PROCESS_KILLED;
     event->flags = packet->name == GS_NAME_STACK_SEEN        ? GS_FLAG_SEEN
                    : packet->name == GS_NAME_STACK_WAIT      ? GS_FLAG_OF_WAIT
                    : packet->name == GS_NAME_STACK_WAKER     ? GS_FLAG_OF_SYNC

@@ -31,7 +31,10 @@ static const char *check_thread_event(const struct gs_encoder *encoder,
     case GS_STACK:
         return event->arg < encoder->all.n_stacks ? NULL : "a stack that is not in the table";
     case GS_THREAD_LOST:
+    case GS_HOLD_CPU:
         return NULL;
+    case GS_HOLD_ASLEEP:
+        return event->arg > 100 ? "more than a hundred percent" : NULL;
     case GS_ATOMIC_ENTER:
     case GS_ATOMIC_EXIT:
     case GS_ATOMIC_DEFERRED:
@@ -171,9 +174,9 @@ static uint8_t *put_life_event(uint8_t *p, struct gs_sequence *own, const struct
         [GS_THREAD_START] = GS_NAME_THREAD_START,   [GS_THREAD_END] = GS_NAME_THREAD_END,
         [GS_PROCESS_START] = GS_NAME_PROCESS_START, [GS_PROCESS_END] = GS_NAME_PROCESS_END,
         [GS_THREAD_LOST] = GS_NAME_THREAD_LOST,     [GS_STACK] = GS_NAME_STACK_HOLD,
+        [GS_HOLD_CPU] = GS_NAME_HOLD_CPU,           [GS_HOLD_ASLEEP] = GS_NAME_HOLD_ASLEEP,
     };
-    bool lost = event->kind == GS_THREAD_LOST && event->arg,
-         killed = event->kind == GS_PROCESS_END && event->arg;
+    bool killed = event->kind == GS_PROCESS_END && event->arg;
     bool stack = event->kind == GS_STACK;
     uint32_t name = killed ? GS_NAME_PROCESS_KILLED : names[event->kind];
     if (stack)
@@ -181,9 +184,7 @@ static uint8_t *put_life_event(uint8_t *p, struct gs_sequence *own, const struct
     return put_packet(p, own, event->time_ns,
                       (struct packet){.type = GS_INSTANT,
                                       .name = name,
-                                      .annotation = lost    ? GS_ANNOTATION_COUNT
-                                                    : stack ? GS_ANNOTATION_LEAF
-                                                            : GS_ANNOTATION_NONE,
+                                      .annotation = gs_annotation_of(event->kind, event->arg),
                                       .value = event->arg,
                                       .waiters = -1});
 }

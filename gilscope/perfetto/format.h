@@ -79,7 +79,9 @@
     X(25, STACK_SEEN, "stack of hold, seen by who asked")                                          \
     X(26, STACK_WAIT, "stack, end of wait")                                                        \
     X(27, STACK_SYNC_WAIT, "stack, wait for a lock or condition")                                  \
-    X(28, STACK_WAKER, "stack, of who ends the wait")
+    X(28, STACK_WAKER, "stack, of who ends the wait")                                              \
+    X(29, HOLD_CPU, "on a processor since it was asked for the GIL")                               \
+    X(30, HOLD_ASLEEP, "asleep since it was asked for the GIL")
 
 #define GS_CATEGORY_TABLE(X)                                                                       \
     X(1, IO, "io")                                                                                 \
@@ -104,7 +106,9 @@
     X(4, TIMED_OUT, "timed_out") /* 1: the wait ended without what it waited for */                \
     X(5, THREAD, "thread")       /* id of the thread that a wakeup is for */                       \
     X(6, DEPTH, "depth")         /* of an atomic section */                                        \
-    X(7, LEAF, "leaf")           /* id of a stack */
+    X(7, LEAF, "leaf")           /* id of a stack */                                               \
+    X(8, CPU_NS, "cpu_ns")       /* of a thread */                                                 \
+    X(9, PERCENT, "percent")     /* of the looks at a holder */
 
 /* Those of details, interned by a sequence's first one. */
 #define GS_DETAIL_ANNOTATION_TABLE(X)                                                              \
@@ -150,6 +154,22 @@ enum gs_annotation {
 #undef GS_X
 };
 static_assert(GS_ANNOTATIONS <= GS_ANNOTATION_OF_DETAILS, "those of details are behind");
+
+/* What tells the argument of an event without GIL, but for those of locks and sections. */
+static inline enum gs_annotation gs_annotation_of(enum gs_event_kind kind, uint64_t arg) {
+    switch (kind) {
+    case GS_THREAD_LOST:
+        return arg ? GS_ANNOTATION_COUNT : GS_ANNOTATION_NONE;
+    case GS_STACK:
+        return GS_ANNOTATION_LEAF;
+    case GS_HOLD_CPU:
+        return GS_ANNOTATION_CPU_NS;
+    case GS_HOLD_ASLEEP:
+        return GS_ANNOTATION_PERCENT;
+    default:
+        return GS_ANNOTATION_NONE;
+    }
+}
 
 #define GS_CATEGORY_OF_SORT(kind) ((kind) ? GS_CATEGORY_PYTHON - GS_SYNC_PYTHON + (kind) : 0)
 

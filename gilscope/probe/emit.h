@@ -15,6 +15,7 @@
 
 #include "clock.h"
 #include "event_abi.h"
+#include "processor.h"
 #include "ring.h"
 #include "stacks.h"
 
@@ -30,6 +31,7 @@ struct gs_gil {
     bool asked;        /* atomic: request.h, which alone touches it */
     const struct gs_writer *holder; /* NULL: free */
     const char *const *state; /* where CPython has the PyThreadState of its holder; NULL: unknown */
+    struct gs_processor processor; /* of the present hold, where somebody asked for the GIL */
     struct gs_stacks stacks;
 };
 
@@ -175,6 +177,7 @@ static inline void gs_on_acquire(struct gs_gil *gil) {
         waited = GS_FLAG_WAITED;
     }
     gil->looked = false;
+    gil->processor.asked_at = 0;
     if (!recording)
         return;
     if (__builtin_expect(gs_writer.slept_long, 0)) {
@@ -189,6 +192,8 @@ static inline void gs_on_acquire(struct gs_gil *gil) {
 /* The calling thread lets the GIL go, by GS_GIL_RELEASE or by GS_GIL_YIELD. */
 static inline void gs_on_release_by(struct gs_gil *gil, enum gs_event_kind kind) {
     bool recording = gs_recording(); /* first, see there */
+    if (__builtin_expect(gil->processor.asked_at != 0, 0) && recording)
+        gs_processor_tell(gil);
     gil->holder = NULL;
     gs_writer.last_forced = kind == GS_GIL_YIELD;
     /* NULL where nothing is recorded: a yield must never correct an older record. */
@@ -235,6 +240,7 @@ static inline void gs_on_request(struct gs_gil *gil) {
         return;
     if (gs_process.stack_ticks != GS_STACKS_OFF)
         gs_stacks_look(gil);
+    gs_processor_look(gil);
     gs_note_switch_interval(); /* a killed program tells it at no other time */
     gs_emit_gil(gil, GS_GIL_REQUEST, 0, gs_clock_now(gs_process.clock));
 }

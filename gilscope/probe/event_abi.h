@@ -84,7 +84,11 @@
     X(23, STACK, "stack", thread,                                                                  \
       "stack; of a hold, a wait, a wait for a lock, a release; as seen by who asked, or not",      \
       "where its thread is in Python; the end of a long hold or wait, or the release that ends a " \
-      "long wait, follows at once; of a long wait for a lock: when its thread has the GIL again")
+      "long wait, follows at once; of a long wait for a lock: when its thread has the GIL again")  \
+    X(36, HOLD_CPU, "hold.cpu", thread, "ns of CPU time since it was asked for the GIL",           \
+      "a holder kept the GIL for a millisecond after somebody asked; the end of its hold follows") \
+    X(37, HOLD_ASLEEP, "hold.asleep", thread, "percent of the looks at which it slept",            \
+      "who asked again looked whether the holder sleeps; behind hold.cpu")
 /* Reserved: 24 mark.begin, 25 mark.end. */
 
 enum gs_event_kind {

@@ -81,6 +81,9 @@ struct thread {
     uint64_t slept;      /* the same, however it ended; 0: the thread has had a GIL since */
     uint32_t waker_leaf; /* of the stack of its next release or notify */
     bool has_waker_leaf;
+    bool has_cpu;    /* of its hold, which ends next */
+    uint32_t asleep; /* the same: percent, or GS_NO_LOOKS */
+    uint64_t cpu_ns;
     struct open_sync sync[NESTING_MAX];
     uint32_t next_of_process;
 };
@@ -89,6 +92,7 @@ struct gil {
     int64_t time_ns;
     int64_t held_since_ns;
     int64_t contended_since_ns; /* valid while held and n_waiting > 0 */
+    int64_t asked_ns;           /* the first request of the hold; valid while `requested` */
     int64_t unknown_since_ns;   /* valid while `unknown`; so are the next two */
     uint64_t gap;               /* index of the open gap */
     uint32_t process;
@@ -113,7 +117,8 @@ struct gs_story {
     struct gs_thread_stats *thread_stats;
     struct gs_gil_stats *gil_stats;
     struct gs_process_stats *process_stats;
-    struct vector holds, waits, requests, gaps, sync_waits, notifies, sections, stacks, sync_stacks;
+    struct vector holds, waits, requests, gaps, sync_waits, notifies, sections, stacks, sync_stacks,
+        kept;
     struct gs_wakers wakers; /* value: the index of the release or notify */
 };
 
@@ -250,7 +255,7 @@ static bool begin_hold(struct gs_story *s, const struct gs_event *e) {
     return true;
 }
 
-static void end_hold(struct gs_story *s, uint32_t thread, int64_t time_ns, enum gs_ending how) {
+static bool end_hold(struct gs_story *s, uint32_t thread, int64_t time_ns, enum gs_ending how) {
     struct thread *t = &s->threads[thread];
     struct gil *g = &s->gils[t->gil];
     s->gil_stats[t->gil].held_ns += time_ns - g->held_since_ns;
@@ -265,7 +270,18 @@ static void end_hold(struct gs_story *s, uint32_t thread, int64_t time_ns, enum 
         hold->ending = (uint8_t)how;
         if (g->requested)
             hold->flags |= GS_HOLD_REQUESTED;
+        if (t->has_cpu && g->requested) {
+            struct gs_kept *kept = vector_add(&s->kept, sizeof *kept);
+            if (!kept)
+                return false;
+            *kept = (struct gs_kept){.late_ns = time_ns - g->asked_ns,
+                                     .cpu_ns = (int64_t)t->cpu_ns,
+                                     .hold = (uint32_t)t->interval,
+                                     .asleep = t->asleep};
+        }
     }
+    t->has_cpu = false;
+    return true;
 }
 
 #include "sync_intervals.h"
@@ -283,7 +299,7 @@ static void close_thread(struct gs_story *s, uint32_t thread, int64_t time_ns, e
     if (t->state == WAITING)
         end_wait(s, thread, last_ns, how);
     else
-        end_hold(s, thread, last_ns, how);
+        (void)end_hold(s, thread, last_ns, how); /* it was not told of: that comes with a release */
     struct gs_thread_stats *stats = &s->thread_stats[thread];
     if (stats->last_ns < last_ns)
         stats->last_ns = last_ns;

@@ -20,7 +20,8 @@ class Trace:
     The fields of the rows are in `gilscope.trace.story`: HOLD_DTYPE, WAIT_DTYPE, REQUEST_DTYPE,
     GAP_DTYPE, SYNC_WAIT_DTYPE, NOTIFY_DTYPE, SECTION_DTYPE, and STACK_OF_DTYPE: where in Python
     the end of a hold or wait found its thread (`stacks`), or where a wait for a lock or condition,
-    a release or a notify was (`sync_stacks`), if that was recorded. Rows are in the order of their
+    a release or a notify was (`sync_stacks`), if that was recorded. KEPT_DTYPE: holds that went on
+    after somebody had asked. Rows are in the order of their
     begins (stacks: of those ends); the holds of one GIL never overlap. The three tables of counts
     have one row a thread, a GIL, a process of `metadata`, in its order; they cover every event, and
     a GIL's `held_ns` is counted apart from its threads'.
@@ -38,6 +39,7 @@ class Trace:
     sections: NDArray[np.void]
     stacks: NDArray[np.void]
     sync_stacks: NDArray[np.void]
+    kept: NDArray[np.void]
     thread_stats: NDArray[np.void]
     gil_stats: NDArray[np.void]
     process_stats: NDArray[np.void]
@@ -67,6 +69,7 @@ class Trace:
             sections=story.array(_story.SECTIONS),
             stacks=story.array(_story.STACKS),
             sync_stacks=story.array(_story.SYNC_STACKS),
+            kept=story.array(_story.KEPT),
             thread_stats=story.array(_story.THREAD_STATS),
             gil_stats=story.array(_story.GIL_STATS),
             process_stats=story.array(_story.PROCESS_STATS),

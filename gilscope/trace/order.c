@@ -99,7 +99,8 @@ static bool is_gil_event(uint64_t kind) {
 /* The reader makes the events of a process's life and the gaps of its GILs by itself. */
 static bool is_thread_event(uint64_t kind) {
     return (kind >= GS_LOCK_WAIT && kind <= GS_THREAD_LOST) || kind == GS_THREAD_START ||
-           kind == GS_THREAD_END || (kind >= GS_ATOMIC_ENTER && kind <= GS_STACK);
+           kind == GS_THREAD_END || (kind >= GS_ATOMIC_ENTER && kind <= GS_STACK) ||
+           kind == GS_HOLD_CPU || kind == GS_HOLD_ASLEEP;
 }
 
 static int64_t head_time(struct gs_order *order, const struct thread *thread) {

@@ -62,6 +62,8 @@ class EventKind(enum.IntEnum):
     ATOMIC_EXIT = 21
     ATOMIC_DEFERRED = 22
     STACK = 23
+    HOLD_CPU = 36
+    HOLD_ASLEEP = 37
 
     @property
     def label(self) -> str:

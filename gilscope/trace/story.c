@@ -145,8 +145,9 @@ static int take_gil_event(struct gs_story *s, const struct gs_event *e) {
         if (t->state == HOLDING) {
             if (!take_stack(s, t))
                 REFUSE(GS_OUT_OF_MEMORY, GS_NOBODY, e->gil);
-            end_hold(s, e->thread, e->time_ns,
-                     e->kind == GS_GIL_RELEASE ? GS_RELEASED : GS_YIELDED);
+            if (!end_hold(s, e->thread, e->time_ns,
+                          e->kind == GS_GIL_RELEASE ? GS_RELEASED : GS_YIELDED))
+                REFUSE(GS_OUT_OF_MEMORY, GS_NOBODY, e->gil);
         } else {
             g->last_holder = e->thread;
         }
@@ -159,6 +160,8 @@ static int take_gil_event(struct gs_story *s, const struct gs_event *e) {
             REFUSE(GS_HOLDS_ALREADY, GS_NOBODY, e->gil);
         if (t->state != WAITING && known)
             REFUSE(GS_DOES_NOT_WAIT, GS_NOBODY, e->gil);
+        if (!g->requested)
+            g->asked_ns = e->time_ns;
         g->requested = true;
         mine->requests++;
         if (s->keep) {
@@ -208,12 +211,33 @@ static int take_stack_event(struct gs_story *s, const struct gs_event *e) {
     return 0;
 }
 
+/* Told by a holder of the hold that it ends next. */
+static int take_hold_event(struct gs_story *s, const struct gs_event *e) {
+    struct thread *t = &s->threads[e->thread];
+    bool known = t->gil != GS_NO_GIL && t->epoch == s->gils[t->gil].epoch;
+    if (t->state != HOLDING && (known || t->state != OUTSIDE))
+        REFUSE(GS_DOES_NOT_HOLD, GS_NOBODY, t->gil);
+    if (e->kind == GS_HOLD_ASLEEP ? e->arg > 100 || !t->has_cpu : e->arg > INT64_MAX)
+        REFUSE(GS_NO_SUCH_ARGUMENT, GS_NOBODY, GS_NO_GIL);
+    if (e->kind == GS_HOLD_ASLEEP) {
+        t->asleep = (uint32_t)e->arg;
+        return 0;
+    }
+    t->cpu_ns = e->arg;
+    t->asleep = GS_NO_LOOKS;
+    t->has_cpu = true;
+    return 0;
+}
+
 static int take_life_event(struct gs_story *s, const struct gs_event *e) {
     struct thread *t = &s->threads[e->thread];
     struct gs_process_stats *process = &s->process_stats[t->process];
     switch (e->kind) {
     case GS_STACK:
         return e->flags & GS_FLAG_OF_SYNC ? take_sync_stack(s, e) : take_stack_event(s, e);
+    case GS_HOLD_CPU:
+    case GS_HOLD_ASLEEP:
+        return take_hold_event(s, e);
     case GS_THREAD_START:
         if (t->started)
             REFUSE(GS_THREAD_BEGAN, GS_NOBODY, GS_NO_GIL);
@@ -294,9 +318,9 @@ static int take(struct gs_story *s, const struct gs_event *e) {
 GS_EXPORT void gs_story_free(struct gs_story *s) {
     if (!s)
         return;
-    struct vector *vectors[] = {&s->holds,    &s->waits,      &s->requests,
-                                &s->gaps,     &s->sync_waits, &s->notifies,
-                                &s->sections, &s->stacks,     &s->sync_stacks};
+    struct vector *vectors[] = {&s->holds,       &s->waits,    &s->requests, &s->gaps,
+                                &s->sync_waits,  &s->notifies, &s->sections, &s->stacks,
+                                &s->sync_stacks, &s->kept};
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++)
         if (vectors[i]->data)
             munmap(vectors[i]->data, vectors[i]->bytes);
@@ -426,8 +450,8 @@ GS_EXPORT const struct gs_story_error *gs_story_error(const struct gs_story *s) 
 
 /* The arrays, by number: holds, waits, requests, gaps, waits for locks and conditions, notifies,
  * atomic sections, stacks; then stats of threads, of GILs, of processes; stacks of locks and
- * conditions. They stand until gs_story_free. Returns the number of rows; `size` gets theirs in
- * bytes. */
+ * conditions; holds that were kept. They stand until gs_story_free. Returns the number of rows;
+ * `size` gets theirs in bytes. */
 GS_EXPORT uint64_t gs_story_rows(const struct gs_story *s, uint32_t which, const void **data,
                                  uint32_t *size) {
     const struct {
@@ -447,6 +471,7 @@ GS_EXPORT uint64_t gs_story_rows(const struct gs_story *s, uint32_t which, const
         {s->gil_stats, s->n_gils, sizeof(struct gs_gil_stats)},
         {s->process_stats, s->n_processes, sizeof(struct gs_process_stats)},
         {s->sync_stacks.data, s->sync_stacks.n, sizeof(struct gs_stack_of)},
+        {s->kept.data, s->kept.n, sizeof(struct gs_kept)},
     };
     if (which >= sizeof arrays / sizeof *arrays) {
         *size = 0;

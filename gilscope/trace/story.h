@@ -102,6 +102,17 @@ struct gs_section {
 };
 static_assert(sizeof(struct gs_section) == 40, "40 bytes");
 
+/* A hold that went on for a millisecond after somebody had asked for the GIL; in the order of the
+ * ends. */
+struct gs_kept {
+    int64_t late_ns; /* from the first request to the end */
+    int64_t cpu_ns;  /* of these its thread was on a processor */
+    uint32_t hold;   /* index into holds */
+    uint32_t asleep; /* percent of the looks that found it asleep; GS_NO_LOOKS: there was none */
+};
+static_assert(sizeof(struct gs_kept) == 24, "24 bytes");
+#define GS_NO_LOOKS UINT32_MAX
+
 /* Where a hold ended or a wait did; in the order of those ends. Of locks and conditions: where a
  * wait was (of_wait; index into sync_waits) or a release or notify (into notifies). */
 struct gs_stack_of {

@@ -104,6 +104,14 @@ STACK_OF_DTYPE = np.dtype(
         ("pad", "<u2"),
     ]
 )
+KEPT_DTYPE = np.dtype(
+    [
+        ("late_ns", "<i8"),  # from the first request to the end of the hold
+        ("cpu_ns", "<i8"),  # of these its thread was on a processor
+        ("hold", "<u4"),  # index into holds
+        ("asleep", "<u4"),  # percent of the looks that found it asleep; NO_LOOKS: there was none
+    ]
+)
 _LIFE = [("first_ns", "<i8"), ("last_ns", "<i8")]
 THREAD_STATS_DTYPE = np.dtype(
     [
@@ -138,6 +146,7 @@ GIL_STATS_DTYPE = np.dtype(
 PROCESS_STATS_DTYPE = np.dtype(
     [*_LIFE, ("started", "<u4"), ("ended", "<u4"), ("unclean", "<u4"), ("pad", "<u4")]
 )
+NO_LOOKS = 0xFFFFFFFF
 NO_GAP = 0xFFFFFFFF
 NEVER = -(1 << 63)
 ACQUIRED, TIMED_OUT = 3, 6  # of `ending`: enum gs_ending of story.h has them all
@@ -159,6 +168,7 @@ _ARRAYS = (
     GIL_STATS_DTYPE,
     PROCESS_STATS_DTYPE,
     STACK_OF_DTYPE,
+    KEPT_DTYPE,
 )
 (
     HOLDS,
@@ -173,6 +183,7 @@ _ARRAYS = (
     GIL_STATS,
     PROCESS_STATS,
     SYNC_STACKS,
+    KEPT,
 ) = range(len(_ARRAYS))
 
 _OUT_OF_MEMORY = 1

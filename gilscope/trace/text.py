@@ -38,6 +38,7 @@ _LOST, _WAIT, _ACQUIRE = map(int, (EventKind.GIL_LOST, EventKind.GIL_WAIT, Event
 _WAKEUP, _NOTIFY = int(EventKind.GIL_WAKEUP), int(EventKind.COND_NOTIFY)
 _THREAD_LOST, _STACK = int(EventKind.THREAD_LOST), int(EventKind.STACK)
 _ATOMIC = range(EventKind.ATOMIC_ENTER, EventKind.ATOMIC_DEFERRED + 1)
+_ON_HOLDS = {int(EventKind.HOLD_CPU): "ns", int(EventKind.HOLD_ASLEEP): "percent"}
 _SYNC_KINDS = {int(kind): kind.label for kind in SyncKind}
 _LABELS = {int(kind): kind.label for kind in EventKind}
 _json = json.JSONEncoder(separators=(",", ":")).encode
@@ -113,6 +114,8 @@ def _line(name: str, time_ns: int, arg: int, gil: int, kind: int, flags: int) ->
     elif kind == _STACK:
         text += f" of={_STACKS_OF[flags & (FLAG_OF_WAIT | FLAG_OF_SYNC)]} leaf={arg}"
         text += " seen" if flags & FLAG_SEEN else ""
+    elif kind in _ON_HOLDS:
+        text += f" {_ON_HOLDS[kind]}={arg}"
     elif gil != NO_GIL:
         text += f" gil={gil} waiters={arg}"
     elif arg:

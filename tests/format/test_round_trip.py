@@ -571,6 +571,8 @@ def test_the_names_of_the_format_stand() -> None:
         "stack, end of wait",
         "stack, wait for a lock or condition",
         "stack, of who ends the wait",
+        "on a processor since it was asked for the GIL",
+        "asleep since it was asked for the GIL",
     ]
     sorts = [kind.label for kind in SyncKind if kind]
     assert list(interned_names(InternedTable.CATEGORIES).values()) == [
@@ -587,4 +589,6 @@ def test_the_names_of_the_format_stand() -> None:
         "thread",
         "depth",
         "leaf",
+        "cpu_ns",
+        "percent",
     ]

@@ -17,7 +17,7 @@ GILSCOPE_HEADERS = $(wildcard $(GILSCOPE_PROBE)/*.h $(GILSCOPE_PROBE)/interprete
 	$(GILSCOPE_ROOT)/sync/*.h)
 
 GILSCOPE_PROBE_NAMES = api atomic built_in clock condvar fence frames gil_condvar memory modules \
-	names park policy process python request ring slice stacks switches threads waits yield
+	names park policy process processor python request ring slice stacks switches threads waits yield
 GILSCOPE_RUNTIME_NAMES = runtime
 GILSCOPE_SYNC_NAMES = atomic condition due feed forks rlock sync
 GILSCOPE_OBJS = $(GILSCOPE_PROBE_NAMES:%=gilscope/probe/%.o) \
