@@ -16,8 +16,8 @@ from gilscope.benchmarks.ablation import rules
 READER_PARTS = ("order", "holes", "ring_index", "ring_stacks")
 READER = tuple(f"gilscope/trace/{part}.c" for part in READER_PARTS)
 PROBE_PARTS = (
-    *("ring", "clock", "process", "threads", "names", "memory", "modules", "python", "waits"),
-    *("frames", "stacks"),
+    *("ring", "clock", "process", "threads", "names", "memory", "modules", "python"),
+    *("frames", "stacks", "waits", "processor"),
 )
 PROBE = tuple(f"gilscope/probe/{part}.c" for part in PROBE_PARTS)
 STRESS = ("tests/c/stress.c", *PROBE, *READER)
