@@ -5,6 +5,7 @@
 #define GILSCOPE_TRACE_EVENT_H
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "../probe/event_abi.h"
@@ -30,6 +31,18 @@ enum {
     GS_FLAG_OF_SYNC = 4, /* of the wait for a lock or a condition that the thread ended last;
                             without GS_FLAG_OF_WAIT: of the release or notify that it tells next */
 };
+
+/* What the probe writes: readers make the events of a process's life and the gaps of its GILs by
+ * themselves. */
+static inline bool gs_is_gil_event(uint64_t kind) {
+    return kind >= GS_GIL_WAIT && kind <= GS_GIL_WAKEUP && kind != GS_GIL_LOST;
+}
+
+static inline bool gs_is_thread_event(uint64_t kind) {
+    return (kind >= GS_LOCK_WAIT && kind <= GS_THREAD_LOST) || kind == GS_THREAD_START ||
+           kind == GS_THREAD_END || (kind >= GS_ATOMIC_ENTER && kind <= GS_STACK) ||
+           kind == GS_HOLD_CPU || kind == GS_HOLD_ASLEEP;
+}
 
 #define GS_EXPORT __attribute__((visibility("default")))
 

@@ -93,16 +93,6 @@ static void gil_pop(const struct gs_follow *follow, struct follow_gil *gil) {
 /* ---- what stands at the heads ------------------------------------------------------------------
  */
 
-static bool is_gil_event(uint64_t kind) {
-    return kind >= GS_GIL_WAIT && kind <= GS_GIL_WAKEUP && kind != GS_GIL_LOST;
-}
-
-/* The reader makes the events of a process's life and the gaps of its GILs by itself. */
-static bool is_thread_event(uint64_t kind) {
-    return (kind >= GS_LOCK_WAIT && kind <= GS_THREAD_LOST) || kind == GS_THREAD_START ||
-           kind == GS_THREAD_END || (kind >= GS_ATOMIC_ENTER && kind <= GS_STACK);
-}
-
 static int64_t later(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
@@ -235,10 +225,10 @@ static int announce(struct gs_follow *follow, uint32_t id) {
     }
     uint64_t kind = gs_stamp(thread->head.at) & GS_KIND_MASK;
     thread->announced = true;
-    if (is_thread_event(kind))
+    if (gs_is_thread_event(kind))
         return push(follow, (struct follow_candidate){head_time(follow, thread), id, THREAD});
     uint64_t offset = gs_follow_offset(follow, thread->head.at);
-    if (!is_gil_event(kind))
+    if (!gs_is_gil_event(kind))
         return gs_follow_fail(follow, "offset 0x%" PRIx64 ": unknown kind %" PRIu64, offset, kind);
     uint64_t index = thread->head.at->payload >> GS_GIL_SHIFT & GS_GIL_MASK;
     if (index >= process->n_gils)

@@ -92,17 +92,6 @@ static void gil_pop(const struct gs_order *order, struct gil *gil) {
         gil->heap[at] = last;
 }
 
-static bool is_gil_event(uint64_t kind) {
-    return kind >= GS_GIL_WAIT && kind <= GS_GIL_WAKEUP && kind != GS_GIL_LOST;
-}
-
-/* The reader makes the events of a process's life and the gaps of its GILs by itself. */
-static bool is_thread_event(uint64_t kind) {
-    return (kind >= GS_LOCK_WAIT && kind <= GS_THREAD_LOST) || kind == GS_THREAD_START ||
-           kind == GS_THREAD_END || (kind >= GS_ATOMIC_ENTER && kind <= GS_STACK) ||
-           kind == GS_HOLD_CPU || kind == GS_HOLD_ASLEEP;
-}
-
 static int64_t head_time(struct gs_order *order, const struct thread *thread) {
     if ((thread->head->stamp_kind & GS_KIND_MASK) == GS_THREAD_LOST && thread->last_ns)
         return thread->last_ns; /* the loss began there */
@@ -169,9 +158,9 @@ static int announce(struct gs_order *order, uint32_t id) {
         return leave(order, id);
     }
     uint64_t kind = thread->head->stamp_kind & GS_KIND_MASK;
-    if (is_thread_event(kind))
+    if (gs_is_thread_event(kind))
         return push(order, (struct candidate){head_time(order, thread), id, THREAD});
-    if (!is_gil_event(kind))
+    if (!gs_is_gil_event(kind))
         return gs_order_fail(order, "offset 0x%" PRIx64 ": unknown kind %" PRIu64,
                              gs_offset_of(order, thread->head), kind);
     uint64_t index = thread->head->payload >> GS_GIL_SHIFT & GS_GIL_MASK;

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -251,3 +253,45 @@ def exchanges(trace: Trace) -> float:
     assert set(kinds.tolist()) <= {SyncKind.SEM_LOCK, SyncKind.PARKED}
     woken = trace.sync_waits[trace.sync_waits["waker"] != 0xFFFFFFFF]
     return float((woken["waker"] != woken["thread"]).mean())
+
+
+FREE = """
+import sys, threading
+lock = threading.Lock()
+def use(n, acquire, release):
+    for _ in range(n):
+        acquire()
+        release()
+use(int(sys.argv[1]), lock.acquire, lock.release)
+"""
+FEW, MANY = 2_000, 22_000
+MOST = 12  # instructions that a free lock may cost more, taken and given back
+
+
+@pytest.mark.parametrize("name", ["3.9", "3.13"])
+def test_a_free_lock_costs_a_dozen_instructions(tmp_path: Path, name: str) -> None:
+    program = tmp_path / "free.py"
+    program.write_text(FREE)
+    alone, recorded = (
+        instructions(tmp_path, name, program, recorded=recorded) for recorded in (False, True)
+    )
+    print(f"{recorded - alone:g} instructions more a lock")
+    assert 0 < recorded - alone <= MOST
+
+
+def instructions(folder: Path, name: str, program: Path, *, recorded: bool) -> float:
+    """Of one turn of the loop, counted by callgrind."""
+    counts = []
+    for turns in (FEW, MANY):
+        command = [
+            *("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"),
+            *(str(interpreters.path(name)), "-S", "-E", str(program), str(turns)),
+        ]
+        if recorded:
+            said = record(folder, *command).err
+        else:
+            done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+            said = done.stderr
+        (found,) = re.findall(r"Collected : (\d+)", said)
+        counts.append(int(found))
+    return (counts[1] - counts[0]) / (MANY - FEW)
