@@ -32,10 +32,7 @@ def bring(release: Release, given: Path | None, archives: Path, progress: Progre
     if given is not None:
         if given.is_dir():
             return given
-        _check_archive(given, release)
-        if not is_kept:
-            shutil.copyfile(given, kept)
-        return given
+        return _keep(given, release, kept)
     if is_kept:
         return kept
     answers = []
@@ -56,6 +53,22 @@ def bring(release: Release, given: Path | None, archives: Path, progress: Progre
         f"the source of CPython {release.full} cannot be had ({'; '.join(answers)});"
         f" bring {release.archive} here and name it: --source PATH"
     )
+
+
+def _keep(given: Path, release: Release, kept: Path) -> Path:
+    """The copy is what is checked, so nothing changes between the look and the use."""
+    part = kept.with_suffix(".part")
+    try:
+        try:
+            shutil.copyfile(given, part)
+        except OSError as error:
+            at_fault = part if error.filename == str(part) or error.filename is None else given
+            raise BuildError(f"{at_fault} cannot be copied: {error.strerror}") from error
+        _check_archive(part, release, given.name)
+        part.replace(kept)
+    finally:
+        part.unlink(missing_ok=True)
+    return kept
 
 
 def unpack(source: Path, release: Release, tree: Path) -> None:
@@ -117,14 +130,14 @@ def _check_member(member: tarfile.TarInfo, top: str) -> None:
         raise BuildError(f"the archive holds {member.name!r}, which is no file below {top}")
 
 
-def _check_archive(path: Path, release: Release) -> None:
+def _check_archive(path: Path, release: Release, name: str | None = None) -> None:
     try:
         found = sha256(path)
     except OSError as error:
         raise BuildError(f"{path} cannot be read: {error.strerror}") from error
     if found != release.sha256:
         raise BuildError(
-            f"{path.name} is not the source of CPython {release.full}: its SHA-256 is"
+            f"{name or path.name} is not the source of CPython {release.full}: its SHA-256 is"
             f" {found[:16]}… and not {release.sha256[:16]}…"
         )
 

@@ -5,17 +5,19 @@
  * chroot where the library is not. A program must not print more because it is recorded, so the
  * library's name is taken out of such a child's LD_PRELOAD.
  *
- * These wrappers run in vfork's children too: they allocate on the stack alone. */
+ * These wrappers run in vfork's children too, and on stacks of any size: they ask neither the
+ * loader nor the allocator, and put nothing large on the stack. */
 #define _GNU_SOURCE
-#include <alloca.h>
 #include <dlfcn.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <spawn.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "api.h"
@@ -35,12 +37,13 @@ extern char **environ;
 #define OUR_MACHINE EM_AARCH64
 #endif
 
-static const char *own_path(void) {
-    static char path[512];
+static char own[512]; /* the probe's path; "": too long to be known */
+
+/* From a constructor. */
+static void learn_own_path(void) {
     Dl_info info;
-    if (!path[0] && dladdr((const void *)own_path, &info) && strlen(info.dli_fname) < sizeof path)
-        strcpy(path, info.dli_fname);
-    return path;
+    if (dladdr((const void *)learn_own_path, &info) && strlen(info.dli_fname) < sizeof own)
+        strcpy(own, info.dli_fname);
 }
 
 /* The first bytes of a program; follows one `#!` line. Returns their number. */
@@ -63,7 +66,7 @@ static ssize_t read_head(const char *path, char *head, size_t size, bool follow)
 
 /* Whether the loader will find that the probe is not for this program. */
 static bool cannot_load(const char *program) {
-    if (access(own_path(), R_OK) != 0)
+    if (access(own, R_OK) != 0)
         return true;
     char head[512];
     if (!program || !strchr(program, '/') ||
@@ -77,7 +80,6 @@ static bool cannot_load(const char *program) {
 
 /* `entry` without the probe's path in its list; `out` is as long as `entry`. */
 static void strip(const char *entry, char *out) {
-    const char *own = own_path();
     size_t own_length = strlen(own);
     char *to = stpcpy(out, PRELOAD);
     bool first = true;
@@ -121,8 +123,8 @@ static bool recorded_here(void) {
 /* Whether the child will find the recording: it has the probe, is told where, and may open it there
  * (another user may not, and in a chroot there is none). */
 static bool follows(const struct child_environment *child) {
-    return child->rings && child->preload && strstr(child->preload, own_path()) &&
-           access(child->rings, R_OK | W_OK) == 0 && access(own_path(), R_OK) == 0;
+    return child->rings && child->preload && strstr(child->preload, own) &&
+           access(child->rings, R_OK | W_OK) == 0 && access(own, R_OK) == 0;
 }
 
 /* A search through PATH tries many names: only what exists counts. */
@@ -131,30 +133,70 @@ static void count_unfollowed(const struct child_environment *child, const char *
         __atomic_fetch_add(&gs_process_here()->ring.header->unfollowed, 1, __ATOMIC_RELAXED);
 }
 
-/* The environment that the child shall have: `given`, or a copy on this stack frame without us. A
- * macro, because the copy must live until the child has been made. */
-#define CHILD_ENVIRONMENT(program, given)                                                          \
-    do {                                                                                           \
-        if (!recorded_here())                                                                      \
-            break;                                                                                 \
-        int saved_errno = errno;                                                                   \
-        struct child_environment child = inspect(given);                                           \
-        count_unfollowed(&child, program);                                                         \
-        if (child.preload && strstr(child.preload, own_path()) && cannot_load(program)) {          \
-            char **copy = alloca((child.count + 1) * sizeof *copy);                                \
-            char *entry = alloca(strlen(child.preload) + 1);                                       \
-            strip(child.preload, entry);                                                           \
-            size_t kept = 0;                                                                       \
-            for (size_t i = 0; i < child.count; i++)                                               \
-                if (child.variables[i] != child.preload)                                           \
-                    copy[kept++] = child.variables[i];                                             \
-                else if (entry[strlen(PRELOAD)])                                                   \
-                    copy[kept++] = entry;                                                          \
-            copy[kept] = NULL;                                                                     \
-            given = copy;                                                                          \
-        }                                                                                          \
-        errno = saved_errno;                                                                       \
-    } while (0)
+/* ---- a copy of the environment ----------------------------------------------------------------
+ * As large as the program's, so it is no matter for the stack. A vfork's child cannot free what it
+ * mapped, and its thread, whose memory it has, goes on: each thread keeps its copy for the next
+ * time, up to its end. */
+
+struct copy {
+    size_t bytes; /* of the mapping */
+    char *room[];
+};
+
+static pthread_key_t copies;
+static bool copies_are_kept;
+
+static void drop(void *copy) {
+    munmap(copy, ((struct copy *)copy)->bytes);
+}
+
+/* Room for an environment and `text` bytes, or NULL. No lock, no allocation but a mapping. */
+static struct copy *room_for(size_t variables, size_t text) {
+    size_t bytes = sizeof(struct copy) + (variables + 1) * sizeof(char *) + text;
+    struct copy *copy = copies_are_kept ? pthread_getspecific(copies) : NULL;
+    if (copy && copy->bytes >= bytes)
+        return copy;
+    void *fresh = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (fresh == MAP_FAILED)
+        return NULL;
+    if (copy)
+        drop(copy);
+    if (copies_are_kept)
+        pthread_setspecific(copies, fresh);
+    copy = fresh;
+    copy->bytes = bytes;
+    return copy;
+}
+
+/* The child's environment without us. */
+static char *const *without_us(const struct child_environment *child) {
+    struct copy *copy = room_for(child->count, strlen(child->preload) + 1);
+    if (!copy)
+        return child->variables; /* the loader will say that it cannot preload the probe */
+    char *entry = (char *)(copy->room + child->count + 1);
+    strip(child->preload, entry);
+    size_t kept = 0;
+    for (size_t i = 0; i < child->count; i++)
+        if (child->variables[i] != child->preload)
+            copy->room[kept++] = child->variables[i];
+        else if (entry[strlen(PRELOAD)])
+            copy->room[kept++] = entry;
+    copy->room[kept] = NULL;
+    return copy->room;
+}
+
+/* The environment that the child shall have: `given`, or a copy without us. */
+static char *const *child_environment(const char *program, char *const *given) {
+    if (!recorded_here())
+        return given;
+    int saved_errno = errno;
+    struct child_environment child = inspect(given);
+    count_unfollowed(&child, program);
+    if (child.preload && strstr(child.preload, own) && cannot_load(program))
+        given = without_us(&child);
+    errno = saved_errno;
+    return given;
+}
 
 typedef int exec_function(const char *, char *const *, char *const *);
 typedef int spawn_function(pid_t *, const char *, const posix_spawn_file_actions_t *,
@@ -174,8 +216,9 @@ static void resolve(void) {
 }
 
 __attribute__((constructor)) static void load(void) {
-    own_path();
+    learn_own_path();
     resolve();
+    copies_are_kept = pthread_key_create(&copies, drop) == 0;
 }
 
 static inline void ensure_resolved(void) {
@@ -186,15 +229,13 @@ static inline void ensure_resolved(void) {
 INTERPOSE int execve(const char *path, char *const arguments[], char *const variables[]) {
     ensure_resolved();
     gs_slice_restore();
-    CHILD_ENVIRONMENT(path, variables);
-    return real.execve(path, arguments, variables);
+    return real.execve(path, arguments, child_environment(path, variables));
 }
 
 INTERPOSE int execvpe(const char *file, char *const arguments[], char *const variables[]) {
     ensure_resolved();
     gs_slice_restore();
-    CHILD_ENVIRONMENT(file, variables);
-    return real.execvpe(file, arguments, variables);
+    return real.execvpe(file, arguments, child_environment(file, variables));
 }
 
 INTERPOSE int execv(const char *path, char *const arguments[]) {
@@ -210,8 +251,8 @@ INTERPOSE int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_a
                           char *const variables[]) {
     ensure_resolved();
     gs_gil_thread_starts_another();
-    CHILD_ENVIRONMENT(path, variables);
-    return real.posix_spawn(pid, path, actions, attributes, arguments, variables);
+    return real.posix_spawn(pid, path, actions, attributes, arguments,
+                            child_environment(path, variables));
 }
 
 INTERPOSE int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
@@ -219,6 +260,6 @@ INTERPOSE int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_
                            char *const variables[]) {
     ensure_resolved();
     gs_gil_thread_starts_another();
-    CHILD_ENVIRONMENT(file, variables);
-    return real.posix_spawnp(pid, file, actions, attributes, arguments, variables);
+    return real.posix_spawnp(pid, file, actions, attributes, arguments,
+                             child_environment(file, variables));
 }

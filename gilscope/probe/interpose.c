@@ -103,7 +103,8 @@ static inline void ensure_resolved(void) {
  * be an allocator on its way up (jemalloc). */
 static void cond_initialised(pthread_cond_t *cond, const pthread_condattr_t *attributes,
                              const void *caller) {
-    gs_process_revive();
+    if (!gs_gave_way_to)
+        gs_process_revive();
     bool known = gs_watched_forget(cond); /* an interpreter that starts again, a fork's child */
     /* Recorded or not: atomic sections need its GIL. Not where the interpreter has its own probe.
      */

@@ -21,6 +21,10 @@
 
 #define INTERPOSE __attribute__((visibility("default")))
 
+/* Weak: another C library (musl) has no such function, and must still load this library. */
+extern int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void),
+                             void *object) __attribute__((weak));
+
 static struct {
     int (*setrlimit)(__rlimit_resource_t, const struct rlimit *);
     int (*prlimit)(pid_t, __rlimit_resource_t, const struct rlimit *, struct rlimit *);
@@ -33,16 +37,23 @@ static void resolve(void) {
     *(void **)&real.mlockall = dlsym(RTLD_NEXT, "mlockall");
 }
 
+static bool busy;
+
+/* Whoever was busy in the parent is not here. */
+static void after_fork_in_child(void) {
+    __atomic_store_n(&busy, false, __ATOMIC_RELAXED);
+}
+
 __attribute__((constructor)) static void load(void) {
     resolve();
+    if (__register_atfork)
+        __register_atfork(NULL, NULL, after_fork_in_child, NULL);
 }
 
 static inline void ensure_resolved(void) {
     if (__builtin_expect(!real.mlockall, 0))
         resolve();
 }
-
-static bool busy;
 
 /* A fork's child that has no page yet has the mapping, and nobody writes there. */
 static bool is_vfork_child(const struct gs_process *process) {

@@ -27,6 +27,10 @@ extern int __register_atfork(void (*prepare)(void), void (*parent)(void), void (
 _Alignas(64) struct gs_process gs_process;
 void (*gs_after_fork_in_child)(void);
 
+/* The words of the page that a fork wipes. A child's pid tells nothing: in a namespace of its own
+ * it may be its parent's. */
+enum { WANTED, BEGUN };
+
 static void read_command(struct gs_process_page *page) {
     int fd = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
     if (fd < 0)
@@ -73,8 +77,8 @@ static bool open_page(const struct gs_process_page *parent, uint32_t parent_unit
 /* The fork handler. Most children of a fork go on to exec, so a child is a process of its own only
  * when it uses Python: CPython makes its GIL anew then, and gs_process_revive does the rest. */
 static void pause_in_child(void) {
-    if (gs_process.alive)
-        *gs_process.alive = 0; /* where the kernel knows no MADV_WIPEONFORK */
+    if (gs_process.alive) /* where the kernel knows no MADV_WIPEONFORK */
+        gs_process.alive[WANTED] = gs_process.alive[BEGUN] = 0;
     gs_writer.last_release = NULL;
 }
 
@@ -84,6 +88,7 @@ static void begin_in_child(void) {
     struct gs_thread_page *forker = gs_writer.page;
     gs_process.page = NULL; /* that one is the parent's, whether or not there is one of its own */
     gs_process.pid = (uint32_t)getpid();
+    gs_process.alive[BEGUN] = 1;
     /* It goes on in the child inside the atomic section that it is in. */
     gs_writer = (struct gs_writer){.atomic_depth = gs_writer.atomic_depth};
     if (gs_process.ring.header->follow && open_page(parent, gs_process.unit)) {
@@ -97,7 +102,7 @@ static void begin_in_child(void) {
 }
 
 void gs_process_revive(void) {
-    if (gs_process.alive && !*gs_process.alive && gs_process.pid != (uint32_t)getpid())
+    if (gs_process.alive && !gs_process.alive[BEGUN])
         begin_in_child();
 }
 
@@ -122,6 +127,7 @@ static bool begin_life(const struct gs_ring *ring) {
     gs_process.clock = (enum gs_clock_source)ring->header->clock_source;
     gs_process_choose_stacks(getenv(GS_STACKS_VARIABLE));
     gs_process.alive = life;
+    gs_process.alive[BEGUN] = 1;
     gs_process.pid = (uint32_t)getpid();
     gs_threads_start();
     if (__register_atfork)

@@ -31,11 +31,13 @@ uint64_t gs_stacks_threshold(const char *value, uint64_t clock_hz) {
 /* ---- the table --------------------------------------------------------------------------------
  */
 
+/* A quarter is always free; where none is, somebody wrote over the file, and any slot will do. */
 static struct gs_stack_slot *find(const struct gs_stacks *its, uint64_t key) {
-    uint32_t mask = its->capacity - 1;
-    for (uint32_t i = (uint32_t)(key >> 20) & mask;; i = (i + 1) & mask)
+    uint32_t mask = its->capacity - 1, i = (uint32_t)(key >> 20) & mask;
+    for (uint32_t steps = 0; steps < mask; steps++, i = (i + 1) & mask)
         if (its->slots[i].key == key || its->slots[i].key == 0)
-            return &its->slots[i];
+            break;
+    return &its->slots[i];
 }
 
 /* Room for one more; at three quarters full the table moves to one of four times the size. */

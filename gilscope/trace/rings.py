@@ -269,7 +269,8 @@ class RingSource:
         for index, page in reversed([*enumerate(pages)]):
             if page["pid"] in later and not (page["end_ticks"] or page["n_gils"] or index in used):
                 self._passed.add(index)
-            later.add(page["pid"])
+            if not page["parent"]:
+                later.add(page["pid"])
         for index, page in enumerate(pages):
             end, unclean = self._process_end(index, pages, last[index])
             self._unclean.append(unclean)
@@ -326,8 +327,11 @@ class RingSource:
         floor = max(last, page["start_ns"])
         if page["end_ticks"]:
             return max(floor, self._to_ns(page["end_ticks"])), False
-        # An exec into the next program leaves a page of the same pid behind.
-        successors = [p["start_ns"] for p in pages[index + 1 :] if p["pid"] == page["pid"]]
+        # An exec into the next program leaves a page of the same pid behind. (A fork's child may
+        # have it too, in a namespace of its own.)
+        successors = [
+            p["start_ns"] for p in pages[index + 1 :] if p["pid"] == page["pid"] and not p["parent"]
+        ]
         if successors:
             return max(floor, min(successors)), False
         if page["pid"] == self.notes.root_pid and self.notes.root_end_ns:
