@@ -101,6 +101,10 @@ test-newer: setup ## the end-to-end tests on CPython 3.14 and 3.15, from Debian'
 test-compare: setup ## trials of compare on real programs: false rows, effects found, fixes told; an hour
 	cd tests && $(CURDIR)/$(BIN)/python -m compare.trials
 
+.PHONY: test-hosts
+test-hosts: plus ## programs of every kind, 20 times each as they run alone, recorded and scheduled; an hour
+	cd tests && $(CURDIR)/$(BIN)/python -m hosts.rounds --table ../docs/results/hosts.md
+
 .PHONY: test-software
 test-software: setup system-tools ## real programs under recording, and prints what was seen of each
 	$(BIN)/python -m pytest -q -n $(JOBS) tests/software
