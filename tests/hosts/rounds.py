@@ -120,9 +120,9 @@ def _page(rows: list[Row], rounds: int, minutes: float) -> str:
         "# Hosts: programs that must run as they do alone",
         "",
         f"Of {rounds} rounds each under `record` and under `run --policy io-priority`, how many"
-        " ended with the exit code, the output and the errors of the program alone, and, where it was"
-        " recorded, left a whole trace. `tests/hosts/cases.py` has the programs; a row of queues"
-        " has several mutations. Made by `make test-hosts`"
+        " ended with the exit code, the output and the errors of the program alone, and, where it"
+        " was recorded, left a whole trace. `tests/hosts/cases.py` has the programs; a row of"
+        " queues has several mutations. Made by `make test-hosts`"
         f" at {commit}, {os.cpu_count()} processors, {minutes:.0f} minutes.",
         "",
         "| host | " + " | ".join(columns) + " |",

@@ -90,8 +90,8 @@ def test_the_threshold_of_stacks_in_another_time_namespace(folder: Path, tmp_pat
     trace = gilscope.read(tmp_path / "trace.pftrace")
     lasted = [*(trace.holds["end_ns"] - trace.holds["start_ns"])]
     lasted += [*(trace.waits["end_ns"] - trace.waits["start_ns"])]
-    with open_trace(tmp_path / "trace.pftrace") as source:
-        stacks = sum(int((batch["kind"] == EventKind.STACK).sum()) for batch in source.batches())
+    batches = open_trace(tmp_path / "trace.pftrace").batches()
+    stacks = sum(int((batch["kind"] == EventKind.STACK).sum()) for batch in batches)
     assert stacks <= sum(int(ns) >= 990_000 for ns in lasted)
 
 
