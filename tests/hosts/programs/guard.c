@@ -1,6 +1,6 @@
 /* For LD_PRELOAD: each allocation ends right before a page that nobody may touch, and nobody may
- * touch it once it is free. So whoever reads past what he was given, or what is there no more, dies.
- * Past so many living allocations others have no guard: mappings are limited. */
+ * touch it once it is free. So whoever reads past what he was given, or what is there no more,
+ * dies. Past so many living allocations others have no guard: mappings are limited. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
@@ -34,8 +34,8 @@ static void *allocate(size_t bytes, size_t alignment) {
     if (guarded)
         living++;
     pthread_mutex_unlock(&mutex);
-    char *map = mmap(NULL, (pages + 2) * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                     -1, 0);
+    char *map =
+        mmap(NULL, (pages + 2) * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED) {
         errno = ENOMEM;
         return NULL;
@@ -50,7 +50,9 @@ static void *allocate(size_t bytes, size_t alignment) {
     return at;
 }
 
-void *malloc(size_t bytes) { return allocate(bytes ? bytes : 1, 16); }
+void *malloc(size_t bytes) {
+    return allocate(bytes ? bytes : 1, 16);
+}
 
 void *calloc(size_t number, size_t size) {
     if (size && number > SIZE_MAX / size)
@@ -101,15 +103,23 @@ void *realloc(void *before, size_t bytes) {
 void *memalign(size_t alignment, size_t bytes) {
     return allocate(bytes ? bytes : 1, alignment < 16 ? 16 : alignment);
 }
-void *aligned_alloc(size_t alignment, size_t bytes) { return memalign(alignment, bytes); }
+void *aligned_alloc(size_t alignment, size_t bytes) {
+    return memalign(alignment, bytes);
+}
 int posix_memalign(void **out, size_t alignment, size_t bytes) {
     *out = memalign(alignment, bytes);
     return *out ? 0 : ENOMEM;
 }
-size_t malloc_usable_size(void *at) { return at ? head_of(at)->bytes : 0; }
+size_t malloc_usable_size(void *at) {
+    return at ? head_of(at)->bytes : 0;
+}
 
-static void before_fork(void) { pthread_mutex_lock(&mutex); }
-static void after_fork(void) { pthread_mutex_unlock(&mutex); }
+static void before_fork(void) {
+    pthread_mutex_lock(&mutex);
+}
+static void after_fork(void) {
+    pthread_mutex_unlock(&mutex);
+}
 __attribute__((constructor)) static void load(void) {
     pthread_atfork(before_fork, after_fork, after_fork);
 }

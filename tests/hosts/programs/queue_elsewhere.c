@@ -6,5 +6,9 @@
 void make_queue_elsewhere(struct queue *its, int kind, unsigned char head) {
     make_queue(its, kind, head);
 }
-void *consume_elsewhere(void *queue) { return consume(queue); }
-void *produce_elsewhere(void *queue) { return produce(queue); }
+void *consume_elsewhere(void *queue) {
+    return consume(queue);
+}
+void *produce_elsewhere(void *queue) {
+    return produce(queue);
+}

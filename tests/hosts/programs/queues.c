@@ -35,10 +35,10 @@ int main(int count, char **words) {
                        "t = threading.Thread(target=time.sleep, args=(0.01,))\n"
                        "t.start(); t.join()");
     for (int i = 0; i < number; i++) {
-        queues[i] = paged                             ? in_page()
-                    : strcmp(where, "static") == 0    ? &in_bss[i]
-                    : strcmp(where, "stack") == 0     ? &on_stack[i]
-                                                      : calloc(1, sizeof(struct queue));
+        queues[i] = paged                          ? in_page()
+                    : strcmp(where, "static") == 0 ? &in_bss[i]
+                    : strcmp(where, "stack") == 0  ? &on_stack[i]
+                                                   : calloc(1, sizeof(struct queue));
         (elsewhere ? make_queue_elsewhere : make_queue)(queues[i], atoi(words[2]), head);
         if (like_gil && !paged) {
             queues[i]->interval = 5000;

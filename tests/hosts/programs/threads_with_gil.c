@@ -7,8 +7,12 @@
 
 enum { PAGE = 4096 };
 
-static void *work(void *argument) { return argument; }
-static void function(void *argument) { (void)argument; }
+static void *work(void *argument) {
+    return argument;
+}
+static void function(void *argument) {
+    (void)argument;
+}
 
 int main(void) {
     char *pages = mmap(NULL, 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -21,8 +25,8 @@ int main(void) {
     void *half[] = {(void *)function, boot}, *whole[] = {(void *)function, boot_of_no_object};
     void *last_word = pages + PAGE - sizeof(void *);
     *(void **)last_word = (void *)function;
-    void *arguments[] = {NULL, (void *)7, (void *)8, (void *)-8, pages + PAGE, last_word,
-                         to_nowhere, half, whole, Py_None};
+    void *arguments[] = {NULL,      (void *)7,  (void *)8, (void *)-8, pages + PAGE,
+                         last_word, to_nowhere, half,      whole,      Py_None};
     for (int round = 0; round < 2; round++) {
         for (unsigned i = 0; i < sizeof arguments / sizeof *arguments; i++) {
             pthread_t thread;
