@@ -16,9 +16,13 @@ def main() -> int:
     _restore_locale()
     if not sys.flags.isolated and sys.executable:
         os.execv(sys.executable, [*itself(), *sys.argv[1:]])
-    from gilscope.cli import main as run  # noqa: PLC0415 - not by an interpreter that is to go
+    try:
+        from gilscope.cli import main as run  # noqa: PLC0415 - not by an interpreter that is to go
 
-    return run()
+        return run()
+    except KeyboardInterrupt:  # before `run` could look after it
+        print("gilscope: interrupted", file=sys.stderr)
+        return 130
 
 
 def itself() -> list[str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import re
 import shutil
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from gilscope.child import output_of
 from gilscope.errors import InstallationError, RecordingError
 
 _PATIENCE_S = 60
@@ -40,7 +40,7 @@ def ab(port: int, parallel: int, seconds: int) -> Served:
         # -t sets a -n of its own, so -n comes behind it: no run ends before its time.
         command = [program, "-q", "-t", str(seconds), "-n", "1000000", "-c", str(parallel)]
         command += ["-s", str(_PATIENCE_S), "-e", str(percentiles), f"http://127.0.0.1:{port}/"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = output_of(command)
         if done.returncode:
             raise RecordingError(f"ab failed: {done.stderr.strip() or done.stdout.strip()}")
         return parse(done.stdout, percentiles.read_text(encoding="utf-8"))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from gilscope.child import output_of
 
 if TYPE_CHECKING:
     from gilscope.trace.schema import EventSource
@@ -174,8 +175,7 @@ def _summarise(path: Path) -> None:
 def _peak_memory(n_events: int) -> int:
     """Peak resident bytes of a process that exports so many events (to /dev/null)."""
     code = f"from gilscope.benchmarks import export; export._print_peak({n_events})"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    return int(done.stdout)
+    return int(output_of([sys.executable, "-c", code]).stdout)
 
 
 def _print_peak(n_events: int) -> None:

@@ -263,6 +263,7 @@ class Worker:
             stdout=subprocess.PIPE,
             bufsize=0,
             env=variables,
+            start_new_session=True,  # Ctrl-C is for gilscope, which ends it
         )
         self._unread = b""
         try:

@@ -13,7 +13,6 @@ import json
 import shutil
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ from typing import TypeVar
 from gilscope.__main__ import itself
 from gilscope.benchmarks import harness
 from gilscope.benchmarks.harness import Worker, cpus, median_interval, starting_on
+from gilscope.child import output_of
 from gilscope.errors import RecordingError, UsageError
 
 T = TypeVar("T")
@@ -392,13 +392,13 @@ def start_up(rounds: int) -> list[Figure]:
         command += ["-o", str(trace), shell, "-c", QUEUED]
         for _ in range(rounds + 1):
             begin = time.monotonic_ns()
-            done = subprocess.run(command, check=True, capture_output=True)
+            done = output_of(command)
             program = open_trace(trace).metadata.processes[0]
             queued = max(0, int(done.stdout) - (program.end_ns - program.start_ns))
             took.append((program.start_ns - begin) / 1e6)
             own.append(took[-1] - queued / 1e6)
             begin = time.monotonic_ns()
-            subprocess.run([sys.executable, "-c", "pass"], check=True)
+            output_of([sys.executable, "-c", "pass"])
             nothing.append((time.monotonic_ns() - begin) / 1e6)
     return [
         _figure("from exec of gilscope to exec of the program", "ms", took[1:]),

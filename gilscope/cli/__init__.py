@@ -88,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GilscopeError as error:
         print(f"gilscope: {escaped(' '.join(str(error).splitlines()))}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        print(f"gilscope: {str(error) or 'interrupted'}", file=sys.stderr)
         return EXIT_SIGINT
     except BrokenPipeError:
         streams.abandon_stdout()

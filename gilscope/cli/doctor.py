@@ -22,6 +22,7 @@ from pathlib import Path
 
 from gilscope import __version__, _native
 from gilscope.__main__ import itself
+from gilscope.child import output_of
 from gilscope.errors import GilscopeError
 from gilscope.interpreter import build, check, places, release
 from gilscope.safe_text import escaped
@@ -211,13 +212,7 @@ def recording(python: Path, trace: Path) -> Iterator[Finding]:
     """Record an interpreter for a moment and look at what came of it."""
     command = [*itself(), "record", "--no-summary", "-o", str(trace), "--"]
     try:
-        done = subprocess.run(
-            [*command, str(python), "-c", PROGRAM],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        done = output_of([*command, str(python), "-c", PROGRAM], PATIENCE_S)
     except subprocess.TimeoutExpired:
         yield Finding(BAD, "recording", f"{python}: did not end within {PATIENCE_S} s")
         return

@@ -8,7 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from gilscope.errors import BuildError, InstallationError
+from gilscope.errors import BuildError, InstallationError, UsageError
 from gilscope.interpreter.release import RELEASES, VARIANTS, release, variant
 
 HELP = "build Python Plus, a CPython with the probe inside; list, path, remove"
@@ -55,11 +55,12 @@ def _build(args: argparse.Namespace) -> int:
     from gilscope.interpreter.build import build  # noqa: PLC0415 - only here
     from gilscope.interpreter.progress import progress  # noqa: PLC0415
 
+    if args.source is not None and not args.source.exists():
+        raise UsageError(f"{args.source}: there is no such archive or folder")
     try:
         place = build(release(args.version), variant(args.variant), args.source, progress())
     except KeyboardInterrupt:
-        print("gilscope: stopped; the same command goes on from here", file=sys.stderr)
-        raise
+        raise KeyboardInterrupt("stopped; the same command goes on from here") from None
     print(place.python)
     return 0
 

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 
 from gilscope.cli.output import check_trace
 from gilscope.cli.report import check_report, write_report
-from gilscope.cli.run import add_policy_arguments, check_environment, choice
+from gilscope.cli.run import (
+    add_command_argument,
+    add_policy_arguments,
+    check_environment,
+    choice,
+    command_of,
+)
 from gilscope.errors import GilscopeError, UsageError
 from gilscope.recorder.notes import DISK_FULL, LEFT, LIMITS, LITTLE_ROOM
 from gilscope.recorder.session import LEAST_BYTES
@@ -85,17 +91,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--report", metavar="FILE.html", type=Path, help="also make a report of the trace"
     )
     add_policy_arguments(parser)
-    parser.add_argument(
-        "command",
-        nargs=argparse.REMAINDER,
-        metavar="COMMAND…",
-        help="the program to record and its arguments",
-    )
+    add_command_argument(parser, "the program to record and its arguments")
 
 
 def run(args: argparse.Namespace) -> int:
     """Returns the command's own exit code."""
-    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    command = command_of(args)
     if not command:
         raise UsageError("record what? for example: gilscope record python app.py")
     check_environment()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from gilscope.errors import UsageError
 from gilscope.recorder.policy import CLASSIC, CONDVARS, GRACE_US, POLICIES, Choice
@@ -68,21 +69,44 @@ def choice(args: argparse.Namespace, environment: Mapping[str, str] = os.environ
     return Choice(name, grace_us) if name else None
 
 
+def add_command_argument(parser: argparse.ArgumentParser, about: str) -> None:
+    """The command to start; an option that is meant for its Python is told as a mistake."""
+    for option in ("-m", "-c", "-X", "-W", "-u"):
+        parser.add_argument(option, action=_OfPython, help=argparse.SUPPRESS)
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND…", help=about)
+
+
+class _OfPython(argparse.Action):
+    """An option of Python's, where gilscope's stand."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        option = self.option_strings[0]
+        raise UsageError(
+            f"{option} is an option of Python's; did you mean `{parser.prog} python {option} …`?"
+        )
+
+
+def command_of(args: argparse.Namespace) -> list[str]:
+    """The command's words; none where none was given. Raises UsageError for an empty name."""
+    command: list[str] = args.command[1:] if args.command[:1] == ["--"] else args.command
+    if command and not command[0]:
+        raise UsageError("the command's name is empty; is a variable in it not set?")
+    return command
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `gilscope run`."""
     parser.usage = "gilscope run --policy io-priority|classic [--grace US] [--] COMMAND…"
     add_policy_arguments(parser)
-    parser.add_argument(
-        "command",
-        nargs=argparse.REMAINDER,
-        metavar="COMMAND…",
-        help="the program to run and its arguments",
-    )
+    add_command_argument(parser, "the program to run and its arguments")
 
 
 def run(args: argparse.Namespace) -> int:
     """Returns the command's own exit code."""
-    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    command = command_of(args)
     check_environment()
     chosen = choice(args)
     if chosen is None:

@@ -43,7 +43,10 @@ def run(args: argparse.Namespace) -> int:
     from gilscope.viewers import perfetto_ui  # noqa: PLC0415
     from gilscope.viewers.perfetto_ui_focus import longest_wait  # noqa: PLC0415
 
-    focus = longest_wait(Trace.from_source(open_trace(args.trace)))
+    trace = Trace.from_source(open_trace(args.trace))
+    if not trace.totals.events:
+        raise GilscopeError(f"{args.trace}: nothing was recorded, so there is nothing to see")
+    focus = longest_wait(trace)
     if args.offline:
         server = perfetto_ui.offline_server(args.trace)
         ui = server.url

@@ -78,6 +78,7 @@ def record(
         limit=session.limit,
     )
     writer: Beside | None = None
+    over = False
     try:
         notes.write(session.directory)
         with launch.signals_held():
@@ -92,6 +93,13 @@ def record(
                 wait_for_the_rest(session, pid, tick)
             stopped = session.stopped or (LEFT if exit_code is None else None)
             session.stop()
+            over = True
+    except KeyboardInterrupt:
+        # Held while the program runs. Behind its end it came too late for the program and too early
+        # for the trace, which is written; who does not want to wait for that asks again.
+        if not over:
+            session.discard()
+            raise
     except (GilscopeError, OSError):
         if writer:
             writer.abandon()

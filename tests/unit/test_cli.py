@@ -162,13 +162,13 @@ def test_a_recording_that_is_to_be_too_small_is_refused(
     assert not ran.exists()
 
 
-def test_ctrl_c_ends_quietly(stand_in: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_is_one_line(stand_in: Any, capsys: pytest.CaptureFixture[str]) -> None:
     def run(args: argparse.Namespace) -> int:
         raise KeyboardInterrupt
 
     stand_in(run)
     assert cli.main(["dump"]) == 130
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == ("", "gilscope: interrupted\n")
 
 
 @pytest.mark.parametrize("size", [1, 100_000])  # it fails at the end, or in the middle
