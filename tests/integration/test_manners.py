@@ -67,7 +67,7 @@ def test_an_export_overwrites_exports_alone(form: str, trace: Path, tmp_path: Pa
         refused(gilscope("export", trace, "--format", form, "-o", path), "is no such export")
     assert trace.read_bytes() == before
     other = tmp_path / "other"
-    for content in (b"notes of mine\n", b'{"meta":{}}', b"\x7fELF", b"a b 12\n"):
+    for content in (b"notes of mine\n", b'{"meta":{}}', b"\x7fELF"):
         other.write_bytes(content)
         refused(gilscope("export", trace, "--format", form, "-o", other), "is no such export")
         assert other.read_bytes() == content
