@@ -61,6 +61,12 @@ ENGINE = Extension(
     "gilscope._engine",
     sources=[
         "gilscope/_engine.c",
+        "gilscope/probe/clock.c",
+        "gilscope/recorder/copy.c",
+        "gilscope/recorder/rooms.c",
+        "gilscope/recorder/rooms_space.c",
+        "gilscope/recorder/rooms_old.c",
+        "gilscope/recorder/takers.c",
         "gilscope/trace/holes.c",
         "gilscope/trace/ring_index.c",
         "gilscope/trace/ring_stacks.c",

@@ -188,6 +188,7 @@ void gs_built_in_switch_wait(uint64_t *storage, pthread_mutex_t *mutex,
 }
 
 void gs_built_in_gil_destroyed(uint64_t *storage, pthread_mutex_t *mutex) {
+    gs_stacks_end(gil_of(storage));
     if (gs_scheduling()) {
         gs_gil_close(&built_in(storage)->queue, mutex);
         return;

@@ -61,9 +61,10 @@ struct gs_process {
     struct gs_ring ring;
     enum gs_clock_source clock;
     struct gs_process_page *page;
-    uint32_t unit;      /* of `page` */
-    uint32_t unused;    /* a Python Plus of before looks for a list of threads here; 0: none */
-    uint32_t n_threads; /* that got a page */
+    uint32_t unit;          /* of `page` */
+    uint32_t serial;        /* of `page` */
+    uint32_t n_threads;     /* that got a page */
+    uint32_t n_stack_pages; /* that it took */
     uint32_t pid;
     uint64_t stack_ticks; /* holds and waits from this length on have their stack taken */
     const unsigned long *switch_interval_us; /* where CPython has it; NULL: not known */

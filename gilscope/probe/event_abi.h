@@ -6,24 +6,34 @@
  *
  * The ring file (one a recording, usually on tmpfs, shared by all processes of the recording)
  *
- *   unit 0          unit 1          unit 2                        unit 18
- *   +---------------+---------------+-----------------------------+--------------- - -
- *   | file header   | process page  | thread page, event chunk, … in any order …
- *   +---------------+---------------+-----------------------------+--------------- - -
+ *   unit 0          units 1 to 15      unit 16         unit 17            unit 32
+ *   +---------------+------------------+---------------+---------------- -+----------------- - -
+ *   | file header   | offers           | process page  | thread page, …   | event chunk, …
+ *   +---------------+------------------+---------------+---------------- -+----------------- - -
  *
- *  - A unit is 4096 bytes. Every page or chunk begins on a unit and opens with a gs_chunk_header
- *    that tells its type and its length in units.
- *  - Units are given out by one atomic add on gs_file_header.next_unit. The recorder alone makes
- *    the file longer in memory: units below ready_units are backed by zeroed pages, so a store to
- *    them can raise neither SIGBUS nor ENOSPC. A writer never touches a unit at or past
- *    ready_units.
- *  - One writer per chunk: only the thread that owns it stores records there. There is no lock.
- *  - A record is written payload first, then (release order) its stamp word. The file is
- *    zero-filled and no event has kind 0, so "stamp word is zero" means "not written": a reader of
- *    the file of a killed process needs no commit counter.
- *  - A chunk header is published by its magic word, stored last. A unit whose magic is zero was
- *    given out to a writer that died before it could publish (or lies past the end): readers skip
- *    it one unit at a time, which is right because such a chunk is zero throughout.
+ *  - A unit is 4096 bytes. There are two kinds of room: a page is one unit, a chunk is sixteen and
+ *    begins on a multiple of sixteen. Each opens with a gs_chunk_header that tells what is in it
+ *    and its length in units.
+ *  - The recorder alone knows what is free. It offers rooms, backed by pages that are zero
+ *    throughout, so a store to them can raise neither SIGBUS nor ENOSPC. A writer takes an offer by
+ *    one compare-and-swap that leaves its name in it (struct gs_offers). Who finds none loses the
+ *    record, and counts it.
+ *  - One writer per room: only the thread that owns it stores records there. There is no lock.
+ *  - A record is written payload first, then (release order) its stamp word. No event has kind 0,
+ *    so "stamp word is zero" means "not written": a reader of the file of a killed process needs no
+ *    commit counter.
+ *  - A chunk header is published by its magic word, stored last. A unit whose magic is zero is
+ *    free, or was taken by a writer that has not published it: it is zero throughout, and so is the
+ *    rest of its room. Readers go on to the next unit.
+ *  - The recorder takes back what is old (gilscope/recorder/rooms.c) and offers it again. There is
+ *    one cut in time for the whole file, gs_file_header.kept_from: every record from there on is in
+ *    the file; older ones may be, and readers leave them out. The cut is raised before anything
+ *    that it gives up is touched. So whoever copies a record while the recorder is at work, and
+ *    then finds that it is not older than the cut, has copied it whole.
+ *  - Taken back are, when all their records are older than the cut: a chunk that its thread has
+ *    left, the pages of a thread that is over, of a process that is dead and of stacks that are
+ *    retired, each after all that refers to it. Records are zeroed from the last one back and the
+ *    magic word at the end: what a killed recorder leaves of a chunk is its beginning.
  */
 #ifndef GILSCOPE_EVENT_ABI_H
 #define GILSCOPE_EVENT_ABI_H
@@ -31,7 +41,7 @@
 #include <assert.h>
 #include <stdint.h>
 
-#define GS_ABI_VERSION 2
+#define GS_ABI_VERSION 3
 
 /* ---- Part 1: the table of events ------------------------------------------------------------
  *
@@ -178,10 +188,12 @@ static_assert(sizeof(struct gs_record) == 16, "a record is 16 bytes");
 
 /* ---- Part 3: the ring file ------------------------------------------------------------------ */
 
-#define GS_UNIT_BYTES  4096u
-#define GS_FILE_MAGIC  UINT64_C(0x31474e4952534731) /* "1GSRING1" */
-#define GS_MAX_CLOCKS  64
-#define GS_CHUNK_UNITS 16u /* an event chunk: 64 KiB, the span that one page fault maps */
+#define GS_UNIT_BYTES   4096u
+#define GS_FILE_MAGIC   UINT64_C(0x31474e4952534731) /* "1GSRING1" */
+#define GS_MAX_CLOCKS   64
+#define GS_CHUNK_UNITS  16u /* a chunk: 64 KiB, the span that one page fault maps */
+#define GS_SMALL_CHUNKS 3u  /* a thread's first event chunks are pages: most threads are short */
+#define GS_FIRST_UNIT   16u /* of the rooms */
 
 enum gs_chunk_type {
     GS_PROCESS_PAGE = 0x50534731, /* "1GSP" */
@@ -189,6 +201,7 @@ enum gs_chunk_type {
     GS_EVENT_CHUNK = 0x45534731,  /* "1GSE" */
     GS_STACK_PAGE = 0x53534731,   /* "1GSS", one unit; its owner is a process page */
     GS_STACK_TABLE = 0x48534731,  /* "1GSH": the probe's own, for readers to step over */
+    GS_GIVEN_BACK = 0x58534731,   /* "1GSX": its taker does not need it; the same */
 };
 
 enum gs_clock_source {
@@ -217,22 +230,65 @@ struct gs_file_header {
     uint64_t limit_units; /* the file's length; also the recording's maximum */
     uint64_t clock_hz;    /* ticks a second as the recorder measured them; 0: not known. (A process
                              in another time namespace has other times on all clocks but ticks.) */
-    _Alignas(64) uint64_t ready_units; /* written by the recorder */
-    _Alignas(64) uint64_t next_unit;   /* writers add to it */
-    uint64_t lost_unattached;          /* events of threads that could not get a page at all */
-    uint64_t lost_processes;           /* processes that could not get a page */
-    uint64_t unfollowed;               /* programs started that cannot find or open the recording */
+    /* Written by the recorder. */
+    _Alignas(64) uint64_t end_unit; /* rooms lie below it */
+    uint64_t kept_from;     /* ticks (their low 58 bits): the cut; 0: nothing was taken back */
+    uint64_t kept_until;    /* of a copy: its writers went on from there; 0: it is no copy */
+    uint64_t gone_records;  /* that were taken back */
+    uint64_t gone_lost;     /* records that threads lost whose pages were taken back */
+    uint32_t final;         /* nothing more will be offered: who finds nothing sets `stop` */
+    uint32_t held;          /* the `hold` under which nothing is taken back */
+    uint64_t pid_namespace; /* inode of the recorder's /proc/self/ns/pid; 0: not known */
+    /* Written by others. */
+    _Alignas(64) uint32_t hold; /* pid of who copies the file and wants it held; 0: nobody */
+    uint32_t n_processes;       /* that began: the serial of the newest */
+    uint64_t lost_unattached;   /* events of threads that could not get a page at all */
+    uint64_t lost_processes;    /* processes that could not get a page */
+    uint64_t unfollowed;        /* programs started that cannot find or open the recording */
     uint64_t unwatched; /* GILs past those that a process's records can name and its probe watch */
+    uint64_t
+        safe_before; /* ticks: a reader has what is older, where it is safe; 0: there is none */
     _Alignas(64) uint32_t n_clocks; /* snapshots below, in order of time, written by recorder */
     _Alignas(64) struct gs_clock_snapshot clocks[GS_MAX_CLOCKS];
 };
 static_assert(sizeof(struct gs_file_header) <= GS_UNIT_BYTES, "the header fits its unit");
 
+/* Rooms of one kind that are offered: a queue in which the recorder alone puts, and any writer
+ * takes. A slot is 0 (empty), the room's first unit (offered), or taker << 32 | unit (taken); only
+ * the recorder fills one that is empty and empties one that is taken. Offer number n is in slot
+ * n modulo their number, once `ready` is past n. `next` only says where to look: every offer before
+ * it is taken. To take number n = next is to compare-and-swap the slot from offered to taken; who
+ * finds it not offered was too late; either way `next` is then moved from n to n + 1, by whoever
+ * comes first. A writer that was stopped in between may take a later offer from the same slot:
+ * that is as good, the slot's value tells it all.
+ *
+ * `taker` is the process's pid, as the recorder sees it: a writer that dies before it published
+ * leaves its pid in the slot, and its room comes back when that process is seen dead. */
+#define GS_PAGE_OFFERS     4096u
+#define GS_CHUNK_OFFERS    1024u
+#define GS_TAKER_SHIFT     32
+#define GS_TAKER_ELSEWHERE UINT32_MAX /* perhaps in another pid namespace: not presumed dead */
+
+struct gs_offers {
+    _Alignas(64) uint64_t ready; /* written by the recorder */
+    _Alignas(64) uint64_t next;  /* by writers */
+    _Alignas(64) uint64_t slots[];
+};
+
+/* Where the offers stand in the file, in bytes. */
+#define GS_PAGES_AT  GS_UNIT_BYTES
+#define GS_CHUNKS_AT (GS_PAGES_AT + 128u + GS_PAGE_OFFERS * 8u)
+static_assert(GS_CHUNKS_AT + 128u + GS_CHUNK_OFFERS * 8u <= GS_FIRST_UNIT * GS_UNIT_BYTES,
+              "the offers end before the rooms begin");
+
 struct gs_chunk_header {
     uint32_t magic;   /* enum gs_chunk_type, stored last */
     uint32_t units;   /* length of this page or chunk */
-    uint32_t owner;   /* thread page: unit of its process page; event chunk: of its thread page */
-    uint32_t ordinal; /* event chunk: 1, 2, … in the order its thread took them */
+    uint32_t owner;   /* thread page, stacks: unit of its process page; event chunk: of its thread
+                         page; process page: its taker, as in an offer */
+    uint32_t ordinal; /* event chunk: 1, 2, … in the order its thread took them; the first ones may
+                         have been taken back. Process page: its serial, 1, 2, … in the recording.
+                         Stack page: 1, 2, … in its process */
 };
 
 /* What the probe found out about the interpreter. */
@@ -251,7 +307,7 @@ enum gs_interpreter_state {
 struct gs_process_page {
     struct gs_chunk_header header;
     uint32_t pid;
-    uint32_t parent;      /* unit of the process page that forked this one, 0: none */
+    uint32_t parent;      /* serial of the process that forked this one, 0: none */
     uint32_t interpreter; /* enum gs_interpreter_state */
     uint32_t n_gils;
     struct gs_clock_snapshot start;
@@ -265,6 +321,13 @@ struct gs_process_page {
 };
 static_assert(sizeof(struct gs_process_page) == GS_UNIT_BYTES, "one unit");
 
+/* Whether a thread's page is still in use by its process. */
+enum gs_over {
+    GS_LIVES = 0,
+    GS_IS_OVER = 1,  /* the thread writes no more */
+    GS_IS_ALONE = 2, /* and its page is out of the list that `previous` makes */
+};
+
 #define GS_NAME_BYTES 200
 #define GS_NUMBER_MAX (GS_WAITERS_MAX - 1) /* what gil.wakeup can name */
 struct gs_thread_page {
@@ -277,21 +340,39 @@ struct gs_thread_page {
     uint64_t lost;            /* records that this thread could not write */
     char name[GS_NAME_BYTES]; /* UTF-8, NUL-terminated, cut at a character */
     uint32_t previous;    /* unit of a thread page of the same process, 0: none; the probe's own */
-    uint32_t from_python; /* the name is Python's, not the kernel's */
+    uint16_t from_python; /* the name is Python's, not the kernel's */
+    uint16_t over;        /* enum gs_over */
     struct gs_record records[(GS_UNIT_BYTES - 256) / 16];
 };
 static_assert(sizeof(struct gs_thread_page) == GS_UNIT_BYTES, "one unit");
 
+/* Records up to the chunk's end: it is a chunk or, where header.units is 1, a page. A thread moves
+ * on when one is full. What it corrects afterwards (gs_on_yield) is the last record that it wrote
+ * but for a wakeup: a chunk is settled when the next one has three records. */
 struct gs_event_chunk {
     struct gs_chunk_header header;
-    struct gs_record records[(GS_CHUNK_UNITS * GS_UNIT_BYTES - 16) / 16];
+    struct gs_record records[];
 };
-static_assert(sizeof(struct gs_event_chunk) == GS_CHUNK_UNITS * GS_UNIT_BYTES, "sixteen units");
 
-/* A page of stacks: behind its header entries, each on a multiple of 16 bytes, up to one whose kind
+static inline uint32_t gs_chunk_records(uint32_t units) {
+    return (units * GS_UNIT_BYTES - (uint32_t)sizeof(struct gs_event_chunk)) /
+           (uint32_t)sizeof(struct gs_record);
+}
+
+/* A page of stacks: behind its head entries, each on a multiple of 16 bytes, up to one whose kind
  * is 0 or to the page's end. Pages of a process are written under the mutex of one of its GILs. An
  * entry's kind is stored last (release order). A *reference* is the entry's unit << 8 | its offset
- * in that unit / 16; 0 means none. A node refers to what was written before it. */
+ * in that unit / 16; 0 means none. A node refers to what was written before it. When a GIL's tree
+ * has grown to its limit, a new one begins and the pages of the old one are retired: only records
+ * that are older refer to them. */
+struct gs_stack_page {
+    struct gs_chunk_header header;
+    uint64_t retired;  /* ticks; 0: in use */
+    uint32_t previous; /* unit of the page before it in its tree, 0: none; the probe's own */
+    uint32_t pad;
+};
+static_assert(sizeof(struct gs_stack_page) == 32, "entries begin at a multiple of 16");
+
 #define GS_STACK_OFFSET_BITS 8
 #define GS_STACK_UNIT_MAX    ((UINT32_C(1) << 24) - 1)
 #define GS_STACK_DEPTH       64 /* frames of a stack that are kept, from the leaf on */

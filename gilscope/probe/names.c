@@ -227,13 +227,16 @@ bool gs_name_new_thread(void *(*start)(void *), void *argument, char *out, size_
 /* ---- names that change ------------------------------------------------------------------------
  */
 
-/* Only one thread at a time is in here. */
+/* Only one thread at a time is in here. One that ends may be in the lists: the next look comes. */
 static void rename_thread(uint32_t tid, const char *name) {
-    struct gs_thread_page *page = gs_page_of_thread(tid);
-    if (!page || strncmp(page->name, name, sizeof page->name - 1) == 0)
+    if (!gs_enter_lists())
         return;
-    gs_copy_name(page->name, sizeof page->name, name);
-    page->from_python = 1;
+    struct gs_thread_page *page = gs_page_of_thread(tid);
+    if (page && strncmp(page->name, name, sizeof page->name - 1) != 0) {
+        gs_copy_name(page->name, sizeof page->name, name);
+        page->from_python = 1;
+    }
+    gs_leave_lists();
 }
 
 static void refresh_some(void) {

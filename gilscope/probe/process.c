@@ -43,31 +43,46 @@ static void read_command(struct gs_process_page *page) {
     close(fd);
 }
 
+/* What a fork's child is, as its parent was. The page of a parent that is dead may have been taken
+ * back, and be anybody's, by the time that its child first uses Python: then that is not known. */
+static void copy_description(struct gs_process_page *page, const struct gs_process_page *parent) {
+    const char *from = (const char *)&parent->python;
+    size_t bytes = sizeof *parent - offsetof(struct gs_process_page, python);
+    page->interpreter = parent->interpreter;
+    memcpy(page->python, from, bytes);
+    page->switch_interval_us = page->lost_stacks = 0;
+    gs_fence();
+    if (parent->header.magic == GS_PROCESS_PAGE && parent->header.ordinal == gs_process.serial)
+        return;
+    page->interpreter = 0;
+    memset(page->python, 0, bytes);
+}
+
 /* Takes and publishes this process's page; `parent` is the one it was forked from. */
-static bool open_page(const struct gs_process_page *parent, uint32_t parent_unit) {
+static bool open_page(const struct gs_process_page *parent, uint32_t parent_pid) {
     struct gs_ring *ring = &gs_process.ring;
-    uint64_t unit = gs_ring_take(ring, 1);
-    if (unit == 0) {
+    gs_ring_name_taker(ring, parent_pid);
+    struct gs_process_page *page = gs_ring_take_any(ring, 1);
+    if (!page) {
+        gs_ring_is_full(ring);
         __atomic_fetch_add(&ring->header->lost_processes, 1, __ATOMIC_RELAXED);
         return false;
     }
-    struct gs_process_page *page = gs_ring_at(ring, unit, 1);
-    page->header.units = 1;
+    page->header.owner = ring->taker;
+    page->header.ordinal = __atomic_add_fetch(&ring->header->n_processes, 1, __ATOMIC_RELAXED);
     page->pid = (uint32_t)getpid();
-    page->parent = parent_unit;
     gs_clock_snapshot(gs_process.clock, &page->start);
-    if (parent) {
-        memcpy(page->python, parent->python, sizeof page->python);
-        memcpy(page->feed, parent->feed, sizeof page->feed);
-        page->interpreter = parent->interpreter;
-        memcpy(page->command, parent->command, sizeof page->command);
-        page->command_bytes = parent->command_bytes;
-    } else {
+    if (!parent) {
         read_command(page);
+    } else {
+        page->parent = gs_process.serial;
+        copy_description(page, parent);
     }
     gs_ring_publish(&page->header, GS_PROCESS_PAGE);
     gs_process.page = page;
-    gs_process.unit = (uint32_t)unit;
+    gs_process.unit = gs_unit_of(ring, page);
+    gs_process.serial = page->header.ordinal;
+    gs_process.n_stack_pages = 0;
     gs_threads_after_fork();
     gs_names_after_fork();
     *gs_process.alive = 1;
@@ -85,18 +100,25 @@ static void pause_in_child(void) {
 static void begin_in_child(void) {
     int saved_errno = errno;
     struct gs_process_page *parent = gs_process.page;
-    struct gs_thread_page *forker = gs_writer.page;
+    const struct gs_thread_page *forker = gs_writer.page;
+    char name[GS_NAME_BYTES] = "";
+    if (forker) /* its parent may be dead, and its page anybody's */
+        gs_copy_name(name, sizeof name, forker->name);
+    if (forker &&
+        (forker->header.magic != GS_THREAD_PAGE || forker->header.owner != gs_process.unit))
+        name[0] = 0;
+    uint32_t parent_pid = gs_process.pid;
     gs_process.page = NULL; /* that one is the parent's, whether or not there is one of its own */
     gs_process.pid = (uint32_t)getpid();
     gs_process.alive[BEGUN] = 1;
     /* It goes on in the child inside the atomic section that it is in. */
     gs_writer = (struct gs_writer){.atomic_depth = gs_writer.atomic_depth};
-    if (gs_process.ring.header->follow && open_page(parent, gs_process.unit)) {
+    if (gs_process.ring.header->follow && open_page(parent, parent_pid)) {
         gs_waits_forget();
         if (gs_after_fork_in_child)
             gs_after_fork_in_child();
         if (forker && gs_recording())
-            gs_attach(forker->name[0] ? forker->name : NULL);
+            gs_attach(name[0] ? name : NULL);
     }
     errno = saved_errno;
 }
@@ -156,6 +178,8 @@ void gs_process_take_over(struct gs_process *other) {
     *other->alive = 0;
     gs_process.page = other->page;
     gs_process.unit = other->unit;
+    gs_process.serial = other->serial;
+    gs_process.n_stack_pages = other->n_stack_pages;
     gs_process.n_threads = other->n_threads;
     gs_threads_adopt();
     *gs_process.alive = 1;

@@ -9,12 +9,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "clock.h"
-
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
-#endif
-
 static int check_header(const struct gs_file_header *header, uint64_t bytes) {
     if (header->magic != GS_FILE_MAGIC || header->abi_version != GS_ABI_VERSION ||
         header->limit_units > bytes / GS_UNIT_BYTES)
@@ -56,43 +50,101 @@ int gs_ring_map(struct gs_ring *ring, const char *path) {
     } else {
         ring->header = map;
         ring->mapped_units = length / GS_UNIT_BYTES;
+        ring->top_unit = GS_FIRST_UNIT;
     }
     close(fd);
     return error;
 }
 
-/* Whether `units` from `unit` on end at `end` or before. Nothing wraps, whatever is in the file. */
-static bool fits(uint64_t unit, uint32_t units, uint64_t end) {
-    return unit < end && units <= end - unit;
+void gs_ring_name_taker(struct gs_ring *ring, uint32_t parent) {
+    struct stat mine;
+    uint32_t pid = (uint32_t)getpid();
+    bool here;
+    if (parent) /* numbers begin anew in a namespace of its own */
+        here = ring->taker != GS_TAKER_ELSEWHERE && pid > parent;
+    else
+        here = stat("/proc/self/ns/pid", &mine) == 0 &&
+               (uint64_t)mine.st_ino == ring->header->pid_namespace;
+    ring->taker = here ? pid : GS_TAKER_ELSEWHERE;
+}
+
+/* Whether a room lies in the file, as far as it is mapped; if so, it stays mapped until the room
+ * was taken and beyond. Others may have damaged the offers. */
+static bool reserve(struct gs_ring *ring, uint64_t unit, uint32_t units) {
+    uint64_t top = __atomic_load_n(&ring->top_unit, __ATOMIC_RELAXED), end = unit + units;
+    if (unit < GS_FIRST_UNIT || end > __atomic_load_n(&ring->mapped_units, __ATOMIC_RELAXED))
+        return false;
+    while (top < end && !__atomic_compare_exchange_n(&ring->top_unit, &top, end, false,
+                                                     __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+        ;
+    /* Pairs with gs_ring_shorten: it sees the top, or its new end is seen here. */
+    return end <= __atomic_load_n(&ring->mapped_units, __ATOMIC_SEQ_CST);
+}
+
+static bool take(struct gs_ring *ring, uint64_t *slot, uint64_t offer) {
+    uint64_t taken = (uint64_t)ring->taker << GS_TAKER_SHIFT | offer;
+    /* Acquire pairs with the release store of the recorder: what it offers is zero. */
+    return __atomic_compare_exchange_n(slot, &offer, taken, false, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_RELAXED);
+}
+
+/* The first offer is out of this process's reach, as later ones need not be. */
+static uint64_t take_another(struct gs_ring *ring, struct gs_offers *offers, uint64_t mask,
+                             uint32_t units) {
+    uint64_t n = __atomic_load_n(&offers->next, __ATOMIC_RELAXED);
+    for (uint64_t i = 0; i <= mask; i++) { /* what is past `ready` is empty */
+        uint64_t *slot = &offers->slots[(n + i) & mask];
+        uint64_t offer = __atomic_load_n(slot, __ATOMIC_RELAXED);
+        if (gs_is_offered(offer) && reserve(ring, offer, units) && take(ring, slot, offer))
+            return offer;
+    }
+    return 0;
 }
 
 uint64_t gs_ring_take(struct gs_ring *ring, uint32_t units) {
-    struct gs_file_header *header = ring->header;
-    /* Pairs with the release store in gs_ring_extend: what is ready is backed and zero. */
-    uint64_t ready = __atomic_load_n(&header->ready_units, __ATOMIC_ACQUIRE);
-    uint64_t mapped = __atomic_load_n(&ring->mapped_units, __ATOMIC_RELAXED);
-    uint64_t next = __atomic_load_n(&header->next_unit, __ATOMIC_RELAXED);
-    if (!fits(next, units, ready) || !fits(next, units, mapped)) {
-        if (!fits(next, units, __atomic_load_n(&header->limit_units, __ATOMIC_RELAXED)))
-            __atomic_store_n(&header->stop, 1, __ATOMIC_RELAXED);
-        return 0;
+    uint64_t mask;
+    struct gs_offers *offers = gs_offers(ring->header, units, &mask);
+    for (uint64_t tries = 0; tries <= mask; tries++) {
+        uint64_t n = __atomic_load_n(&offers->next, __ATOMIC_RELAXED);
+        /* Pairs with the recorder's release store: what is ready stands in its slot. */
+        if (n >= __atomic_load_n(&offers->ready, __ATOMIC_ACQUIRE))
+            return 0;
+        uint64_t *slot = &offers->slots[n & mask], offer = __atomic_load_n(slot, __ATOMIC_RELAXED);
+        bool taken = false;
+        if (gs_is_offered(offer)) {
+            if (!reserve(ring, offer, units))
+                return take_another(ring, offers, mask, units);
+            taken = take(ring, slot, offer);
+        }
+        __atomic_compare_exchange_n(&offers->next, &n, n + 1, false, __ATOMIC_RELAXED,
+                                    __ATOMIC_RELAXED);
+        if (taken)
+            return offer;
     }
-    uint64_t unit = __atomic_fetch_add(&header->next_unit, units, __ATOMIC_SEQ_CST);
-    /* Lost a race for the last ready units, or the mapping is shorter by now (gs_ring_shorten):
-     * leave a hole, which readers skip. */
-    mapped = __atomic_load_n(&ring->mapped_units, __ATOMIC_SEQ_CST);
-    return fits(unit, units, ready) && fits(unit, units, mapped) ? unit : 0;
+    return 0; /* others took all that there was, or the counters are damaged */
+}
+
+static bool is_empty(struct gs_ring *ring, uint32_t units) {
+    uint64_t mask;
+    struct gs_offers *offers = gs_offers(ring->header, units, &mask);
+    uint64_t n = __atomic_load_n(&offers->next, __ATOMIC_RELAXED);
+    return n >= __atomic_load_n(&offers->ready, __ATOMIC_RELAXED);
+}
+
+void gs_ring_is_full(struct gs_ring *ring) {
+    if (__atomic_load_n(&ring->header->final, __ATOMIC_RELAXED) && is_empty(ring, 1) &&
+        is_empty(ring, GS_CHUNK_UNITS))
+        __atomic_store_n(&ring->header->stop, 1, __ATOMIC_RELAXED);
 }
 
 uint64_t gs_ring_shorten(struct gs_ring *ring, uint64_t more) {
-    uint64_t *next = &ring->header->next_unit, before = ring->mapped_units;
-    uint64_t taken = __atomic_load_n(next, __ATOMIC_RELAXED);
+    uint64_t before = ring->mapped_units;
+    uint64_t taken = __atomic_load_n(&ring->top_unit, __ATOMIC_RELAXED);
     if (taken >= before || more >= before - taken)
         return before;
     __atomic_store_n(&ring->mapped_units, taken + more, __ATOMIC_SEQ_CST);
-    /* A writer takes a unit and then looks at mapped_units. One that did not see the store has
-     * taken its unit by now, so it lies before `next`. */
-    uint64_t end = __atomic_load_n(next, __ATOMIC_SEQ_CST);
+    /* A writer that did not see the store has raised the top by now. */
+    uint64_t end = __atomic_load_n(&ring->top_unit, __ATOMIC_SEQ_CST);
     if (end < taken + more)
         end = taken + more;
     if (end < before)
@@ -106,66 +158,4 @@ void gs_ring_lengthen(struct gs_ring *ring, uint64_t end, uint64_t units) {
         mremap(ring->header, end * GS_UNIT_BYTES, units * GS_UNIT_BYTES, 0) == MAP_FAILED)
         units = end;
     __atomic_store_n(&ring->mapped_units, units, __ATOMIC_SEQ_CST);
-}
-
-void gs_ring_create(struct gs_file_header *header, uint64_t limit_units, uint32_t follow) {
-    struct gs_clock_snapshot now;
-    enum gs_clock_source source = gs_clock_choose();
-    header->clock_hz = gs_clock_rate(source);
-    gs_clock_snapshot(source, &now);
-    header->abi_version = GS_ABI_VERSION;
-    header->clock_source = source;
-    header->recorder_pid = (uint32_t)getpid();
-    header->follow = follow;
-    header->created_ns = (uint64_t)now.realtime_ns;
-    header->limit_units = limit_units;
-    header->next_unit = 1;
-    header->clocks[0] = now;
-    header->n_clocks = 1;
-    __atomic_store_n(&header->magic, GS_FILE_MAGIC, __ATOMIC_RELEASE);
-}
-
-static int populate(char *start, uint64_t bytes) {
-    if (madvise(start, bytes, MADV_POPULATE_WRITE) == 0)
-        return 0;
-    if (errno != EINVAL)
-        return errno;
-    for (uint64_t at = 0; at < bytes; at += GS_UNIT_BYTES)
-        *(volatile char *)(start + at) = 0;
-    return 0;
-}
-
-int gs_ring_extend(struct gs_file_header *header, int fd, uint64_t ready_units) {
-    uint64_t from = header->ready_units;
-    if (ready_units > header->limit_units)
-        ready_units = header->limit_units;
-    if (ready_units <= from)
-        return 0;
-    uint64_t bytes = (ready_units - from) * GS_UNIT_BYTES;
-    /* fallocate first: it says ENOSPC where a store would raise SIGBUS. */
-    int error;
-    do /* interrupted where the recorder was stopped and continued */
-        error = posix_fallocate(fd, (off_t)(from * GS_UNIT_BYTES), (off_t)bytes);
-    while (error == EINTR);
-    if (error == 0)
-        error = populate((char *)header + from * GS_UNIT_BYTES, bytes);
-    if (error) /* what is ready is all there will be: a writer that needs more stops the recording
-                */
-        __atomic_store_n(&header->limit_units, from, __ATOMIC_RELAXED);
-    else
-        __atomic_store_n(&header->ready_units, ready_units, __ATOMIC_RELEASE);
-    return error;
-}
-
-void gs_ring_clock(struct gs_file_header *header) {
-    uint32_t n = header->n_clocks;
-    if (n >= GS_MAX_CLOCKS) { /* more: somebody wrote over it */
-        for (n = 1; n < GS_MAX_CLOCKS / 2; n++)
-            header->clocks[n] = header->clocks[2 * n];
-        /* A reader of a file whose recorder died just here sees old ones behind new ones, and
-         * leaves out each that is not later than all before it. */
-        __atomic_store_n(&header->n_clocks, n, __ATOMIC_RELEASE);
-    }
-    gs_clock_snapshot(header->clock_source, &header->clocks[n]);
-    __atomic_store_n(&header->n_clocks, n + 1, __ATOMIC_RELEASE);
 }

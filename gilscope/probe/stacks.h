@@ -8,7 +8,8 @@
  * Interned: a stack is a path in a tree, leaf to root. A node (struct gs_stack_node) is a place in
  * code below a caller's node, and is written once for all stacks and threads of its GIL that share
  * it. Nodes and their texts lie in pages of the ring file; so does the table that finds them, which
- * is the probe's own. Nothing is ever allocated; what is full is full, and counted.
+ * is the probe's own. Nothing is ever allocated. A tree that has grown to its limit is retired, for
+ * the recorder to take back when no record that is kept refers to it, and a new one begins.
  *
  * Cost: no more than a compare where the hold (the wait) was shorter than the threshold; else see
  * gilscope bench probe. A frame seen for the first time costs its names and its line besides. */
@@ -31,11 +32,11 @@ struct gs_gil;
 
 /* What one GIL's stacks need. All zero: nothing was taken yet. */
 struct gs_stacks {
-    struct gs_stack_slot *slots; /* in the ring file */
-    uint32_t capacity, used;     /* of slots; capacity is a power of two */
-    uint32_t unit, next;         /* the page that is being filled, and where it goes on */
-    bool full;                   /* the table cannot grow any more */
-    struct gs_frame seen;        /* where a requester saw the holder, if gs_gil.looked */
+    struct gs_stack_table *table; /* in the ring file */
+    uint32_t capacity, used;      /* of its slots */
+    uint32_t unit, next;          /* the page that is being filled, and where it goes on */
+    bool full;                    /* the table has no more room, and cannot grow */
+    struct gs_frame seen;         /* where a requester saw the holder, if gs_gil.looked */
 };
 
 /* The threshold in ticks of a number of microseconds (NULL, "": the default), GS_STACKS_OFF of
@@ -52,5 +53,8 @@ void gs_stacks_take(struct gs_gil *gil, uint64_t flags);
  * interpreter looks for requests, which may be lines or calls behind the place where the time goes;
  * here is the place. */
 void gs_stacks_look(struct gs_gil *gil);
+
+/* Nobody uses the GIL any more: its stacks are retired. */
+void gs_stacks_end(struct gs_gil *gil);
 
 #endif

@@ -40,6 +40,9 @@ enum { LISTS = 1024 };
 /* Units of thread pages: each list's newest, which leads on by `previous`. */
 static uint32_t lists[LISTS];
 
+static uint32_t in_lists; /* 1: a thread is in the lists */
+static uint32_t missed;   /* ends at which another one was */
+
 static void put_into_list(struct gs_thread_page *page, uint32_t unit) {
     uint32_t *newest = &lists[page->tid % LISTS];
     page->previous = __atomic_load_n(newest, __ATOMIC_RELAXED);
@@ -59,37 +62,76 @@ static struct gs_thread_page *page_at(uint32_t unit) {
     return ours ? page : NULL;
 }
 
-/* Threads that ended leave the list here, unless they are its newest, which belongs to the threads
- * that come. Units that were given out twice could make a ring of the list: the steps are counted.
- */
+static bool is_over(const struct gs_thread_page *page) {
+    return __atomic_load_n(&page->over, __ATOMIC_ACQUIRE) != GS_LIVES;
+}
+
+bool gs_enter_lists(void) {
+    return !__atomic_exchange_n(&in_lists, 1, __ATOMIC_ACQUIRE);
+}
+
+void gs_leave_lists(void) {
+    __atomic_store_n(&in_lists, 0, __ATOMIC_RELEASE);
+}
+
+/* Takes the threads that are over out of a list: the recorder may have their pages then. New ones
+ * come before its newest meanwhile. Units that were given out twice could make a ring of the list:
+ * the steps are counted. */
+static void prune(uint32_t *newest) {
+    uint32_t steps = __atomic_load_n(&gs_process.n_threads, __ATOMIC_RELAXED);
+    uint32_t unit = __atomic_load_n(newest, __ATOMIC_ACQUIRE);
+    struct gs_thread_page *before = NULL, *page;
+    for (; (page = page_at(unit)) && steps; steps--) {
+        uint32_t next = page->previous, head = unit;
+        bool out = is_over(page);
+        if (out && before)
+            before->previous = next;
+        else if (out)
+            out = __atomic_compare_exchange_n(newest, &head, next, false, __ATOMIC_ACQUIRE,
+                                              __ATOMIC_RELAXED);
+        if (out)
+            __atomic_store_n(&page->over, GS_IS_ALONE, __ATOMIC_RELEASE);
+        else
+            before = page;
+        unit = next;
+    }
+}
+
+/* A thread of this number is over. */
+static void leave_list(uint32_t tid) {
+    if (!gs_enter_lists()) {
+        __atomic_fetch_add(&missed, 1, __ATOMIC_RELAXED);
+        return;
+    }
+    prune(&lists[tid % LISTS]);
+    if (__atomic_exchange_n(&missed, 0, __ATOMIC_RELAXED))
+        for (uint32_t i = 0; i < LISTS; i++)
+            prune(&lists[i]);
+    gs_leave_lists();
+}
+
 struct gs_thread_page *gs_page_of_thread(uint32_t tid) {
     uint32_t steps = __atomic_load_n(&gs_process.n_threads, __ATOMIC_RELAXED);
     struct gs_thread_page *page = page_at(__atomic_load_n(&lists[tid % LISTS], __ATOMIC_ACQUIRE));
-    while (page && page->tid != tid && steps--) {
-        struct gs_thread_page *next = page_at(page->previous);
-        if (next && __atomic_load_n(&next->end_ticks, __ATOMIC_RELAXED))
-            page->previous = next->previous;
-        else
-            page = next;
-    }
-    if (!page || page->tid != tid || __atomic_load_n(&page->end_ticks, __ATOMIC_RELAXED))
-        return NULL;
+    while (page && (page->tid != tid || is_over(page)))
+        page = steps-- ? page_at(page->previous) : NULL;
     return page;
 }
 
 void gs_threads_after_fork(void) {
     memset(lists, 0, sizeof lists);
+    in_lists = missed = 0; /* a thread of the parent was in them, perhaps */
     gs_process.n_threads = 0;
 }
 
 void gs_threads_adopt(void) {
-    uint64_t end = __atomic_load_n(&gs_process.ring.header->next_unit, __ATOMIC_RELAXED);
+    uint64_t end = __atomic_load_n(&gs_process.ring.header->end_unit, __ATOMIC_ACQUIRE);
     uint64_t mapped = gs_process.ring.mapped_units;
-    for (uint64_t unit = 1; unit < end && unit < mapped;) {
+    for (uint64_t unit = GS_FIRST_UNIT; unit < end && unit < mapped;) {
         const struct gs_chunk_header *header = gs_ring_at(&gs_process.ring, unit, 1);
         bool published = __atomic_load_n(&header->magic, __ATOMIC_ACQUIRE);
         struct gs_thread_page *page = page_at((uint32_t)unit);
-        if (page && !page->end_ticks)
+        if (page && page->over != GS_IS_ALONE)
             put_into_list(page, (uint32_t)unit);
         unit += published && header->units ? header->units : 1;
     }
@@ -101,18 +143,23 @@ void gs_threads_adopt(void) {
 static void thread_ends(void *unused) {
     (void)unused;
     struct gs_writer *writer = &gs_writer;
-    if (!writer->page || !gs_recording())
+    struct gs_thread_page *page = writer->page;
+    if (!page || !gs_recording())
         return;
+    uint32_t tid = page->tid;
     if (writer->waiting) /* left from inside its wait, as daemon threads do at shutdown */
         gs_on_leave(writer->waiting);
     if (gs_emit(GS_THREAD_END, 0))
-        writer->page->end_ticks = gs_clock_now(gs_process.clock);
+        page->end_ticks = gs_clock_now(gs_process.clock);
     /* Another library's destructor may run after this one and take the GIL once more. Nothing may
      * follow a thread's end, so that attaches anew and reads as a thread of the same tid. */
     *writer = (struct gs_writer){0};
+    __atomic_store_n(&page->over, GS_IS_OVER, __ATOMIC_RELEASE);
+    leave_list(tid);
 }
 
 static void count_loss(void) {
+    gs_ring_is_full(&gs_process.ring);
     if (__atomic_load_n(&gs_process.ring.header->stop, __ATOMIC_RELAXED))
         return; /* past the limit events are not recorded; nothing is missing before it */
     if (gs_writer.page) {
@@ -126,12 +173,10 @@ static void count_loss(void) {
 bool gs_attach(const char *name) {
     struct gs_writer *writer = &gs_writer;
     int saved_errno = errno;
-    uint64_t unit = gs_ring_take(&gs_process.ring, 1);
-    if (unit == 0)
+    struct gs_thread_page *page = gs_ring_take_any(&gs_process.ring, 1);
+    if (!page)
         return false;
-    struct gs_thread_page *page = gs_ring_at(&gs_process.ring, unit, 1);
     uint32_t tid = thread_id();
-    page->header.units = 1;
     page->header.owner = gs_process.unit;
     page->tid = tid;
     page->is_main = tid == (uint32_t)getpid();
@@ -148,7 +193,7 @@ bool gs_attach(const char *name) {
     }
     page->start_ticks = gs_clock_now(gs_process.clock);
     gs_ring_publish(&page->header, GS_THREAD_PAGE);
-    put_into_list(page, (uint32_t)unit);
+    put_into_list(page, gs_unit_of(&gs_process.ring, page));
     writer->cursor = page->records;
     writer->end = page->records + sizeof page->records / sizeof *page->records;
     writer->page = page;
@@ -167,19 +212,20 @@ bool gs_refill(void) {
         count_loss();
         return false;
     }
-    uint64_t unit = gs_ring_take(&gs_process.ring, GS_CHUNK_UNITS);
-    if (unit == 0) {
+    struct gs_event_chunk *chunk =
+        gs_ring_take_any(&gs_process.ring, writer->ordinal < GS_SMALL_CHUNKS ? 1 : GS_CHUNK_UNITS);
+    if (!chunk) {
         count_loss();
         return false;
     }
-    struct gs_event_chunk *chunk = gs_ring_at(&gs_process.ring, unit, GS_CHUNK_UNITS);
-    chunk->header.units = GS_CHUNK_UNITS;
-    chunk->header.owner =
-        (uint32_t)(((char *)writer->page - (char *)gs_process.ring.header) / GS_UNIT_BYTES);
+    chunk->header.owner = gs_unit_of(&gs_process.ring, writer->page);
     chunk->header.ordinal = ++writer->ordinal;
     gs_ring_publish(&chunk->header, GS_EVENT_CHUNK);
+    /* An older one may be taken back; the last record may still be corrected. */
+    if (writer->last_release && writer->last_release + 1 != writer->cursor)
+        writer->last_release = NULL;
     writer->cursor = chunk->records;
-    writer->end = chunk->records + sizeof chunk->records / sizeof *chunk->records;
+    writer->end = chunk->records + gs_chunk_records(chunk->header.units);
     if (writer->lost) {
         writer->lost = false;
         gs_emit(GS_THREAD_LOST, writer->page->lost);

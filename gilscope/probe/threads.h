@@ -18,8 +18,12 @@ int gs_thread_create(pthread_t *thread, const pthread_attr_t *attributes, void *
                      void *argument, const char *name,
                      int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *));
 
-/* The page of a living thread of this process, or NULL. One caller at a time; the threads that
- * ended leave its list here. A few steps, however many threads there are. */
+/* What is in the lists is not taken back while one thread is in here. False: another one is. */
+bool gs_enter_lists(void);
+void gs_leave_lists(void);
+
+/* The page of a living thread of this process, or NULL. The caller is in the lists. A few steps,
+ * however many threads there are. */
 struct gs_thread_page *gs_page_of_thread(uint32_t tid);
 
 /* Copies a UTF-8 string and cuts it at a whole character. */

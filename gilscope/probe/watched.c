@@ -25,6 +25,7 @@ bool gs_watched_forget(pthread_cond_t *cond) {
         proved |= gs_watched_is_proved(its);
         if (its->gil.sequence && its->gil.holder == &gs_writer)
             gs_on_release(&its->gil);
+        gs_stacks_end(&its->gil);
         give_up(its);
     }
     return proved;

@@ -13,6 +13,8 @@ RINGS = "rings"
 # Why recording stopped before the program did.
 MAX_SIZE, DISK_FULL, LITTLE_ROOM, LIMITS = "max-size", "disk-full", "little-room", "limits"
 LEFT = "left"  # the user asked twice, and the program did not end
+SNAPSHOT = "snapshot"  # it did not stop: this is a copy of what was kept
+DURATION = "duration"  # -d SECONDS
 NOTES = "recording.json"
 _BLOCK = 4096
 _ROOM = 256  # for the numbers that come later

@@ -21,8 +21,7 @@ from gilscope.errors import RecordingError
 from gilscope.recorder.notes import DISK_FULL, LIMITS, LITTLE_ROOM, MAX_SIZE, RINGS
 
 UNIT = 4096
-AHEAD_UNITS = 64 * 1024 * 1024 // UNIT  # kept ready: the first chunks of 1,000 threads
-FIRST_UNITS = 2 * 1024 * 1024 // UNIT  # ready before the program starts
+FIRST_UNIT = 16  # of the rooms
 LEAST_BYTES = 1024 * 1024
 MOST_BYTES = 1024 * 1024 * 1024  # the default of --max-size: 64 M events
 CLOCK_PERIOD_S = 1.0
@@ -30,9 +29,8 @@ CLOCK_PERIOD_S = 1.0
 # Of struct gs_file_header; a test compares them.
 _ROOT_PID_OFFSET = 20
 _STOP_OFFSET = 28
-_READY_UNITS_OFFSET = 64
-_NEXT_UNIT_OFFSET = 128
-_PROCESS_PAGE = 0x50534731
+_KEPT_FROM_OFFSET = 72
+_ORDINAL_OFFSET = 12  # of struct gs_chunk_header
 _COMMAND_OFFSET = 160  # of struct gs_process_page
 _INTERPRETERS = ("none", "gil", "free-threaded")  # enum gs_interpreter_state
 
@@ -111,12 +109,16 @@ class Image(NamedTuple):
 class Session:
     """The rings of one recording while it runs.
 
-    `max_bytes` limits them; by default to 1 GiB or half of what their file system has free.
+    `max_bytes` limits them; by default to 1 GiB or half of what their file system has free. With
+    `reuse` what is oldest makes room for what is new, so that recording never stops.
     """
 
-    def __init__(self, max_bytes: int | None = None, follow: bool = True) -> None:
+    def __init__(
+        self, max_bytes: int | None = None, follow: bool = True, reuse: bool = False
+    ) -> None:
         """Make the directory and the ring file. Raises RecordingError, InstallationError."""
-        self._probe = _probe()  # before there is anything that a failure would leave behind
+        self._engine = _engine()  # before there is anything that a failure would leave behind
+        self._rooms: int | None = None
         self.directory = choose_directory()
         self.path = self.directory / RINGS
         self.disk_full = False
@@ -131,7 +133,8 @@ class Session:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._fd = os.open(self.path, flags, 0o600)
             os.truncate(self._fd, self.limit_bytes)
-            os.posix_fallocate(self._fd, 0, UNIT)  # the header: a store without it is SIGBUS
+            # The header and the offers: a store without that is SIGBUS.
+            os.posix_fallocate(self._fd, 0, FIRST_UNIT * UNIT)
             self._map = mmap.mmap(self._fd, self.limit_bytes)
         except OSError as error:
             self.discard()
@@ -140,9 +143,13 @@ class Session:
             ) from error
         self._pointer = ctypes.c_char.from_buffer(self._map)
         self._header = ctypes.addressof(self._pointer)
-        self._probe.gilscope_ring_create(self._header, self.limit_bytes // UNIT, int(follow))
-        self._extend(FIRST_UNITS)
-        if self.disk_full:
+        self._rooms = self._engine.gs_rooms_create(
+            self._header, self._fd, self.limit_bytes // UNIT, int(follow), int(reuse)
+        )
+        if not self._rooms:
+            self.discard()
+            raise MemoryError
+        if self._engine.gs_rooms_start(self._rooms):
             self.discard()
             raise RecordingError(f"no room for the recording's rings in {self.directory.parent}")
         self._next_clock = 0.0  # at the first tick: one snapshot alone tells no rate
@@ -154,15 +161,33 @@ class Session:
     def tick(self) -> None:
         """Keep the rings ahead of their writers; call it every few milliseconds."""
         if time.monotonic() >= self._next_clock:
-            self._probe.gilscope_ring_clock(self._header)
+            self._engine.gs_rooms_clock(self._header)
             self._next_clock = time.monotonic() + CLOCK_PERIOD_S
-        if not self.disk_full:
-            self._extend(AHEAD_UNITS)
+        if self._engine.gs_rooms_tick(self._rooms):
+            # Whatever it is, the program goes on: a writer that needs more stops the recording.
+            self.disk_full = True
+
+    def keep(self, seconds: float) -> None:
+        """Take back what is older than that."""
+        self._engine.gs_rooms_keep_ns(self._rooms, int(seconds * 1e9))
+
+    def stream(self) -> None:
+        """Take back what a reader says it has, in the header's `safe_before`."""
+        self._engine.gs_rooms_stream(self._rooms)
+
+    def forget(self, ticks: int) -> None:
+        """Take back what is older than this time stamp: it is safe elsewhere."""
+        self._engine.gs_rooms_forget(self._rooms, ticks)
+
+    @property
+    def kept_from(self) -> int:
+        """The cut, in ticks; 0: nothing was taken back."""
+        return int(struct.unpack_from("<Q", self._map, _KEPT_FROM_OFFSET)[0])
 
     def stop(self) -> None:
         """Let no more events be written, and stamp the clocks a last time."""
-        self._probe.gilscope_ring_stop(self._header)
-        self._probe.gilscope_ring_clock(self._header)
+        self._engine.gs_rooms_stop(self._rooms)
+        self._engine.gs_rooms_clock(self._header)
 
     @property
     def stopped(self) -> str | None:
@@ -174,10 +199,8 @@ class Session:
 
     @property
     def used_bytes(self) -> int:
-        """Bytes of the rings that were given to writers."""
-        (ready,) = struct.unpack_from("<Q", self._map, _READY_UNITS_OFFSET)
-        (units,) = struct.unpack_from("<Q", self._map, _NEXT_UNIT_OFFSET)
-        return int(min(units, ready)) * UNIT  # writers that race for the last units add too much
+        """Bytes of the rings that are not free."""
+        return int(self._engine.gs_rooms_used(self._rooms)) * UNIT
 
     def living_processes(self) -> list[int]:
         """Pids of recorded Python processes that have not ended yet."""
@@ -205,37 +228,46 @@ class Session:
         return [image for _, _, image in self._process_pages()]
 
     def _process_pages(self) -> Iterator[tuple[int, int, Image]]:
-        """Offset and pid of each process page, and what it tells."""
-        unit, end = 1, self.used_bytes // UNIT
-        while unit < end:
+        """Offset and pid of each process page, and what it tells; in the order of their start."""
+        n = self._engine.gs_rooms_processes(self._rooms, None, 0)
+        units = (ctypes.c_uint32 * n)()
+        self._engine.gs_rooms_processes(self._rooms, units, n)
+        pages = [
+            (struct.unpack_from("<I", self._map, unit * UNIT + _ORDINAL_OFFSET), unit)
+            for unit in units
+        ]
+        for _, unit in sorted(pages):
             at = unit * UNIT
-            magic, length = struct.unpack_from("<II", self._map, at)
-            if magic == _PROCESS_PAGE:
-                pid, _, interpreter = struct.unpack_from("<III", self._map, at + 16)
-                (size,) = struct.unpack_from("<I", self._map, at + _COMMAND_OFFSET - 4)
-                words = self._map[at + _COMMAND_OFFSET : at + _COMMAND_OFFSET + size].split(b"\0")
-                command = tuple(map(os.fsdecode, words[:-1]))
-                yield at, pid, Image(command, _INTERPRETERS[min(interpreter & 0xFF, 2)])
-            unit += max(length, 1) if magic else 1
-
-    def _extend(self, units: int) -> None:
-        error = self._probe.gilscope_ring_keep_ahead(self._header, self._fd, units)
-        if error:
-            # Whatever it is, the program goes on: a writer that needs more stops the recording.
-            self.disk_full = True
+            pid, _, interpreter = struct.unpack_from("<III", self._map, at + 16)
+            (size,) = struct.unpack_from("<I", self._map, at + _COMMAND_OFFSET - 4)
+            words = self._map[at + _COMMAND_OFFSET : at + _COMMAND_OFFSET + size].split(b"\0")
+            command = tuple(map(os.fsdecode, words[:-1]))
+            yield at, pid, Image(command, _INTERPRETERS[min(interpreter & 0xFF, 2)])
 
     def discard(self) -> None:
         """Remove the directory and all that is in it."""
         import shutil  # noqa: PLC0415 - not needed before the program has run
 
         shutil.rmtree(self.directory, ignore_errors=True)
+        rooms, self._rooms = self._rooms, None
+        self._engine.gs_rooms_close(rooms)
 
 
-def _probe() -> ctypes.CDLL:
-    probe = _native.probe()
+def _engine() -> ctypes.CDLL:
+    engine = _native.engine()
     pointer, u32, u64 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64
-    probe.gilscope_ring_create.argtypes = [pointer, u64, u32]
-    probe.gilscope_ring_keep_ahead.argtypes = [pointer, ctypes.c_int, u64]
-    probe.gilscope_ring_stop.argtypes = [pointer]
-    probe.gilscope_ring_clock.argtypes = [pointer]
-    return probe
+    engine.gs_rooms_create.argtypes = [pointer, ctypes.c_int, u64, u32, u32]
+    engine.gs_rooms_create.restype = pointer
+    engine.gs_rooms_close.argtypes = [pointer]
+    engine.gs_rooms_close.restype = None
+    for name in ("start", "tick", "stop", "begin", "clock", "stream"):
+        getattr(engine, f"gs_rooms_{name}").argtypes = [pointer]
+    for name in ("stop", "begin", "clock", "stream", "keep_ns", "forget"):
+        getattr(engine, f"gs_rooms_{name}").restype = None
+    engine.gs_rooms_keep_ns.argtypes = [pointer, u64]
+    engine.gs_rooms_forget.argtypes = [pointer, u64]
+    engine.gs_rooms_used.argtypes = [pointer]
+    engine.gs_rooms_used.restype = u64
+    engine.gs_rooms_processes.argtypes = [pointer, pointer, u64]
+    engine.gs_rooms_processes.restype = u64
+    return engine

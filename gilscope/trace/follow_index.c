@@ -347,23 +347,11 @@ static int read_stacks(struct gs_follow *follow, uint64_t unit) {
 /* ---- the scan ----------------------------------------------------------------------------------
  */
 
-#if GS_ABI_VERSION >= 3
-enum { FIRST_UNIT = GS_FIRST_UNIT };
 #define STACKS_FROM ((uint32_t)sizeof(struct gs_stack_page))
-#else
-enum { FIRST_UNIT = 1 };
-#define STACKS_FROM ((uint32_t)sizeof(struct gs_chunk_header))
-#endif
 
 static uint64_t end_of_rooms(const struct gs_follow *follow) {
     uint64_t units = follow->bytes / GS_UNIT_BYTES;
-#if GS_ABI_VERSION >= 3
     uint64_t end = __atomic_load_n(&follow->header->end_unit, __ATOMIC_ACQUIRE);
-#else
-    uint64_t end = __atomic_load_n(&follow->header->ready_units, __ATOMIC_ACQUIRE);
-    uint64_t next = __atomic_load_n(&follow->header->next_unit, __ATOMIC_ACQUIRE);
-    end = next < end ? next : end;
-#endif
     return end < units ? end : units;
 }
 
@@ -406,11 +394,7 @@ static int visit_processes(struct gs_follow *follow, uint64_t unit,
     if (room->magic == magic && follow->processes[room->id].start_ticks == page->start.ticks &&
         room->ordinal == header->ordinal)
         return 0;
-#if GS_ABI_VERSION >= 3
     return find(follow, header->ordinal, unit);
-#else
-    return find(follow, unit, unit);
-#endif
 }
 
 static int visit_threads(struct gs_follow *follow, uint64_t unit,
@@ -447,13 +431,12 @@ static int visit_chunks(struct gs_follow *follow, uint64_t unit,
 }
 
 static int visit_all(struct gs_follow *follow, visit *one) {
-    for (uint64_t unit = FIRST_UNIT; unit < follow->n_rooms;) {
+    for (uint64_t unit = GS_FIRST_UNIT; unit < follow->n_rooms;) {
         const struct gs_chunk_header *header = gs_follow_unit(follow, unit);
         uint32_t magic = __atomic_load_n(&header->magic, __ATOMIC_ACQUIRE);
         uint32_t length = magic ? header->units : 1;
-        bool page = magic == GS_PROCESS_PAGE || magic == GS_THREAD_PAGE || magic == GS_STACK_PAGE;
-        if (length == 0 || length > follow->n_rooms - unit || (page && length != 1) ||
-            (magic == GS_EVENT_CHUNK && length != 1 && length != GS_CHUNK_UNITS))
+        bool room = length == 1 || (length == GS_CHUNK_UNITS && magic != GS_STACK_PAGE);
+        if (!room || length > follow->n_rooms - unit)
             return gs_follow_fail(follow, "offset 0x%" PRIx64 ": a chunk of %" PRIu32 " units",
                                   unit * GS_UNIT_BYTES, length);
         if (magic && one(follow, unit, header, magic))

@@ -13,6 +13,11 @@
  * comes where the loss began. Where it never could, or where the recording was stopped, the same
  * events are made up: from there on nothing is known.
  *
+ * Where a recorder took back what was old, there is a cut in time (event_abi.h). What is before it
+ * is skipped, even where it is still there, and with it what comes before the last skipped record
+ * of its GIL: stamps of two processors may disagree. Processes and threads that are older begin at
+ * the cut, and of their GILs a gil.lost says that nothing is known yet.
+ *
  * One reader, one file, no thread. Memory: a few words for each thread, GIL and chunk; the file is
  * mapped, and the mapping gives pages back as it is read. */
 #define _GNU_SOURCE
@@ -142,16 +147,69 @@ static int leave(struct gs_order *order, uint32_t id) {
                                           thread->process, stopped ? GILS_CUT : PROCESS_END});
 }
 
-/* Brings the thread's next record to its head and announces it. */
-static int announce(struct gs_order *order, uint32_t id) {
-    struct thread *thread = &order->threads[id];
-    struct process *process = &order->processes[thread->process];
+/* Moves on to the next place with records where those of this one are read. */
+static void find_head(const struct gs_order *order, struct thread *thread) {
     while (thread->head != thread->past &&
            (thread->head == thread->end || thread->head->stamp_kind == 0)) {
         if (thread->next_chunk > thread->n_chunks)
             thread->head = thread->past;
         else
             gs_open_records(order, thread, thread->next_chunk++);
+    }
+}
+
+/* The GIL of the record at a thread's head, NULL: it belongs to none that is known. */
+static struct gil *head_gil(const struct gs_order *order, const struct thread *thread) {
+    const struct process *process = &order->processes[thread->process];
+    uint64_t index = thread->head->payload >> GS_GIL_SHIFT & GS_GIL_MASK;
+    if (!is_gil_event(thread->head->stamp_kind & GS_KIND_MASK) || index >= process->n_gils)
+        return NULL;
+    return &order->gils[process->first_gil + index];
+}
+
+/* Skips what is older than the cut. */
+static void skip_old(struct gs_order *order, struct thread *thread) {
+    for (find_head(order, thread); thread->head != thread->past &&
+                                   gs_before_cut(order, thread->head->stamp_kind >> GS_KIND_BITS);
+         find_head(order, thread)) {
+        struct gil *gil = head_gil(order, thread);
+        uint64_t sequence = thread->head->payload >> GS_SEQUENCE_SHIFT;
+        if (gil && gil->floor <= sequence)
+            gil->floor = sequence + 1;
+        if ((thread->head->stamp_kind & GS_KIND_MASK) == GS_THREAD_LOST)
+            thread->told_lost = thread->head->payload;
+        thread->head++;
+    }
+}
+
+/* Lowers what each GIL expects to the first of the thread's records of it that is kept. */
+static void find_first(const struct gs_order *order, const struct thread *from) {
+    struct thread thread = *from;
+    uint32_t left = order->processes[thread.process].n_gils;
+    uint64_t seen[(GS_GIL_MASK + 1) / 64] = {0};
+    for (; left && thread.head != thread.past; thread.head++, find_head(order, &thread)) {
+        struct gil *gil = head_gil(order, &thread);
+        uint64_t sequence = thread.head->payload >> GS_SEQUENCE_SHIFT;
+        if (!gil || sequence < gil->floor)
+            continue;
+        uint64_t index = (uint64_t)(gil - order->gils) - order->processes[thread.process].first_gil;
+        left -= !(seen[index / 64] >> index % 64 & 1);
+        seen[index / 64] |= UINT64_C(1) << index % 64;
+        if (sequence < gil->expected)
+            gil->expected = sequence;
+    }
+}
+
+/* Brings the thread's next record to its head and announces it. */
+static int announce(struct gs_order *order, uint32_t id) {
+    struct thread *thread = &order->threads[id];
+    struct process *process = &order->processes[thread->process];
+    for (find_head(order, thread); order->cut && thread->head != thread->past;
+         find_head(order, thread)) {
+        const struct gil *old = head_gil(order, thread);
+        if (!old || thread->head->payload >> GS_SEQUENCE_SHIFT >= old->floor)
+            break;
+        thread->head++;
     }
     if (thread->head == thread->past) {
         thread->head = thread->end = thread->past = NULL;
@@ -183,7 +241,8 @@ GS_EXPORT int gs_order_begin(struct gs_order *order, const int64_t *end_ns,
         struct process *process = &order->processes[i];
         const struct gs_process_page *page =
             (const void *)(order->map + (uint64_t)process->unit * GS_UNIT_BYTES);
-        process->start_ns = process->last_ns = gs_order_to_ns(order, page->start.ticks);
+        process->start_ns = process->last_ns =
+            gs_order_to_ns(order, process->before_cut ? order->cut : page->start.ticks);
         process->end_ns = end_ns[i];
         process->unclean = unclean[i];
         if (process->first_thread != UINT32_MAX &&
@@ -199,10 +258,8 @@ static bool gil_argument(const struct gs_order *order, const struct gs_record *r
     *arg = record->payload & GS_WAITERS_MAX;
     if ((record->stamp_kind & GS_KIND_MASK) != GS_GIL_WAKEUP || *arg == 0)
         return true;
-    if (*arg > process->max_number)
-        return false;
-    *arg = order->numbers[process->first_number + *arg - 1];
-    return *arg != 0;
+    *arg = *arg > process->max_number ? 0 : order->numbers[process->first_number + *arg - 1];
+    return *arg != 0 || order->cut; /* its page may have been taken back */
 }
 
 /* A gap: nothing can go on, yet threads stand at events of this GIL. The one that is earliest in
@@ -233,6 +290,62 @@ static void process_event(struct gs_order *order, struct candidate item, struct 
                              .kind = end ? GS_PROCESS_END : GS_PROCESS_START};
     if (out->time_ns < process->last_ns)
         out->time_ns = process->last_ns;
+}
+
+/* Of a process that is older than the cut one more thread, or GIL, that is older; false where there
+ * is none left. */
+static bool opening_event(struct gs_order *order, struct candidate item, struct gs_event *out) {
+    struct process *process = &order->processes[item.index];
+    *out = (struct gs_event){.time_ns = item.time_ns, .gil = GS_NO_GIL};
+    while (process->opened < order->n_threads) {
+        uint32_t id = process->opened++;
+        struct thread *thread = &order->threads[id];
+        if (thread->process != item.index || !thread->before_cut)
+            continue;
+        thread->last_ns = item.time_ns;
+        out->thread = id;
+        out->kind = GS_THREAD_START;
+        return true;
+    }
+    while (process->opened < order->n_threads + process->n_gils) {
+        uint32_t id = process->first_gil + process->opened++ - (uint32_t)order->n_threads;
+        struct gil *gil = &order->gils[id];
+        if (gil->expected == 0) /* it has begun since, or has no events at all */
+            continue;
+        gil->last_ns = item.time_ns;
+        gil->last_thread = process->first_thread;
+        out->thread = process->first_thread;
+        out->gil = (uint16_t)id;
+        out->kind = GS_GIL_LOST;
+        return true;
+    }
+    return false;
+}
+
+/* A process's threads enter the merge when it has begun. */
+static int announce_all(struct gs_order *order, uint32_t process) {
+    for (uint64_t i = 0; i < order->n_threads; i++)
+        if (order->threads[i].process == process && announce(order, (uint32_t)i))
+            return -1;
+    return 0;
+}
+
+/* Skips what is older than the cut in a process that is. */
+static void begin_at_cut(struct gs_order *order, uint32_t id) {
+    const struct process *process = &order->processes[id];
+    for (uint64_t i = 0; i < order->n_threads; i++)
+        if (order->threads[i].process == id)
+            skip_old(order, &order->threads[i]);
+    for (uint32_t i = 0; i < process->n_gils; i++)
+        order->gils[process->first_gil + i].expected = UINT64_MAX;
+    for (uint64_t i = 0; i < order->n_threads; i++)
+        if (order->threads[i].process == id)
+            find_first(order, &order->threads[i]);
+    for (uint32_t i = 0; i < process->n_gils; i++) {
+        struct gil *gil = &order->gils[process->first_gil + i];
+        if (gil->expected == UINT64_MAX)
+            gil->expected = gil->floor;
+    }
 }
 
 /* From here on no more is known of a thread. */
@@ -322,7 +435,7 @@ static int64_t advance(struct gs_order *order, struct thread *thread, struct gil
 
 /* Gives pages that have been read back to the kernel: they stay in the file. */
 static void give_back(const struct thread *thread) {
-    if (thread->head + 1 == thread->end && thread->next_chunk > 1) {
+    if (thread->head + 1 == thread->end && thread->next_chunk > GS_SMALL_CHUNKS + 1) {
         uintptr_t end = (uintptr_t)thread->end;
         madvise((void *)(end - (uint64_t)GS_CHUNK_UNITS * GS_UNIT_BYTES),
                 (uint64_t)GS_CHUNK_UNITS * GS_UNIT_BYTES, MADV_DONTNEED);
@@ -362,10 +475,30 @@ GS_EXPORT int64_t gs_order_next(struct gs_order *order, struct gs_event *out, in
             if (offsets)
                 offsets[n] = (uint64_t)order->processes[item.index].unit * GS_UNIT_BYTES;
             n++;
-            /* A process's threads enter the merge when it has begun. */
-            for (uint64_t i = 0; item.type == PROCESS_START && i < order->n_threads; i++)
-                if (order->threads[i].process == item.index && announce(order, (uint32_t)i))
+            if (item.type == PROCESS_END)
+                continue;
+            int failed;
+            if (order->processes[item.index].before_cut) {
+                begin_at_cut(order, item.index);
+                item.type = PROCESS_OPENS;
+                failed = push(order, item);
+            } else {
+                failed = announce_all(order, item.index);
+            }
+            if (failed)
+                return -1;
+            continue;
+        }
+        if (item.type == PROCESS_OPENS) {
+            if (opening_event(order, item, &out[n])) {
+                if (offsets)
+                    offsets[n] = offset_of_thread(order, out[n].thread);
+                n++;
+                if (push(order, item))
                     return -1;
+            } else if (announce_all(order, item.index)) {
+                return -1;
+            }
             continue;
         }
         if (item.type == THREAD_CUT) {

@@ -12,7 +12,17 @@
 struct chunk {
     uint32_t thread; /* id */
     uint32_t ordinal;
-    uint32_t unit;
+    uint32_t unit, units;
+};
+
+/* Which thread's or process's page is at a unit. */
+struct page_at {
+    uint32_t unit, id;
+};
+
+struct stack_page {
+    uint32_t process, ordinal, unit;
+    uint32_t first_row, n_rows; /* in gs_order.stacks */
 };
 
 struct thread {
@@ -25,6 +35,7 @@ struct thread {
     bool losing;                  /* it lost records since its last event of a GIL */
     bool ended;                   /* thread.end was read */
     bool cut;                     /* what comes last is that no more is known of it */
+    bool before_cut;              /* it began before what is kept */
     uint16_t number;              /* in its process; 0: none */
     uint64_t last_ticks;          /* of its last record, low 58 bits; 0: none */
     int64_t last_ns;
@@ -39,6 +50,8 @@ struct process {
     uint16_t max_number;
     int64_t start_ns, end_ns, last_ns;
     uint32_t cut_gils; /* whose gap at the stop was given */
+    bool before_cut;   /* it began before what is kept */
+    uint32_t opened;   /* threads looked at, and behind them GILs, whose opening was given */
     uint8_t unclean;
 };
 
@@ -50,6 +63,7 @@ struct hole {
 
 struct gil {
     uint64_t expected; /* sequence number */
+    uint64_t floor;    /* records before it are older than what is kept */
     int64_t last_ns;
     uint32_t last_thread; /* whose event was the last; meaningless while none was given */
     struct hole *holes;   /* as the survey found them */
@@ -60,13 +74,14 @@ struct gil {
 };
 
 /* What can be given next: a GIL, a thread whose head belongs to none, that nothing more is known of
- * a thread or of a process's GILs, or a process's start or end; in a heap by time. */
+ * a thread or of a process's GILs, what was open in a process where what is kept begins, or a
+ * process's start or end; in a heap by time. */
 struct candidate {
     int64_t time_ns;
     uint32_t index;
     uint8_t type;
 };
-enum { PROCESS_START, PROCESS_END, THREAD, GIL, THREAD_CUT, GILS_CUT };
+enum { PROCESS_START, PROCESS_OPENS, PROCESS_END, THREAD, GIL, THREAD_CUT, GILS_CUT };
 
 struct segment { /* of the clock: ns = base_ns + (ticks - base_ticks) * slope */
     int64_t base_ticks, base_ns;
@@ -94,6 +109,9 @@ struct gs_order {
     struct gil *gils;
     struct candidate *queue;
     uint32_t *numbers; /* a process's stretch: 1 + the id of the thread with each number; 0: none */
+    struct page_at *thread_pages, *process_pages; /* by unit */
+    struct stack_page *stack_pages;               /* by unit, once they are all known */
+    uint64_t n_stack_pages, stack_page_capacity;
     struct gs_stack_row *stacks;
     uint32_t *stack_ids; /* what events call them; NULL: by their index */
     uint64_t n_chunks, n_threads, n_processes, n_gils, n_queue, queue_capacity;
@@ -105,6 +123,8 @@ struct gs_order {
     int64_t stop_ns; /* from here on nothing was recorded; INT64_MAX: to the end */
     uint32_t gap;    /* the GIL whose next event is a gap, GS_NO_GIL: none */
     bool survey;     /* this reading only looks for holes */
+    uint64_t cut;    /* ticks, low 58 bits: what is older is left out; 0: nothing is */
+    uint64_t until;  /* what is not older is left out; 0: nothing is */
     char error[160];
 };
 
@@ -133,8 +153,17 @@ void gs_free_gils(struct gs_order *order);
 /* CLOCK_MONOTONIC of ticks, of which the low 58 bits count. */
 int64_t gs_order_to_ns(struct gs_order *order, uint64_t ticks);
 
-/* Reads the nodes in a page of stacks. 0, or -1: it is broken, or out of memory. */
-int gs_index_stacks(struct gs_order *order, uint64_t unit, uint32_t process);
+/* Reads the nodes in all pages of stacks. 0, or -1: one is broken, or out of memory. */
+int gs_index_stacks(struct gs_order *order);
+
+/* Where recorders that take back cut, clocks of two processors may disagree: so many ticks of what
+ * is kept are left out as well. */
+#define GS_CUT_MARGIN (UINT64_C(1) << 16)
+
+/* Whether a time stamp (58 bits) is older than what is kept. */
+static inline bool gs_before_cut(const struct gs_order *order, uint64_t ticks) {
+    return (ticks & UINT64_MAX >> GS_KIND_BITS) < order->cut;
+}
 
 /* What a stack event's payload means; false where there is no such stack of that process. */
 bool gs_order_stack(const struct gs_order *order, uint64_t payload, uint32_t process, uint64_t *arg,

@@ -15,7 +15,7 @@ import numpy as np
 
 from gilscope import _native
 from gilscope.errors import TraceError
-from gilscope.recorder.notes import MAX_SIZE, RINGS, Notes
+from gilscope.recorder.notes import MAX_SIZE, RINGS, SNAPSHOT, Notes
 from gilscope.safe_text import escaped
 from gilscope.trace import redact, stacks
 from gilscope.trace.schema import EVENT_DTYPE, Gil, Metadata, Policy, Process, Stack, Thread, Totals
@@ -31,8 +31,8 @@ _INTERPRETERS = {0: "none", 1: "gil", 2: "free-threaded"}
 # struct gs_file_header, _process_page and _thread_page of event_abi.h; a test compares the sizes.
 _FILE_HEADER = struct.Struct("<QIIIIIIQQ")
 _SNAPSHOT = struct.Struct("<QQQQ")
-_LOST_OFFSET, _CLOCKS_OFFSET = 136, 256
-_PROCESS_PAGE = struct.Struct("<16xIIII32sQ56sQ16sII")
+_UNTIL_OFFSET, _LOST_OFFSET, _CLOCKS_OFFSET = 80, 136, 256
+_PROCESS_PAGE = struct.Struct("<12xIIIII32sQ56sQ16sII")
 _THREAD_PAGE = struct.Struct("<16xIH2xQQQ200s")
 _UNIT = 4096
 _LONGEST_NS = 1 << 62
@@ -171,6 +171,8 @@ class RingSource:
         _, _, clock, _, _, _, stop, _, _ = _FILE_HEADER.unpack_from(self._map)
         lost_unattached, *left_out = struct.unpack_from("<QQQQ", self._map, _LOST_OFFSET)
         self.left_out = LeftOut(*left_out)
+        self._cut_ns = self._time_of(_engine().gs_order_cut(self._order))
+        self._until_ns = self._time_of(struct.unpack_from("<Q", self._map, _UNTIL_OFFSET)[0])
         _, monotonic, boottime, realtime = _SNAPSHOT.unpack_from(self._map, _CLOCKS_OFFSET)
         if max(monotonic, boottime, realtime) >= _LONGEST_NS:
             raise TraceError(f"{self._path}: offset 0x{_CLOCKS_OFFSET:x}: impossible times")
@@ -187,9 +189,11 @@ class RingSource:
         stopped = self.notes.stopped or (
             (self.notes.limit or MAX_SIZE) if stop and self.notes.exit_code is None else None
         )
+        if self._until_ns is not None:
+            stopped, last_record = SNAPSHOT, self._until_ns
         return Metadata(
             command=redact.secrets(self.notes.command),
-            start_ns=monotonic,
+            start_ns=monotonic if self._cut_ns is None else self._cut_ns,
             end_ns=max(end, self.notes.root_end_ns or 0),
             realtime_offset_ns=realtime - monotonic,
             boottime_offset_ns=boottime - monotonic,
@@ -206,7 +210,15 @@ class RingSource:
             threads=tuple(threads),
             gils=tuple(gils),
             stacks=self._stacks(),
+            kept_from_ns=self._cut_ns,
         )
+
+    def _time_of(self, ticks: int) -> int | None:
+        return self._to_ns(ticks) if ticks else None
+
+    def _since_cut(self, ns: int) -> int:
+        """A time of what may have begun before what is kept."""
+        return ns if self._cut_ns is None else max(ns, self._cut_ns)
 
     def _stacks(self) -> tuple[Stack, ...]:
         rows = ctypes.c_void_p()
@@ -237,7 +249,7 @@ class RingSource:
             tid=self._id(tid, page.value),
             name=text or ("MainThread" if is_main else f"thread {tid}"),
             is_main=bool(is_main),
-            start_ns=self._to_ns(start),
+            start_ns=self._since_cut(self._to_ns(start)),
             end_ns=self._to_ns(end) if end else -last.value,  # negative: not its end, its last sign
             lost_events=min(lost, _MOST_LOST),
         )
@@ -255,7 +267,7 @@ class RingSource:
             last[thread.process] = max(last[thread.process], abs(thread.end_ns))
             lost[thread.process] += thread.lost_events
         pages = [self._process_page(index) for index in range(n)]
-        id_of_page = {page["page"]: index for index, page in enumerate(pages)}
+        id_of_serial = {page["serial"]: index for index, page in enumerate(pages)}
         intervals = (page["switch_interval_ns"] for page in pages)
         self._switch_interval_ns = next((ns for ns in intervals if 0 < ns < _LONGEST_NS), None)
         processes: list[Process] = []
@@ -271,6 +283,9 @@ class RingSource:
                 self._passed.add(index)
             if not page["parent"]:
                 later.add(page["pid"])
+            end = page["end_ticks"] and self._to_ns(page["end_ticks"])
+            if end and index not in used and self._since_cut(end) != end:
+                self._passed.add(index)  # it was over before what is kept begins
         for index, page in enumerate(pages):
             end, unclean = self._process_end(index, pages, last[index])
             self._unclean.append(unclean)
@@ -279,13 +294,13 @@ class RingSource:
                 Process(
                     id=index,
                     pid=page["pid"],
-                    parent=id_of_page.get(page["parent"] * _UNIT) if page["parent"] else None,
+                    parent=id_of_serial.get(page["parent"]) if page["parent"] else None,
                     command=page["command"],
                     python=page["python"] or None,
                     feed=page["feed"] or None,
                     interpreter=_INTERPRETERS.get(page["interpreter"] & 0xFF, "none"),
-                    start_ns=page["start_ns"],
-                    end_ns=end,
+                    start_ns=self._since_cut(page["start_ns"]),
+                    end_ns=self._since_cut(end),
                     lost_events=lost[index],
                     yields_inferred=not page["interpreter"] & _YIELDS_TOLD,
                     stacks=next((s for bit, s in _STACKS if page["interpreter"] & bit), None),
@@ -299,13 +314,24 @@ class RingSource:
         page, n_gils = ctypes.c_uint64(), ctypes.c_uint64()
         _engine().gs_order_process(self._order, index, ctypes.byref(page), ctypes.byref(n_gils))
         at = page.value
-        (pid, parent, interpreter, _, start, end, python, interval_us, feed, lost_stacks, size) = (
-            _PROCESS_PAGE.unpack_from(self._map, at)
-        )
+        (
+            serial,
+            pid,
+            parent,
+            interpreter,
+            _,
+            start,
+            end,
+            python,
+            interval_us,
+            feed,
+            lost_stacks,
+            size,
+        ) = _PROCESS_PAGE.unpack_from(self._map, at)
         begin = at + _PROCESS_PAGE.size
         command = self._map[begin : min(begin + size, at + _UNIT)]
         return {
-            "page": at,
+            "serial": serial,
             "n_gils": n_gils.value,
             "pid": self._id(pid, at),
             "parent": parent,
@@ -336,6 +362,8 @@ class RingSource:
             return max(floor, min(successors)), False
         if page["pid"] == self.notes.root_pid and self.notes.root_end_ns:
             return max(floor, self.notes.root_end_ns), True
+        if self._until_ns is not None:  # it lives; what follows the copy's end is not known
+            return max(floor, self._until_ns + 1), False
         return floor, True
 
 
@@ -377,6 +405,8 @@ def _engine() -> ctypes.CDLL:
         engine.gs_order_counts.argtypes = [pointer, pointer]
         engine.gs_order_process.argtypes = [pointer, u64, pointer, pointer]
         engine.gs_order_thread.argtypes = [pointer, u64, pointer, pointer, pointer]
+        engine.gs_order_cut.argtypes = [pointer]
+        engine.gs_order_cut.restype = u64
         engine.gs_order_to_ns.argtypes = [pointer, u64]
         engine.gs_order_to_ns.restype = ctypes.c_int64
         engine.gs_order_survey.argtypes = [pointer]

@@ -187,6 +187,7 @@ class Metadata:
     threads: tuple[Thread, ...] = ()
     gils: tuple[Gil, ...] = ()
     stacks: tuple[Stack, ...] = ()
+    kept_from_ns: int | None = None  # what came before was not kept; None: all was
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ static void break_word(unsigned char *at, size_t size) {
 }
 
 static void damage(unsigned char *map, uint64_t units) {
-    uint64_t unit = 1 + roll(units - 1);
+    uint64_t unit = GS_FIRST_UNIT + roll(units - GS_FIRST_UNIT);
     unsigned char *at = map + unit * GS_UNIT_BYTES;
     switch (roll(6)) {
     case 0: /* the file's header; magic and version would end the round at once */
@@ -81,7 +81,8 @@ static void damage(unsigned char *map, uint64_t units) {
         memcpy(at + 256 + 16 * roll(240), at + 256 + 16 * roll(240), 16);
         break;
     default: /* a unit twice */
-        memcpy(at, map + (1 + roll(units - 1)) * GS_UNIT_BYTES, GS_UNIT_BYTES);
+        memcpy(at, map + (GS_FIRST_UNIT + roll(units - GS_FIRST_UNIT)) * GS_UNIT_BYTES,
+               GS_UNIT_BYTES);
     }
 }
 
@@ -111,7 +112,7 @@ static int read_file(const unsigned char *map, uint64_t bytes) {
         /* Each record gives one event and at most one gap beside it; each thread one more that it
          * is not known further, each GIL two. */
         uint64_t most =
-            2 * (bytes / sizeof(struct gs_record)) + 2 * counts[0] + counts[1] + 2 * counts[2];
+            2 * (bytes / sizeof(struct gs_record)) + 2 * counts[0] + 2 * counts[1] + 3 * counts[2];
         uint64_t events = 0;
         static struct gs_event batch[4096];
         static uint64_t offsets[4096];
@@ -149,7 +150,7 @@ int main(int argc, char **argv) {
     struct gs_file_header header;
     if (fd < 0 || read(fd, &header, sizeof header) != sizeof header)
         return 2;
-    uint64_t units = header.next_unit, bytes = units * GS_UNIT_BYTES;
+    uint64_t units = header.end_unit, bytes = units * GS_UNIT_BYTES;
     unsigned char *original = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, fd, 0);
     unsigned char *map = mmap(NULL, bytes + GS_UNIT_BYTES, PROT_READ | PROT_WRITE,
                               MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -162,7 +163,8 @@ int main(int argc, char **argv) {
         uint64_t cut = round % 8 == 7 ? roll(units) : 0, left = bytes - cut * GS_UNIT_BYTES;
         unsigned char *start = map + cut * GS_UNIT_BYTES;
         memcpy(start, original, left);
-        for (uint64_t n = round ? 1 + roll(6) : 0; n > 0 && left > 2 * GS_UNIT_BYTES; n--)
+        for (uint64_t n = round ? 1 + roll(6) : 0;
+             n > 0 && left > 2 * GS_FIRST_UNIT * GS_UNIT_BYTES; n--)
             damage(start, left / GS_UNIT_BYTES);
         int read = read_file(start, left);
         if (round == 0 && !read)

@@ -10,6 +10,8 @@
  *   limit     the file is too small: recording stops, nothing before the stop is missing
  *   forks     two children, each with threads and a GIL of its own
  *   killed    the same, but they are killed somewhere in the middle
+ *   reused    as threads, in a small file that is used again and again, and copied meanwhile
+ *   churned   the same of children that come one after another, every second of which is killed
  * Compiled with -DBUILT_IN the fake GIL calls the hooks of Python Plus, and built_in.c is behind
  * it. Checked: written = read + lost; sequence numbers have gaps only where records were lost; one
  * holder at a time; a killed process's events are there up to the one in flight. */
@@ -28,8 +30,16 @@
 #include "../../gilscope/probe/hooks.h"
 #include "../../gilscope/probe/process.h"
 #include "../../gilscope/probe/threads.h"
+#include "../../gilscope/recorder/rooms.h"
 #include "../../gilscope/trace/event.h"
 
+struct gs_rooms *gs_rooms_create(struct gs_file_header *, int, uint64_t, uint32_t, uint32_t);
+int gs_rooms_start(struct gs_rooms *);
+int gs_rooms_tick(struct gs_rooms *);
+void gs_rooms_forget(struct gs_rooms *, uint64_t);
+void gs_rooms_clock(struct gs_file_header *);
+void gs_rooms_close(struct gs_rooms *);
+void gs_rooms_copy(const struct gs_file_header *, void *, uint64_t);
 struct gs_order *gs_order_open(const void *, uint64_t);
 const char *gs_order_error(const struct gs_order *);
 void gs_order_counts(const struct gs_order *, uint64_t[5]);
@@ -39,7 +49,14 @@ int gs_order_begin(struct gs_order *, const int64_t *, const uint8_t *);
 int64_t gs_order_next(struct gs_order *, struct gs_event *, int64_t, uint64_t *);
 void gs_order_close(struct gs_order *);
 
-enum { THREADS = 4, CHILDREN = 2, LIMIT_UNITS = 8192, GENERATIONS = 3 };
+enum {
+    THREADS = 4,
+    CHILDREN = 2,
+    LIMIT_UNITS = 8192,
+    SMALL_UNITS = 160,
+    GENERATIONS = 3,
+    CHURNED = 12
+};
 
 #define CHECK(condition, ...)                                                                      \
     do {                                                                                           \
@@ -58,6 +75,10 @@ static struct {
 
 static unsigned turns = 1500;
 static struct gs_file_header *header; /* in the recorder's own mapping */
+static struct gs_rooms *rooms;
+static const void *outside; /* a mapping of its own, as another process has it */
+static uint64_t file_units;
+static unsigned copies;
 static const char *mode;
 
 static bool is(const char *name) {
@@ -184,12 +205,11 @@ static void *run_in_background(void *finished) {
 /* ---- the recorder -----------------------------------------------------------------------------
  */
 
-static void keep_ahead(int fd, uint64_t units) {
-    uint64_t next = __atomic_load_n(&header->next_unit, __ATOMIC_RELAXED);
-    CHECK(gs_ring_extend(header, fd, next + units) == 0, "cannot extend");
+static void keep_ahead(void) {
+    CHECK(gs_rooms_tick(rooms) == 0, "cannot extend");
 }
 
-static void run_children(int fd, unsigned seed) {
+static void run_children(unsigned seed) {
     pid_t pids[CHILDREN];
     for (unsigned i = 0; i < CHILDREN; i++) {
         pids[i] = fork();
@@ -204,7 +224,7 @@ static void run_children(int fd, unsigned seed) {
     }
     uint64_t kill_at = is("killed") ? 500 + seed * 7919 % 20000 : UINT64_MAX;
     for (unsigned left = CHILDREN; left > 0;) {
-        keep_ahead(fd, 512);
+        keep_ahead();
         if (shared->done >= kill_at) {
             for (unsigned i = 0; i < CHILDREN; i++)
                 kill(pids[i], SIGKILL);
@@ -238,20 +258,25 @@ static void shorten(bool again) {
         gs_ring_lengthen(&gs_process.ring, end, units);
 }
 
-static void run_here(int fd) {
+static void read_copy(void);
+
+static void run_here(void) {
     int finished = 0;
     pthread_t runner;
     make_gil();
     CHECK(pthread_create(&runner, NULL, run_in_background, &finished) == 0, "no thread");
     uint64_t fed = 0; /* events for which a starving recorder has made room */
-    while (!__atomic_load_n(&finished, __ATOMIC_ACQUIRE)) {
+    for (unsigned tick = 0; !__atomic_load_n(&finished, __ATOMIC_ACQUIRE); tick++) {
         if (!is("starved")) {
-            keep_ahead(fd, 512);
+            keep_ahead();
             if (is("shortened"))
                 shorten(events_done() < 5000);
-        } else if (events_done() >= fed + 1000) { /* three units hold 768 records at the most */
-            fed += 1000;
-            CHECK(gs_ring_extend(header, fd, header->ready_units + 3) == 0, "cannot extend");
+            if (is("reused") && tick % 200 == 100)
+                read_copy();
+        } else if (events_done() >= fed + 10000) { /* a block holds 4,095 records at the most */
+            fed += 10000;
+            rooms->limit_units += GS_CHUNK_UNITS;
+            keep_ahead();
         }
         sched_yield();
     }
@@ -261,11 +286,13 @@ static void run_here(int fd) {
 /* ---- the reader -------------------------------------------------------------------------------
  */
 
-static void read_back(const char *path) {
-    int fd = open(path, O_RDONLY);
-    off_t bytes = lseek(fd, 0, SEEK_END);
-    const unsigned char *map = mmap(NULL, (size_t)bytes, PROT_READ, MAP_SHARED, fd, 0);
-    CHECK(map != MAP_FAILED, "cannot map");
+struct seen {
+    uint64_t read, yields, starts, ends, gaps, told, lost, threads;
+};
+
+/* Reads a ring file that is mapped, and checks that its story is possible. */
+static struct seen read_map(const unsigned char *map, uint64_t bytes) {
+    struct seen seen = {0};
     struct gs_order *order = gs_order_open(map, (uint64_t)bytes);
     CHECK(order, "out of memory");
     CHECK(!*gs_order_error(order), "%s", gs_order_error(order));
@@ -274,18 +301,19 @@ static void read_back(const char *path) {
     int64_t ends[CHILDREN + 1] = {0};
     uint8_t unclean[CHILDREN + 1] = {0};
     CHECK(counts[0] <= CHILDREN + 1, "%lu processes", (unsigned long)counts[0]);
-    uint64_t lost = header->lost_unattached;
+    const struct gs_file_header *its = (const void *)map;
+    seen.lost = its->lost_unattached + its->gone_lost;
+    seen.threads = counts[1];
     for (uint64_t i = 0; i < counts[1]; i++) {
         uint64_t at, process;
         int64_t last;
         gs_order_thread(order, i, &at, &process, &last);
         const struct gs_thread_page *page = (const void *)(map + at);
         CHECK(strlen(page->name) < GS_NAME_BYTES, "a name without an end");
-        lost += page->lost;
+        seen.lost += page->lost;
     }
     CHECK(gs_order_survey(order) == 0, "out of memory");
     CHECK(gs_order_begin(order, ends, unclean) == 0, "%s", gs_order_error(order));
-    uint64_t read = 0, yields = 0, starts = 0, ends_read = 0, gaps = 0, told = 0;
     int64_t holder[CHILDREN + 1];
     int64_t last_of_gil[CHILDREN + 1] = {0};
     memset(holder, -1, sizeof holder);
@@ -294,23 +322,25 @@ static void read_back(const char *path) {
     while ((n = gs_order_next(order, events, 1000, NULL)) > 0)
         for (int64_t i = 0; i < n; i++) {
             const struct gs_event *e = &events[i];
-            starts += e->kind == GS_THREAD_START;
-            ends_read += e->kind == GS_THREAD_END;
-            told += e->kind == GS_THREAD_LOST;
+            seen.starts += e->kind == GS_THREAD_START;
+            seen.ends += e->kind == GS_THREAD_END;
+            seen.told += e->kind == GS_THREAD_LOST;
             if (e->gil == GS_NO_GIL)
                 continue;
             int64_t before = last_of_gil[e->gil];
             CHECK(e->gil <= CHILDREN && e->time_ns >= before, "time runs back");
-            CHECK(e->kind != GS_GIL_LOST || !before || e->time_ns == before, "a gap begins late");
+            CHECK(e->kind != GS_GIL_LOST || !before || e->time_ns == before,
+                  "a gap begins late: %ld after %ld, of %lu", (long)e->time_ns, (long)before,
+                  (unsigned long)e->arg);
             last_of_gil[e->gil] = e->time_ns;
             int64_t *holds = &holder[e->gil];
             if (e->kind == GS_GIL_LOST) {
-                gaps += e->arg;
+                seen.gaps += e->arg;
                 *holds = -1;
                 continue;
             }
-            read++;
-            yields += e->kind == GS_GIL_YIELD;
+            seen.read++;
+            seen.yields += e->kind == GS_GIL_YIELD;
             if (e->kind == GS_GIL_ACQUIRE) {
                 CHECK(*holds == -1, "two holders");
                 *holds = e->thread;
@@ -323,32 +353,127 @@ static void read_back(const char *path) {
         }
     CHECK(n == 0, "%s", gs_order_error(order));
     gs_order_close(order);
+    return seen;
+}
+
+/* As `gilscope snapshot` does it, with the recorder in between. */
+static void read_copy(void) {
+    header->hold = (uint32_t)getpid();
+    keep_ahead();
+    CHECK(header->held == header->hold, "not held");
+    uint64_t bytes = file_units * GS_UNIT_BYTES, until = gs_clock_now(header->clock_source);
+    void *copy = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(copy != MAP_FAILED, "out of memory");
+    gs_rooms_copy(outside, copy, until);
+    header->hold = 0;
+    read_map(copy, bytes);
+    munmap(copy, bytes);
+    copies++;
+}
+
+/* All records that are in the file, whether or not a reader would give them. Adds what was lost. */
+static uint64_t records_in_file(uint64_t *lost) {
+    uint64_t n = 0;
+    for (uint64_t unit = GS_FIRST_UNIT; unit < header->end_unit; unit++) {
+        const struct gs_chunk_header *room =
+            (const void *)((const char *)header + unit * GS_UNIT_BYTES);
+        const struct gs_record *at = NULL;
+        if (room->magic == GS_THREAD_PAGE) {
+            at = ((const struct gs_thread_page *)room)->records;
+            *lost += ((const struct gs_thread_page *)room)->lost;
+        } else if (room->magic == GS_EVENT_CHUNK)
+            at = ((const struct gs_event_chunk *)room)->records;
+        const void *end = (const char *)room + (at ? room->units : 1) * GS_UNIT_BYTES;
+        for (; at && (const void *)at < end && at->stamp_kind; at++)
+            n++;
+        if (room->magic)
+            unit += room->units - 1;
+    }
+    return n;
+}
+
+static void read_back(void) {
+    struct seen seen = read_map((const unsigned char *)header, file_units * GS_UNIT_BYTES);
     /* The ends of threads can be lost too, and the rings count them with the rest. */
-    uint64_t lost_ends = is("killed") ? 0 : counts[1] - ends_read;
+    uint64_t lost_ends = is("killed") ? 0 : seen.threads - seen.ends, lost = seen.lost;
     uint64_t begun = shared->begun, done = shared->done;
-    uint64_t accounted = read + lost - (header->stop ? 0 : lost_ends);
-    CHECK(starts == counts[1], "%lu of %lu starts", (unsigned long)starts,
-          (unsigned long)counts[1]);
-    CHECK(gaps <= lost, "%lu missing, %lu lost", (unsigned long)gaps, (unsigned long)lost);
-    if (is("limit"))
-        CHECK(header->stop && lost == 0 && gaps == 0 && accounted < done, "stopped badly");
-    else if (is("killed"))
+    uint64_t accounted = seen.read + lost - (header->stop ? 0 : lost_ends);
+    CHECK(seen.starts == seen.threads || is("reused"), "%lu of %lu starts",
+          (unsigned long)seen.starts, (unsigned long)seen.threads);
+    CHECK(seen.gaps <= lost, "%lu missing, %lu lost", (unsigned long)seen.gaps,
+          (unsigned long)lost);
+    if (is("limit")) {
+        CHECK(header->stop && lost == 0 && seen.gaps == 0 && accounted < done, "stopped badly");
+    } else if (is("killed")) {
         CHECK(done <= accounted && accounted <= begun, "%lu <= %lu <= %lu", (unsigned long)done,
               (unsigned long)accounted, (unsigned long)begun);
-    else
+    } else if (is("reused")) {
+        /* Each thread has a start and an end, and each that lost a record may tell so. */
+        uint64_t all = done + 2 * gs_process.n_threads;
+        lost = header->lost_unattached + header->gone_lost;
+        uint64_t there = records_in_file(&lost), known = there + header->gone_records + lost;
+        CHECK(all <= known && known <= all + lost, "%lu written, %lu in the file, %lu gone",
+              (unsigned long)all, (unsigned long)there, (unsigned long)header->gone_records);
+        CHECK(header->gone_records > done / 8 && copies > 3, "%lu gone, %u copies",
+              (unsigned long)header->gone_records, copies);
+    } else {
         CHECK(begun == done && done == accounted, "%lu written, %lu read, %lu lost",
-              (unsigned long)done, (unsigned long)read, (unsigned long)lost);
+              (unsigned long)done, (unsigned long)seen.read, (unsigned long)lost);
+    }
     if (is("starved"))
-        CHECK(lost > 0 && read > 0 && told > 0, "nothing lost: %lu read", (unsigned long)read);
+        CHECK(lost > 0 && seen.read > 0 && seen.told > 0, "nothing lost: %lu read",
+              (unsigned long)seen.read);
     else if (is("shortened"))
-        CHECK(lost > 0 && read > 0, "nothing lost: %lu read", (unsigned long)read);
-    else
-        CHECK(lost == 0 && told == 0, "%lu lost", (unsigned long)lost);
+        CHECK(lost > 0 && seen.read > 0, "nothing lost: %lu read", (unsigned long)seen.read);
+    else if (!is("reused"))
+        CHECK(lost == 0 && seen.told == 0, "%lu lost", (unsigned long)lost);
     if (is("threads") || is("forks"))
-        CHECK(yields == shared->yields && yields > 0, "%lu yields", (unsigned long)yields);
-    printf("%s: %lu written, %lu read, %lu lost, %lu yields, %lu threads\n", mode,
-           (unsigned long)done, (unsigned long)read, (unsigned long)lost, (unsigned long)yields,
-           (unsigned long)counts[1]);
+        CHECK(seen.yields == shared->yields && seen.yields > 0, "%lu yields",
+              (unsigned long)seen.yields);
+    printf("%s: %lu written, %lu read, %lu lost, %lu yields, %lu threads, %lu gone\n", mode,
+           (unsigned long)done, (unsigned long)seen.read, (unsigned long)lost,
+           (unsigned long)seen.yields, (unsigned long)seen.threads,
+           (unsigned long)header->gone_records);
+}
+
+/* Children that use much more than the file has, one after another. When they are dead, and all is
+ * old, nothing of them is left. */
+static void churn(unsigned seed) {
+    uint64_t killed = 0, before = 0;
+    for (unsigned i = 0; i < CHURNED; i++) {
+        before = shared->done;
+        pid_t pid = fork();
+        CHECK(pid >= 0, "no child");
+        if (pid == 0) {
+            gs_process_revive();
+            make_gil();
+            run_threads(seed + i);
+            gs_process_end();
+            _exit(0);
+        }
+        uint64_t kill_at = i % 2 ? before + (seed + i) * 7919 % 8000 : UINT64_MAX;
+        int status;
+        while (waitpid(pid, &status, WNOHANG) == 0) {
+            keep_ahead();
+            if (shared->done >= kill_at && kill(pid, SIGKILL) == 0)
+                kill_at = UINT64_MAX;
+            sched_yield();
+        }
+        CHECK(i % 2 || (WIFEXITED(status) && WEXITSTATUS(status) == 0), "child: 0x%x", status);
+        killed += WIFSIGNALED(status);
+    }
+    gs_rooms_forget(rooms, UINT64_MAX);
+    for (unsigned i = 0; i < 40; i++)
+        keep_ahead();
+    uint64_t left = 0;
+    for (uint64_t unit = GS_FIRST_UNIT; unit < header->end_unit; unit++)
+        left += rooms->rooms[unit].state > GS_ROOM_OFFERED;
+    CHECK(left == 1, "%lu rooms are left", (unsigned long)left); /* this process's page */
+    CHECK(rooms->header->gone_records + header->gone_lost + header->lost_unattached >= shared->done,
+          "%lu gone of %lu", (unsigned long)header->gone_records, (unsigned long)shared->done);
+    printf("%s: %lu written, %lu gone, %u processes, %lu killed\n", mode,
+           (unsigned long)shared->done, (unsigned long)header->gone_records, CHURNED,
+           (unsigned long)killed);
 }
 
 int main(int argc, char **argv) {
@@ -356,25 +481,40 @@ int main(int argc, char **argv) {
     const char *path = argv[1];
     mode = argv[2];
     unsigned seed = (unsigned)atoi(argv[3]);
+    if (is("reused"))
+        turns *= 3;
     if (argc > 4)
         turns = (unsigned)atoi(argv[4]);
-    uint64_t units = is("limit") ? 100 : LIMIT_UNITS;
+    bool again = is("reused") || is("churned"), starved = is("starved");
+    file_units = is("limit") ? 96 : again ? SMALL_UNITS : LIMIT_UNITS;
     int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
-    CHECK(fd >= 0 && ftruncate(fd, (off_t)(units * GS_UNIT_BYTES)) == 0, "no ring file");
-    header = mmap(NULL, units * GS_UNIT_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    CHECK(fd >= 0 && ftruncate(fd, (off_t)(file_units * GS_UNIT_BYTES)) == 0, "no ring file");
+    header = mmap(NULL, file_units * GS_UNIT_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(header != MAP_FAILED && shared != MAP_FAILED, "cannot map");
-    gs_ring_create(header, units, 1);
-    CHECK(gs_ring_extend(header, fd, is("starved") ? 4 : 512) == 0, "cannot extend");
+    rooms = gs_rooms_create(header, fd, file_units, 1, again || starved);
+    CHECK(rooms, "out of memory");
+    if (starved) { /* it takes nothing back, and has little */
+        header->hold = (uint32_t)getpid();
+        rooms->limit_units = 6 * GS_CHUNK_UNITS;
+    }
+    CHECK(gs_rooms_start(rooms) == 0, "cannot extend");
     setenv(GS_RINGS_VARIABLE, path, 1);
     gs_process_start();
     CHECK(gs_process.page, "not recording");
-    if (is("forks") || is("killed"))
-        run_children(fd, seed);
+    outside = header;
+    if (is("reused")) /* one mapping: the thread sanitizer goes by addresses */
+        header = rooms->header = gs_process.ring.header;
+    if (is("churned"))
+        churn(seed);
+    else if (is("forks") || is("killed"))
+        run_children(seed);
     else
-        run_here(fd);
-    gs_ring_clock(header);
+        run_here();
+    gs_rooms_clock(header);
     gs_process_end();
-    read_back(path);
+    if (!is("churned"))
+        read_back();
+    gs_rooms_close(rooms);
     return 0;
 }

@@ -21,7 +21,7 @@ from support.faults import (
 from support.programs import compiled, hello
 
 from gilscope import _native
-from gilscope.recorder.session import _NEXT_UNIT_OFFSET, Session
+from gilscope.recorder.session import UNIT, Session
 
 PYTHON = interpreters.path("3.13")
 OPENS = "2, 85, 257, 437"  # open, creat, openat, openat2 of x86-64
@@ -61,12 +61,13 @@ print(subprocess.run([sys.executable, "-I", "-c", "print('a child')"], user=6553
     assert recorded.said("1 program was started")
 
 
-def left_behind(tmp_path: Path, next_unit: int) -> Path:
+def left_behind(tmp_path: Path, damage: dict[int, int] | None = None) -> Path:
     """Rings as they may lie where a daemon's environment says, once its recording is over."""
     session = Session(1 << 20)
     rings = bytearray(session.path.read_bytes())
     session.discard()
-    struct.pack_into("<Q", rings, _NEXT_UNIT_OFFSET, next_unit)
+    for at, value in (damage or {}).items():
+        struct.pack_into("<Q", rings, at, value)
     path = tmp_path / "rings"
     path.write_bytes(rings)
     return path
@@ -84,7 +85,7 @@ def programs_into(rings: Path) -> None:
 def test_rings_of_another_user_are_not_written_to(tmp_path: Path) -> None:
     """Anybody may make a file of the name that a daemon keeps in its environment."""
     require_root()
-    rings = left_behind(tmp_path, 1)
+    rings = left_behind(tmp_path)
     before = rings.read_bytes()
     os.chown(rings, 65534, 65534)
     rings.chmod(0o666)
@@ -95,9 +96,26 @@ def test_rings_of_another_user_are_not_written_to(tmp_path: Path) -> None:
     assert rings.read_bytes() != before
 
 
-@pytest.mark.parametrize("next_unit", [0, 255, 256, 1 << 52, (1 << 64) - 16, (1 << 64) - 1])
-def test_rings_whose_counter_is_damaged_harm_no_program(tmp_path: Path, next_unit: int) -> None:
-    programs_into(left_behind(tmp_path, next_unit))
+READY, NEXT, SLOT = UNIT, UNIT + 64, UNIT + 128  # of the offers of pages
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {READY: (1 << 64) - 1},
+        {NEXT: (1 << 64) - 1},
+        {READY: 1 << 52, NEXT: 1 << 51},
+        {SLOT: 1},
+        {SLOT: 255},
+        {SLOT: 256},
+        {SLOT: (1 << 32) - 1},
+        {SLOT: 1 << 63, SLOT + 8: 0, SLOT + 16: 1 << 31},
+    ],
+)
+def test_rings_whose_offers_are_damaged_harm_no_program(
+    tmp_path: Path, damage: dict[int, int]
+) -> None:
+    programs_into(left_behind(tmp_path, damage))
 
 
 def test_a_child_in_a_chroot(tmp_path: Path) -> None:

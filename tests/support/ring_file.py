@@ -19,6 +19,7 @@ from gilscope.trace.rings import RingSource, open_rings
 from gilscope.trace.schema import EventKind
 
 UNIT = 4096
+FIRST_UNIT = 16
 CHUNK_UNITS = 16
 START = 1_000_000
 MAGIC = 0x31474E4952534731
@@ -39,8 +40,9 @@ class RingFile:
 
     def __init__(self, units: int = 256) -> None:
         self.data = bytearray(units * UNIT)
-        self.next_unit = 1
-        header = struct.pack("<QIIIIIIQQ", MAGIC, 2, 0, 1, 10, 1, 0, 0, units)
+        self.next_unit = FIRST_UNIT
+        self.serials: dict[int, int] = {0: 0}  # of processes, by unit
+        header = struct.pack("<QIIIIIIQQ", MAGIC, 3, 0, 1, 10, 1, 0, 0, units)
         self.data[: len(header)] = header
         struct.pack_into("<Q", self.data, 64, units)
         struct.pack_into("<I", self.data, 192, 1)
@@ -64,7 +66,9 @@ class RingFile:
         """A process page; returns its unit. `end`, `interval_us` 0: it did not say."""
         unit = self.take(1)
         ticks = START + start
-        page = struct.pack("<IIIIIIII", PROCESS_PAGE, 1, 0, 0, pid, parent, 1, n_gils)
+        serial = self.serials.setdefault(unit, len(self.serials))
+        parent = self.serials.get(parent, parent)
+        page = struct.pack("<IIIIIIII", PROCESS_PAGE, 1, pid, serial, pid, parent, 1, n_gils)
         page += struct.pack("<QQQQQ", ticks, ticks, ticks, ticks, START + end if end else 0)
         page += struct.pack("<56sQ16sII", b"3.13.0", interval_us, b"interposed", 0, 9)
         page += b"python\0a\0"
@@ -81,11 +85,14 @@ class RingFile:
         lost: int = 0,
         end: int = 0,
         number: int = 0,
+        start: int = 0,
     ) -> int:
         """A thread page with its first records; returns its unit."""
         unit = self.take(1)
         page = struct.pack("<IIII", THREAD_PAGE, 1, process, 0)
-        page += struct.pack("<IHHQQQ", tid, is_main, number, START, START + end if end else 0, lost)
+        page += struct.pack(
+            "<IHHQQQ", tid, is_main, number, START + start, START + end if end else 0, lost
+        )
         self._put(unit, page + struct.pack("<200sQ", name, 0) + b"".join(records))
         return unit
 
@@ -98,7 +105,6 @@ class RingFile:
 
     def write(self, folder: Path, notes: Notes | None = None) -> Path:
         """Write the recording's directory."""
-        struct.pack_into("<Q", self.data, 128, self.next_unit)
         (folder / RINGS).write_bytes(self.data)
         (notes or Notes(command=("python", "a"), gilscope="0")).write(folder)
         return folder

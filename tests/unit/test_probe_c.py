@@ -20,7 +20,10 @@ PROBE_PARTS = (
     *("frames", "stacks", "waits", "processor"),
 )
 PROBE = tuple(f"gilscope/probe/{part}.c" for part in PROBE_PARTS)
-STRESS = ("tests/c/stress.c", *PROBE, *READER)
+ROOMS_PARTS = ("rooms", "rooms_space", "rooms_old", "copy")
+ROOMS = tuple(f"gilscope/recorder/{part}.c" for part in ROOMS_PARTS)
+RECORDER = (*ROOMS, "gilscope/recorder/takers.c")
+STRESS = ("tests/c/stress.c", *PROBE, *READER, *RECORDER)
 QUEUE_PARTS = ("gil_condvar", "request", "fence", "park", "slice")
 QUEUE = tuple(f"gilscope/probe/{part}.c" for part in QUEUE_PARTS)
 SECTION_PARTS = ("atomic", "api", "policy", "switches")
@@ -33,10 +36,11 @@ CONDVAR = (
 HAND_OVER = ("tests/c/hand_over.c", *CONDVAR[1:])
 SWITCHES = tuple(f"gilscope/probe/{part}.c" for part in ("policy", "switches"))
 POLICY = ("tests/c/policy.c", *SWITCHES, *QUEUE, *PROBE)
-STEPS = ("tests/c/kill_steps.c", *PROBE, *READER)
-BUILT_IN = ("tests/c/stress.c", *plus_sources(Path(__file__).parents[2]), *READER)
+STEPS = ("tests/c/kill_steps.c", *PROBE, *READER, *ROOMS)
+BUILT_IN = ("tests/c/stress.c", *plus_sources(Path(__file__).parents[2]), *READER, *RECORDER)
 FUZZ = ("tests/c/fuzz_order.c", *READER)
 ROUNDS = 1_000
+MODES = ["threads", "starved", "shortened", "limit", "forks", "killed", "reused", "churned"]
 
 WITH_SWITCHES = "-DGILSCOPE_TEST_RULES"  # a macro, where sanitizers are named
 
@@ -76,7 +80,7 @@ def run(*command: str | Path) -> str:
 
 
 @pytest.mark.parametrize("sanitizers", ["thread", "address,undefined"])
-@pytest.mark.parametrize("mode", ["threads", "starved", "shortened", "limit", "forks", "killed"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("feed", [STRESS, BUILT_IN], ids=["interposed", "built-in"])
 def test_written_is_read_plus_lost(
     build: Build, tmp_path: Path, sanitizers: str, mode: str, feed: tuple[str, ...]
@@ -86,12 +90,13 @@ def test_written_is_read_plus_lost(
         print(run(program, tmp_path / "rings", mode, str(seed)), end="")
 
 
+@pytest.mark.parametrize(("mode", "turns"), [("forks", "200"), ("reused", "1500")])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_damaged_rings_end_in_an_error_or_in_events(
-    build: Build, tmp_path: Path, seed: int
+    build: Build, tmp_path: Path, seed: int, mode: str, turns: str
 ) -> None:
     rings = tmp_path / "rings"
-    run(build(STRESS, ""), rings, "forks", str(seed), "200")
+    run(build(STRESS, ""), rings, mode, str(seed), turns)
     told = run(build(FUZZ, "address,undefined"), rings, str(ROUNDS), str(seed))
     print(told, end="")
     rounds, good, refused = map(int, re.findall(r"\d+", told))
@@ -167,12 +172,15 @@ def test_a_hand_over_takes_the_fewest_instructions_by_a_futex(build: Build) -> N
 def test_a_kill_at_every_instruction_leaves_all_events_up_to_it(
     build: Build, tmp_path: Path
 ) -> None:
-    """Of the birth of a process and of a thread, of a refill, and of a fork's child."""
+    """Of the birth of a process and of a thread, of refills, of a fork's child, of a recorder that
+    takes rooms back; and a recorder gets all rooms of a process that died there.
+    """
     told = run(build(STEPS, ""), tmp_path / "rings")
     print(told, end="")
-    states = [int(n) for n in re.findall(r"(\d+) states", told)]
-    assert len(states) == 2
-    assert min(states) > 2 * 260  # each event is two stores
+    states = {name: int(n) for name, n in re.findall(r"(\w+): \d+ steps, (\d+) states", told)}
+    assert states.keys() == {"first", "forked", "recorder"}
+    assert min(states["first"], states["forked"]) > 2 * 1020  # each event is two stores
+    assert states["recorder"] > 500
 
 
 NO_GRACE = ("abc", "-5", " 5", "7x", "1000001", "9" * 30)

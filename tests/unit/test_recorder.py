@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import struct
 from collections.abc import Iterator
@@ -12,13 +13,14 @@ import pytest
 
 from gilscope import _native
 from gilscope.errors import InstallationError, RecordingError, TraceError
-from gilscope.recorder import session as sessions
 from gilscope.recorder.notes import Notes
 from gilscope.recorder.preload import preload
 from gilscope.recorder.record import environment, program_name
-from gilscope.recorder.session import UNIT, Session, choose_directory
+from gilscope.recorder.session import FIRST_UNIT, UNIT, Session, choose_directory
 
-N_CLOCKS_OFFSET, CLOCKS_OFFSET = 192, 256
+N_CLOCKS_OFFSET, CLOCKS_OFFSET, END_UNIT = 192, 256, 64
+PAGES, CHUNKS = UNIT, UNIT + 128 + 4096 * 8  # queues of offers
+PROCESS_PAGE, GIVEN_BACK = 0x50534731, 0x58534731
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session
 
 def words(session: Session, layout: str, offset: int) -> tuple[int, ...]:
     with open(session.path, "rb") as file:
-        return struct.unpack_from(layout, file.read(UNIT), offset)
+        return struct.unpack_from(layout, file.read(FIRST_UNIT * UNIT), offset)
 
 
 def test_two_clock_snapshots_come_before_anything_can_go_wrong(session: Session) -> None:
@@ -50,7 +52,7 @@ def test_two_clock_snapshots_come_before_anything_can_go_wrong(session: Session)
 def test_a_full_table_of_clocks_still_spans_the_recording(session: Session) -> None:
     (begin,) = words(session, "<Q", CLOCKS_OFFSET)
     for _ in range(200):
-        session._probe.gilscope_ring_clock(session._header)
+        session._engine.gs_rooms_clock(session._header)
     (n,) = words(session, "<I", N_CLOCKS_OFFSET)
     ticks = words(session, "<" + "Q24x" * n, CLOCKS_OFFSET)
     assert 32 <= n <= 64
@@ -58,19 +60,43 @@ def test_a_full_table_of_clocks_still_spans_the_recording(session: Session) -> N
     assert list(ticks) == sorted(set(ticks))
 
 
-def test_units_are_ready_ahead_of_writers_and_never_past_the_limit(session: Session) -> None:
-    ready = sessions._READY_UNITS_OFFSET
-    assert 0 < words(session, "<Q", ready)[0] < session.limit_bytes // UNIT
+def take(session: Session, content: bytes) -> int:
+    """Take the next page that is offered, as a writer of this process does; returns its unit."""
+    ready, taken = words(session, "<Q56xQ", PAGES)
+    slot = PAGES + 128 + 8 * taken
+    (unit,) = words(session, "<Q", slot)
+    assert taken < ready
+    struct.pack_into("<Q", session._map, slot, os.getpid() << 32 | unit)
+    struct.pack_into("<Q", session._map, PAGES + 64, taken + 1)
+    session._map[unit * UNIT : unit * UNIT + len(content)] = content
+    return unit
+
+
+def test_rooms_are_offered_ahead_of_writers_and_never_past_the_limit(session: Session) -> None:
+    first = [words(session, "<Q", queue)[0] for queue in (PAGES, CHUNKS)]
+    assert min(first) > 0
+    assert words(session, "<Q", END_UNIT)[0] < session.limit_bytes // UNIT
     session.tick()
-    assert words(session, "<Q", ready)[0] == session.limit_bytes // UNIT
-    struct.pack_into("<Q", session._map, sessions._NEXT_UNIT_OFFSET, 1 << 40)
-    assert session.used_bytes == session.limit_bytes
+    assert [words(session, "<Q", queue)[0] for queue in (PAGES, CHUNKS)] > first
+    assert words(session, "<Q", END_UNIT)[0] == session.limit_bytes // UNIT
+    assert session.used_bytes < session.limit_bytes
     assert session.living_processes() == []
+
+
+def test_what_a_writer_took_and_gave_back_is_free_again(session: Session) -> None:
+    session.tick()
+    used = session.used_bytes
+    for _ in range(3):
+        take(session, struct.pack("<II", GIVEN_BACK, 1) + b"x" * 100)
+    for _ in range(20):
+        session.tick()
+    assert session.used_bytes == used
+    assert words(session, "<Q", PAGES)[0] > 3
 
 
 def test_why_it_stopped(session: Session) -> None:
     assert session.stopped is None
-    session._probe.gilscope_ring_stop(session._header)
+    session._engine.gs_rooms_stop(session._rooms)
     assert session.stopped == "max-size"
 
 
@@ -152,9 +178,9 @@ def test_a_relative_directory_is_found_from_elsewhere(
 
 def test_damaged_pages_of_processes_are_stepped_over(session: Session) -> None:
     """The program may write anything into its rings while they are recorded."""
-    page = struct.pack("<IIIIIII", sessions._PROCESS_PAGE, 0, 0, 0, 77, 0, 200)
-    session._map[UNIT : UNIT + len(page)] = page
-    struct.pack_into("<Q", session._map, sessions._NEXT_UNIT_OFFSET, 3)
+    take(session, struct.pack("<IIIIIII", PROCESS_PAGE, 0, 0, 0, 77, 0, 200))
+    take(session, struct.pack("<IIIIIII", PROCESS_PAGE ^ 1, 0, 1 << 31, 0, 0, 0, 0))
+    session.tick()
     assert [image.interpreter for image in session.images] == ["free-threaded"]
 
 

@@ -8,7 +8,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.ring_file import CHUNK_UNITS, RECORDS_IN_PAGE, START, UNIT, RingFile, record
+from support.ring_file import (
+    CHUNK_UNITS,
+    FIRST_UNIT,
+    RECORDS_IN_PAGE,
+    START,
+    UNIT,
+    RingFile,
+    record,
+)
 
 import gilscope
 from gilscope.errors import GilscopeError, TraceError
@@ -53,7 +61,7 @@ ASK = """
 int main(void) {
     SAY(file_header, abi_version); SAY(file_header, clock_source); SAY(file_header, root_pid);
     SAY(file_header, stop); SAY(file_header, created_ns); SAY(file_header, limit_units);
-    SAY(file_header, ready_units); SAY(file_header, next_unit); SAY(file_header, lost_unattached);
+    SAY(file_header, kept_from); SAY(file_header, kept_until); SAY(file_header, lost_unattached);
     SAY(file_header, lost_processes); SAY(file_header, unfollowed); SAY(file_header, n_clocks);
     SAY(file_header, clocks); SAY(process_page, pid); SAY(process_page, parent);
     SAY(process_page, interpreter); SAY(process_page, n_gils); SAY(process_page, start);
@@ -63,11 +71,11 @@ int main(void) {
     SAY(process_page, command_bytes); SAY(process_page, command); SAY(thread_page, tid);
     SAY(thread_page, is_main); SAY(thread_page, start_ticks); SAY(thread_page, end_ticks);
     SAY(thread_page, lost); SAY(thread_page, name); SAY(thread_page, records);
-    SAY(event_chunk, records);
+    SAY(event_chunk, records); SAY(chunk_header, ordinal);
     SAY(clock_snapshot, ticks); SAY(clock_snapshot, monotonic_ns); SAY(clock_snapshot, boottime_ns);
     SAY(clock_snapshot, realtime_ns);
-    printf("unit %u\\nchunk %u\\nprocess %u\\nname %u\\n", GS_UNIT_BYTES, GS_CHUNK_UNITS,
-           GS_PROCESS_PAGE, GS_NAME_BYTES);
+    printf("unit %u\\nchunk %u\\nfirst %u\\nname %u\\n", GS_UNIT_BYTES, GS_CHUNK_UNITS,
+           GS_FIRST_UNIT, GS_NAME_BYTES);
     return 0;
 }
 """
@@ -107,7 +115,7 @@ def number(field: int | bytes) -> int:
         (reader._SNAPSHOT, "clock_snapshot", "ticks monotonic_ns boottime_ns realtime_ns",
          [1, 2, 3, 4]),
         (reader._PROCESS_PAGE, "process_page", "pid parent interpreter n_gils start end_ticks "
-         "python switch_interval_us feed lost_stacks command_bytes", list(range(1, 12))),
+         "python switch_interval_us feed lost_stacks command_bytes", list(range(12))),
         (reader._THREAD_PAGE, "thread_page", "tid is_main start_ticks end_ticks lost name",
          [1, 2, 3, 4, 5, 6]),
     ],
@@ -132,9 +140,10 @@ def test_offsets_are_the_compilers(compiled: dict[str, int]) -> None:
     assert compiled["chunk"] == CHUNK_UNITS
     assert compiled["file_header.root_pid"] == session._ROOT_PID_OFFSET
     assert compiled["file_header.stop"] == session._STOP_OFFSET
-    assert compiled["file_header.ready_units"] == session._READY_UNITS_OFFSET
-    assert compiled["file_header.next_unit"] == session._NEXT_UNIT_OFFSET
-    assert compiled["process"] == session._PROCESS_PAGE
+    assert compiled["file_header.kept_from"] == session._KEPT_FROM_OFFSET
+    assert compiled["file_header.kept_until"] == reader._UNTIL_OFFSET
+    assert compiled["first"] == session.FIRST_UNIT
+    assert compiled["chunk_header.ordinal"] == session._ORDINAL_OFFSET
     # living_processes reads pid, parent, interpreter and then the start's realtime_ns, end_ticks.
     assert of("process_page.pid", "process_page.interpreter") == (16, 24)
     realtime = compiled["process_page.start"] + compiled["clock_snapshot.realtime_ns"]
@@ -367,7 +376,7 @@ def test_what_never_was_python_and_became_another_program_is_left_out(tmp_path: 
     with rings.open(tmp_path) as source:
         rows = story(source)
         processes, threads = source.metadata.processes, source.metadata.threads
-    assert shell == 1
+    assert shell == FIRST_UNIT
     assert [(p.id, p.pid, p.parent) for p in processes] == [
         (0, 9, None), (1, 10, None), (2, 11, None), (3, 12, 1)
     ]  # fmt: skip
@@ -411,6 +420,116 @@ def test_a_file_without_events_is_valid(tmp_path: Path) -> None:
         assert source.metadata.processes == ()
 
 
+# ---- where a recorder took back what was old ----------------------------------------------------
+
+MARGIN = 1 << 16  # GS_CUT_MARGIN
+
+
+def cut_at(rings: RingFile, at: int) -> None:
+    """What is older than this was taken back; readers leave out a margin more."""
+    struct.pack_into("<Q", rings.data, session._KEPT_FROM_OFFSET, START + at - MARGIN)
+
+
+def test_what_is_older_than_the_cut_is_left_out_and_open_at_the_beginning(tmp_path: Path) -> None:
+    rings = RingFile()
+    process = rings.process(10)
+    old = [record(BEGIN, 1), *cycles(0, 2, at=10), record(WAIT, 60, 90, flags=0, arg=1)]
+    waits = rings.thread(process, 10, old, is_main=True)
+    rings.chunk(waits, 7, [record(ACQUIRE, 250_000, 103, flags=1)])  # 1 to 6 are gone
+    holds = rings.thread(process, 11, [record(BEGIN, 2), record(ACQUIRE, 70, 91)])
+    rings.chunk(holds, 2, [record(RELEASE, 210_000, 102)])
+    comes = [record(BEGIN, 220_000), record(ACQUIRE, 260_000, 105), record(RELEASE, 270_000, 106)]
+    rings.thread(process, 12, comes, start=219_000)
+    rings.thread(process, 13, [record(BEGIN, 3), record(END, 50)], end=50)  # it was over before
+    rings.chunk(waits, 8, [record(RELEASE, 251_000, 104)])
+    cut_at(rings, 200_000)
+    with rings.open(tmp_path) as source:
+        rows = story(source)
+        metadata = source.metadata
+    assert rows[:4] == [
+        ("process.start", 0, 200_000, 0),
+        ("thread.start", 0, 200_000, 0),
+        ("thread.start", 1, 200_000, 0),
+        ("gil.lost", 0, 200_000, 0),
+    ]
+    assert [row[:3] for row in rows[4:-1]] == [
+        ("gil.release", 1, 210_000), ("thread.start", 2, 220_000), ("gil.acquire", 0, 250_000),
+        ("gil.release", 0, 251_000), ("gil.acquire", 2, 260_000), ("gil.release", 2, 270_000),
+    ]  # fmt: skip
+    assert [t.tid for t in metadata.threads] == [10, 11, 12]
+    assert [t.start_ns - START for t in metadata.threads] == [200_000, 200_000, 219_000]
+    assert metadata.lost_events == 0
+    assert metadata.start_ns - START == metadata.kept_from_ns - START == 200_000
+
+
+def test_clocks_that_disagree_at_the_cut_make_no_hole(tmp_path: Path) -> None:
+    """A record of a lower number with a later stamp than one that is left out is left out too."""
+    rings = RingFile()
+    process = rings.process(10)
+    rings.thread(process, 10, [record(ACQUIRE, 100_005, 50), record(RELEASE, 120_000, 53)])
+    rings.thread(process, 11, [record(WAIT, 99_999, 51), record(WAIT, 100_001, 52)][:1])
+    rings.thread(process, 12, [record(WAIT, 100_010, 52, arg=1)])
+    cut_at(rings, 100_000)
+    with rings.open(tmp_path) as source:
+        assert [row[0] for row in story(source)] == [
+            "process.start", *["thread.start"] * 3, "gil.lost", "gil.wait", "gil.release",
+            "process.end",
+        ]  # fmt: skip
+        assert source.totals.clamped == 0
+
+
+def test_wakeups_of_threads_that_are_gone_are_of_nobody(tmp_path: Path) -> None:
+    rings = RingFile()
+    process = rings.process(10)
+    rings.thread(process, 10, [record(K.GIL_WAKEUP, 210_000, 5, arg=7)])
+    cut_at(rings, 200_000)
+    with rings.open(tmp_path) as source:
+        assert ("gil.wakeup", 0, 210_000, 0) in story(source)
+
+
+def test_processes_that_were_over_before_the_cut_are_left_out(tmp_path: Path) -> None:
+    rings = RingFile()
+    parent = rings.process(10, end=100)
+    rings.thread(parent, 10, [record(BEGIN, 1), record(END, 90)], end=90)
+    child = rings.process(11, parent=parent, start=50)
+    rings.thread(child, 11, cycles(0, 1, at=300_000), start=50)
+    cut_at(rings, 200_000)
+    with rings.open(tmp_path) as source:
+        story(source)
+        assert [(p.pid, p.parent) for p in source.metadata.processes] == [(11, None)]
+
+
+def test_a_copy_ends_where_it_was_begun(tmp_path: Path) -> None:
+    rings = RingFile()
+    process = rings.process(10)
+    rings.thread(process, 10, cycles(0, 3, at=100, step=100))
+    struct.pack_into("<Q", rings.data, reader._UNTIL_OFFSET, START + 350)
+    with rings.open(tmp_path) as source:
+        rows = story(source)
+        assert source.metadata.stopped == "snapshot"
+        assert source.metadata.stopped_ns == START + 350
+    assert rows[1:] == [
+        ("gil.acquire", 0, 100, 0), ("gil.release", 0, 200, 0), ("gil.acquire", 0, 300, 0),
+        ("thread.lost", 0, 350, 0), ("gil.lost", 0, 350, 0), ("process.end", 0, 351, 0),
+    ]  # fmt: skip
+
+
+def test_pages_may_stand_in_any_order(tmp_path: Path) -> None:
+    """Rooms are used again: what is owned may stand before its owner, a child before its parent."""
+    rings = RingFile()
+    process = rings.process(10)
+    thread = rings.thread(process, 10, cycles(0, RECORDS_IN_PAGE // 2))
+    rings.chunk(thread, 1, cycles(RECORDS_IN_PAGE, 1, at=10_000))
+    data = rings.data
+    at = [FIRST_UNIT * UNIT, (FIRST_UNIT + 1) * UNIT]
+    first, second = (bytes(data[a : a + UNIT]) for a in at)
+    data[at[0] : at[0] + UNIT], data[at[1] : at[1] + UNIT] = second, first
+    struct.pack_into("<I", data, at[0] + 8, FIRST_UNIT + 1)
+    struct.pack_into("<I", data, (FIRST_UNIT + 2) * UNIT + 8, FIRST_UNIT)
+    with rings.open(tmp_path) as source:
+        assert len(story(source)) == RECORDS_IN_PAGE + 2 + 2
+
+
 # ---- what cannot be -----------------------------------------------------------------------------
 
 
@@ -442,12 +561,12 @@ def test_a_number_that_comes_twice(tmp_path: Path, late: bool) -> None:
         (0, 5, "not a ring file"),
         (8, 99, "another version"),
         (192, 0, "no clock snapshot"),
-        (UNIT, 77, "not a page or chunk"),
-        (UNIT + 4, 0, "a chunk of 0 units"),
-        (UNIT + 4, 200, "a chunk of 200 units"),
-        (2 * UNIT + 8, 55, "a thread of no process"),
-        (3 * UNIT + 8, 55, "a chunk of no thread"),
-        (3 * UNIT, 0x50534731, "not a page or chunk"),
+        (FIRST_UNIT * UNIT, 77, "not a page or chunk"),
+        (FIRST_UNIT * UNIT + 4, 0, "a chunk of 0 units"),
+        (FIRST_UNIT * UNIT + 4, 250, "a chunk of 250 units"),
+        ((FIRST_UNIT + 1) * UNIT + 8, 55, "a thread of no process"),
+        ((FIRST_UNIT + 2) * UNIT + 8, 55, "a chunk of no thread"),
+        ((FIRST_UNIT + 2) * UNIT, 0x53534731, "not a page or chunk"),
     ],
 )
 def test_damage_is_named_with_its_place(tmp_path: Path, at: int, value: int, why: str) -> None:
@@ -525,7 +644,7 @@ def test_a_file_cut_short_holds_what_is_left(tmp_path: Path) -> None:
     rings.chunk(thread, 1, cycles(RECORDS_IN_PAGE, 1, at=10_000))
     folder = rings.write(tmp_path)
     whole = (folder / "rings").read_bytes()
-    (folder / "rings").write_bytes(whole[: 3 * UNIT])
+    (folder / "rings").write_bytes(whole[: (FIRST_UNIT + 2) * UNIT])
     with open_rings(folder) as source:
         assert len(story(source)) == RECORDS_IN_PAGE + 2
     (folder / "rings").write_bytes(whole[: UNIT - 1])
