@@ -162,7 +162,7 @@ static void find_head(const struct gs_order *order, struct thread *thread) {
 static struct gil *head_gil(const struct gs_order *order, const struct thread *thread) {
     const struct process *process = &order->processes[thread->process];
     uint64_t index = thread->head->payload >> GS_GIL_SHIFT & GS_GIL_MASK;
-    if (!is_gil_event(thread->head->stamp_kind & GS_KIND_MASK) || index >= process->n_gils)
+    if (!gs_is_gil_event(thread->head->stamp_kind & GS_KIND_MASK) || index >= process->n_gils)
         return NULL;
     return &order->gils[process->first_gil + index];
 }
