@@ -28,6 +28,7 @@ COMMANDS = (
     "report",
     "dump",
     "export",
+    "cut",
     "compare",
     "check",
     "recover",

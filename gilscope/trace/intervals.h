@@ -69,7 +69,7 @@ struct thread {
     uint8_t leaf_flags;
     bool has_leaf;
     uint16_t gil;
-    uint8_t state;
+    uint8_t state, cpu; /* of its wait */
     uint8_t started, ended;
     bool sync_known; /* else the end of a wait may come whose begin was not seen */
     bool depth_known;
@@ -155,6 +155,7 @@ static bool begin_wait(struct gs_story *s, const struct gs_event *e) {
     struct gil *g = &s->gils[e->gil];
     struct thread *t = &s->threads[e->thread];
     t->state = WAITING;
+    t->cpu = (e->flags & GS_FLAG_CPU) != 0;
     t->since_ns = e->time_ns;
     t->next = g->first_waiter;
     t->previous = GS_NOBODY;

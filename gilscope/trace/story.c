@@ -444,6 +444,26 @@ GS_EXPORT int gs_story_finish(struct gs_story *s) {
     return s->error.rule == GS_POSSIBLE ? 0 : -1;
 }
 
+/* What all threads and GILs do now, one row each. */
+GS_EXPORT void gs_story_now(const struct gs_story *s, struct gs_thread_now *threads,
+                            struct gs_gil_now *gils) {
+    for (uint32_t i = 0; i < s->n_threads; i++) {
+        const struct thread *t = &s->threads[i];
+        threads[i] = (struct gs_thread_now){.n_sync = t->n_sync,
+                                            .depth = t->depth,
+                                            .sections = t->sections,
+                                            .gil = t->gil,
+                                            .state = t->state,
+                                            .cpu = t->cpu,
+                                            .started = t->started,
+                                            .ended = t->ended};
+        for (uint32_t n = 0; n < t->n_sync; n++)
+            threads[i].sync[n] = t->sync[n].object;
+    }
+    for (uint32_t i = 0; i < s->n_gils; i++)
+        gils[i] = (struct gs_gil_now){s->gils[i].seen, s->gils[i].unknown, s->gils[i].lost, 0};
+}
+
 GS_EXPORT const struct gs_story_error *gs_story_error(const struct gs_story *s) {
     return &s->error;
 }

@@ -145,6 +145,25 @@ struct gs_gil_stats {
 };
 static_assert(sizeof(struct gs_gil_stats) == 72, "72 bytes");
 
+/* What a thread does at one moment of a story that is being told. */
+struct gs_thread_now {
+    uint64_t
+        sync[4]; /* the locks and conditions that it waits for (gs_sync_object), innermost last */
+    uint32_t n_sync;
+    uint32_t depth, sections; /* of atomic sections, and how many were seen to begin */
+    uint16_t gil;
+    uint8_t state; /* 0 outside, 1 waits, 2 holds */
+    uint8_t cpu;   /* its wait is a cpu wait */
+    uint8_t started, ended;
+    uint16_t pad[3];
+};
+static_assert(sizeof(struct gs_thread_now) == 56, "56 bytes");
+
+/* The same of a GIL. */
+struct gs_gil_now {
+    uint8_t seen, unknown, lost, pad; /* `lost`: what is not known was lost, it is no beginning */
+};
+
 struct gs_process_stats {
     int64_t first_ns, last_ns;
     uint32_t started, ended; /* process.start and process.end were seen */

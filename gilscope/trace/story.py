@@ -147,6 +147,22 @@ PROCESS_STATS_DTYPE = np.dtype(
     [*_LIFE, ("started", "<u4"), ("ended", "<u4"), ("unclean", "<u4"), ("pad", "<u4")]
 )
 NO_LOOKS = 0xFFFFFFFF
+THREAD_NOW_DTYPE = np.dtype(
+    [
+        ("sync", "<u8", 4),  # the locks and conditions that it waits for, innermost last
+        ("n_sync", "<u4"),
+        ("depth", "<u4"),
+        ("sections", "<u4"),
+        ("gil", "<u2"),
+        ("state", "u1"),  # OUTSIDE, WAITING, HOLDING
+        ("cpu", "u1"),
+        ("started", "u1"),
+        ("ended", "u1"),
+        ("pad", "<u2", 3),
+    ]
+)
+GIL_NOW_DTYPE = np.dtype([("seen", "u1"), ("unknown", "u1"), ("lost", "u1"), ("pad", "u1")])
+OUTSIDE, WAITING, HOLDING = range(3)
 NO_GAP = 0xFFFFFFFF
 NEVER = -(1 << 63)
 ACQUIRED, TIMED_OUT = 3, 6  # of `ending`: enum gs_ending of story.h has them all
@@ -295,6 +311,19 @@ class Story:
         self._fed += taken
         return taken
 
+    def now(self) -> tuple[NDArray[np.void], NDArray[np.void]]:
+        """What each thread (THREAD_NOW_DTYPE) and each GIL (GIL_NOW_DTYPE) does."""
+        metadata = self._source.metadata
+        threads = np.zeros(len(metadata.threads), THREAD_NOW_DTYPE)
+        gils = np.zeros(len(metadata.gils), GIL_NOW_DTYPE)
+        self._library.gs_story_now(self._pointer, threads.ctypes.data, gils.ctypes.data)
+        return threads, gils
+
+    def array_of_processes(self) -> NDArray[np.void]:
+        """PROCESS_STATS so far, a copy: the story may go on."""
+        stats: NDArray[np.void] = self.array(PROCESS_STATS).copy()
+        return stats
+
     def finish(self) -> None:
         """To be called behind the last event. Raises ImpossibleStory where something stays open."""
         if self._library.gs_story_finish(self._pointer):
@@ -386,6 +415,8 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.gs_story_free.restype = None
     library.gs_story_feed.argtypes = (pointer, pointer, ctypes.c_uint64)
     library.gs_story_feed.restype = ctypes.c_uint64
+    library.gs_story_now.argtypes = (pointer, pointer, pointer)
+    library.gs_story_now.restype = None
     library.gs_story_finish.argtypes = (pointer,)
     library.gs_story_error.argtypes = (pointer,)
     library.gs_story_error.restype = ctypes.POINTER(_Error)
