@@ -31,7 +31,9 @@ def longest_waits(trace: Trace, sites: Sites, most: int = MOST) -> list[dict[str
     for index in _longest(trace.waits, most):
         gil = int(trace.waits["gil"][index])
         if gil not in holds_of:
-            holds_of[gil] = np.flatnonzero(trace.holds["gil"] == gil)
+            alone = trace.gil_stats["holds"][gil] == len(trace.holds)
+            all_of_it = np.arange(len(trace.holds)) if alone else trace.holds["gil"] == gil
+            holds_of[gil] = all_of_it if alone else np.flatnonzero(all_of_it)
         rows.append(_story(trace, sites, index, holds_of[gil]))
     return rows
 

@@ -112,7 +112,7 @@ def _update(wanted: list[str], paths: list[Path]) -> int:
 
 
 def _summary(path: Path) -> dict[str, object]:
-    import gilscope  # noqa: PLC0415
     from gilscope.analysis.summary import summarise  # noqa: PLC0415
+    from gilscope.cli.progress import read  # noqa: PLC0415
 
-    return summarise(gilscope.read(path))
+    return summarise(read(path))

@@ -73,14 +73,14 @@ def traces_in(path: Path) -> list[Path]:
 
 def _read(paths: list[Path]) -> tuple[list[Run], dict[str, Any] | None]:
     """The figures of each run; of a single one also how they spread in it."""
-    import gilscope  # noqa: PLC0415
     from gilscope.analysis.measures import run_of  # noqa: PLC0415
     from gilscope.analysis.summary import summarise  # noqa: PLC0415
     from gilscope.analysis.windows import windows_of  # noqa: PLC0415
+    from gilscope.cli.progress import read  # noqa: PLC0415
 
     runs, windows = [], None
     for path in paths:
-        trace = gilscope.read(path)
+        trace = read(path)
         started = trace.metadata.start_ns + trace.metadata.realtime_offset_ns
         runs.append(run_of(str(path), summarise(trace), started))
         if len(paths) == 1:

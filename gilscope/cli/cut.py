@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """Writes the part. Raises TraceError, UsageError."""
     if args.last is not None and args.last <= args.first:
         raise UsageError(f"--to {args.last:g} is not behind --from {args.first:g}")
+    from gilscope.cli.progress import watched  # noqa: PLC0415
     from gilscope.perfetto.reader import open_trace  # noqa: PLC0415 - numpy, perfetto
     from gilscope.perfetto.writer import write_trace  # noqa: PLC0415
     from gilscope.recorder.record import say  # noqa: PLC0415
@@ -66,6 +67,9 @@ def run(args: argparse.Namespace) -> int:
     last = end_ns + 1 if args.last is None else start_ns + round(args.last * 1e9)
     if first > end_ns:
         raise UsageError(f"{args.trace}: it lasted {(end_ns - start_ns) / 1e9:.3f} s; --from less")
-    totals = write_trace(Cut(source, first, min(last, end_ns + 1), args.threads), args.output)
+    part = Cut(
+        watched(source, f"cutting {args.trace.name}"), first, min(last, end_ns + 1), args.threads
+    )
+    totals = write_trace(part, args.output)
     say(f"{totals.events:,} events in {args.output}")
     return 0

@@ -25,9 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print it. Raises TraceError for what cannot be read and ImpossibleStory."""
+    from gilscope.cli.progress import watched  # noqa: PLC0415
     from gilscope.trace.text import lines  # noqa: PLC0415 - numpy
 
-    sys.stdout.writelines(lines(_open(args.trace)))
+    source = _open(args.trace)
+    # On a terminal the lines themselves show how far it is.
+    shown = source if sys.stdout.isatty() else watched(source, f"reading {args.trace.name}")
+    sys.stdout.writelines(lines(shown))
     return 0
 
 

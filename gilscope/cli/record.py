@@ -193,7 +193,8 @@ def _reason(error: BaseException) -> str:
 
 def _finish(directory: Path, trace: Path, follow: bool, redact: bool) -> int:
     """Turn the rings in a directory into a trace; returns its number of events."""
-    from gilscope.perfetto.writer import write_trace  # noqa: PLC0415 - after the program's end
+    from gilscope.cli.progress import watched  # noqa: PLC0415 - after the program's end
+    from gilscope.perfetto.writer import write_trace  # noqa: PLC0415
     from gilscope.recorder.diagnose import left_out, nothing_recorded  # noqa: PLC0415
     from gilscope.recorder.record import say  # noqa: PLC0415
     from gilscope.trace.redact import Redacted  # noqa: PLC0415
@@ -204,7 +205,8 @@ def _finish(directory: Path, trace: Path, follow: bool, redact: bool) -> int:
             say(reason)
         for line in left_out(*rings.left_out):
             say(line)
-        return write_trace(Redacted(rings) if redact else rings, trace).events
+        source = watched(Redacted(rings) if redact else rings, f"writing {trace.name}")
+        return write_trace(source, trace).events
 
 
 def _stop_reason(recorded: Recorded, asked: bool) -> str:
@@ -226,8 +228,8 @@ def _print_summary(trace: Path) -> None:
     """On standard error: standard output is the program's."""
     from rich.console import Console  # noqa: PLC0415
 
-    import gilscope  # noqa: PLC0415
     from gilscope.analysis.summary import summarise  # noqa: PLC0415
+    from gilscope.cli.progress import read  # noqa: PLC0415
     from gilscope.viewers.terminal import render  # noqa: PLC0415
 
-    render(summarise(gilscope.read(trace)), Console(file=sys.stderr), top=10)
+    render(summarise(read(trace)), Console(file=sys.stderr), top=10)

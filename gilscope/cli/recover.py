@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the trace and leaves the rings where they are."""
+    from gilscope.cli.progress import watched  # noqa: PLC0415
     from gilscope.perfetto.writer import write_trace  # noqa: PLC0415
     from gilscope.recorder.diagnose import left_out  # noqa: PLC0415
     from gilscope.recorder.record import say  # noqa: PLC0415
@@ -36,6 +37,6 @@ def run(args: argparse.Namespace) -> int:
     with open_rings(args.directory) as rings:
         for line in left_out(*rings.left_out):
             say(line)
-        totals = write_trace(rings, args.output)
+        totals = write_trace(watched(rings, f"writing {args.output.name}"), args.output)
     say(f"{totals.events:,} events in {args.output}; {args.directory} can be removed now")
     return 0

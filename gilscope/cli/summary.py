@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the summary. Raises TraceError for what cannot be read, and UsageError."""
     if args.top < 1:
         raise UsageError("--top takes a number from 1 on")
-    from gilscope import read  # noqa: PLC0415 - numpy, perfetto
+    from gilscope.cli.progress import read  # noqa: PLC0415 - numpy, perfetto
 
     show(read(args.trace), as_json=args.json, top=args.top)
     return 0

@@ -38,12 +38,11 @@ def run(args: argparse.Namespace) -> int:
     Raises TraceError: not a trace of gilscope's; InstallationError: no offline UI; GilscopeError:
     the port is taken, or no page loaded the trace in time.
     """
-    from gilscope.perfetto.reader import open_trace  # noqa: PLC0415 - numpy
-    from gilscope.trace.model import Trace  # noqa: PLC0415
+    from gilscope.cli.progress import read  # noqa: PLC0415 - numpy
     from gilscope.viewers import perfetto_ui  # noqa: PLC0415
     from gilscope.viewers.perfetto_ui_focus import longest_wait  # noqa: PLC0415
 
-    trace = Trace.from_source(open_trace(args.trace))
+    trace = read(args.trace)
     if not trace.totals.events:
         raise GilscopeError(f"{args.trace}: nothing was recorded, so there is nothing to see")
     focus = longest_wait(trace)

@@ -39,6 +39,7 @@ class TraceFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._totals: Totals | None = None
+        self.share: float | None = None  # of its events that `batches` has read; None: not known
         with closing(_Scan(path)) as scan:
             self._metadata = scan.read_head()
 
@@ -63,7 +64,9 @@ class TraceFile:
         """Yield arrays of EVENT_DTYPE, each valid until the next. Raises TraceError."""
         with closing(_Scan(self._path)) as scan:
             scan.read_head()
-            yield from scan.batches(np.empty(_BATCH, dtype=EVENT_DTYPE))
+            for batch in scan.batches(np.empty(_BATCH, dtype=EVENT_DTYPE)):
+                self.share = scan.share
+                yield batch
             self._totals = scan.totals
 
     def locate(self, index: int) -> int:
@@ -145,6 +148,11 @@ class _Scan:
         if not more:
             self._finish()
         return count
+
+    @property
+    def share(self) -> float | None:
+        """Of the events that are read; None where only the end would tell."""
+        return self._offset / self._tail_at if self._tail_at else None
 
     @property
     def _offset(self) -> int:
