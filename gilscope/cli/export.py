@@ -68,15 +68,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--weight is of --format collapsed; the other forms have both")
     if args.format == "parquet":
         return _tables(args)
-<<<<<<< HEAD
     check_made(args.output, _BEGINS[args.format], "such export")
     trace = read(args.trace, redact=args.redact)
-=======
-    check_output(args.output)
-    from gilscope.cli.progress import read  # noqa: PLC0415
-
-    trace = read(args.trace)
->>>>>>> c67bb09 (A bar with rate and time left for what takes long, on a terminal alone)
     if args.format == "gecko":
         from gilscope.export.gecko import gecko  # noqa: PLC0415
 
@@ -141,14 +134,7 @@ def _tables(args: argparse.Namespace) -> int:
     from gilscope.export.parquet_schema import TABLES  # noqa: PLC0415
 
     check_folder(args.output, [f"{name}.parquet" for name in TABLES])
-<<<<<<< HEAD
     from gilscope.export.parquet import write_parquet  # noqa: PLC0415
 
     write_parquet(read(args.trace, redact=args.redact), args.output)
-=======
-    from gilscope.cli.progress import read  # noqa: PLC0415
-    from gilscope.export.parquet import write_parquet  # noqa: PLC0415
-
-    write_parquet(read(args.trace), args.output)
->>>>>>> c67bb09 (A bar with rate and time left for what takes long, on a terminal alone)
     return 0

@@ -21,9 +21,10 @@ def add_redact(parser: argparse.ArgumentParser) -> None:
 
 def read(path: Path, *, redact: bool) -> Trace:
     """The trace, or what may be shown of it. Raises TraceError."""
+    from gilscope.cli.progress import watched  # noqa: PLC0415
     from gilscope.perfetto.reader import open_trace  # noqa: PLC0415 - numpy, perfetto
     from gilscope.trace.model import Trace  # noqa: PLC0415
     from gilscope.trace.redact import Redacted  # noqa: PLC0415
 
-    source = open_trace(path)
+    source = watched(open_trace(path), f"reading {path.name}")
     return Trace.from_source(Redacted(source) if redact else source)
