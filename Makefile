@@ -56,7 +56,7 @@ bench: setup ## what the probe costs, and how fast traces are written and read
 	@code=0; for name in probe export; do $(BIN)/gilscope bench $$name || code=1; done; exit $$code
 
 # The pages of docs/results about policies and Conditions; what makes a page where that is not its name.
-RESULTS := echo echo-one control giltest giltest-one testserver condition condition-bounds
+RESULTS := echo echo-one control giltest giltest-one testserver condition condition-bounds starvation
 BENCH_echo-one := echo --placement one
 BENCH_giltest-one := giltest --placement one
 BENCH_control := echo --control

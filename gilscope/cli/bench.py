@@ -8,7 +8,7 @@ from gilscope.cli import load
 
 HELP = "measure gilscope itself and what it claims"
 
-BENCHMARKS = ("probe", "export", "echo", "giltest", "testserver", "condition")
+BENCHMARKS = ("probe", "export", "echo", "giltest", "testserver", "condition", "starvation")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
