@@ -40,15 +40,11 @@ class Outcome:
 
 # WHERE KIND HEAD NUMBER CODE, see programs/queues.c.
 QUEUES = [
-    ("heap", "0", "0", "1", "here"),
     ("heap", "0", "0x41", "1", "here"),
     ("heap", "0", "gil", "1", "here"),
-    ("page", "0", "0", "1", "here"),
-    ("static", "0", "gil", "3", "here"),
-    ("stack", "1", "0x41", "2", "here"),
-    ("heap", "2", "gil", "1", "here"),
-    ("heap", "0", "gil", "2", "library"),
     ("page", "0", "0", "2", "library"),
+    ("static", "0", "gil", "3", "here"),
+    ("stack", "2", "gil", "1", "library"),
 ]
 
 
