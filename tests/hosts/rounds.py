@@ -1,21 +1,23 @@
 """Every host again and again, on every interpreter, alone, recorded and scheduled.
 
-    cd tests && python -m hosts.rounds [--rounds N] [--minutes M] [--table FILE] [--only WORD]…
+    cd tests && python -m hosts.rounds [--rounds N] [--keep DIR] [--table FILE] [--only WORD]…
 
-Writes a table: how often each ended as it does alone, and its trace was whole. `make test-hosts`.
+Writes a table: how often each ended as it does alone, and its trace was whole. What was built and
+what was seen stays in DIR, where the next call goes on. `make test-hosts`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from support import interpreters
@@ -23,6 +25,7 @@ from support import interpreters
 from gilscope.errors import GilscopeError
 from hosts import cases
 
+SEEN = "seen.json"
 PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13", interpreters.DEBIAN, interpreters.PLUS)
 
 
@@ -37,42 +40,48 @@ class Row:
     of: int = 0
     trouble: str = ""
 
+    @property
+    def key(self) -> str:
+        """What it is, but for the way."""
+        return f"{self.interpreter}: {self.host.name}"
+
 
 def main() -> int:
     """Returns 1 where a host ended otherwise than alone."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--minutes", type=float, help="begin no round after so many")
+    parser.add_argument("--keep", type=Path, default=Path("../build/hosts"))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--table", type=Path)
     parser.add_argument("--only", action="append", default=[])
     args = parser.parse_args()
-    begin = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="gilscope-hosts-") as name:
-        folder = Path(name)
-        hosts = [
-            (interpreter, host)
-            for interpreter, host in _hosts(folder)
-            if all(word in f"{interpreter} {host.name}" for word in args.only)
-        ]
-        rows = [Row(*it, way) for it in hosts for way in cases.WAYS]
-        with ThreadPoolExecutor(args.jobs) as pool:
-            outcomes = list(pool.map(lambda it: cases.run(it[1], (), folder), hosts))
-            alone = dict(zip(hosts, outcomes, strict=True))
-            for number in range(1, args.rounds + 1):
-                minutes = (time.monotonic() - begin) / 60
-                if args.minutes is not None and minutes > args.minutes:
-                    break
-                # All mutations of the queue once; those of QUEUES, as all else, in every round.
-                its = [row for row in rows if number == 1 or not _is_extra(row)]
-                list(
-                    pool.map(lambda row: _once(folder, row, alone[row.interpreter, row.host]), its)
-                )
-                minutes = (time.monotonic() - begin) / 60
-                print(f"round {number}: {_good(rows)}, {minutes:.0f} minutes", flush=True)
-                if args.table:
-                    args.table.write_text(_page(rows, number, minutes), encoding="utf-8")
+    folder: Path = args.keep.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [Row(*it, way) for it in _hosts(folder) for way in cases.WAYS]
+    _remember(folder, rows)
+    chosen = [row for row in rows if all(word in f"{row.key} {row.way}" for word in args.only)]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for number in range(1, args.rounds + 1):
+            # All mutations of the queue once; those of QUEUES, as all else, in every round.
+            its = [row for row in chosen if row.of < (1 if _is_extra(row) else number)]
+            for _ in pool.map(lambda row: _once(folder, row), its):
+                seen = {f"{row.key}, {row.way}": [row.good, row.of, row.trouble] for row in rows}
+                part = folder / f"{SEEN}.part"
+                part.write_text(json.dumps(seen), encoding="utf-8")
+                part.replace(folder / SEEN)
+            print(f"round {number}: {_good(rows)}", flush=True)
+            if args.table:
+                args.table.write_text(_page(rows), encoding="utf-8")
     return 1 if any(row.trouble for row in rows) else 0
+
+
+def _remember(folder: Path, rows: list[Row]) -> None:
+    """What earlier calls saw."""
+    if not (folder / SEEN).exists():
+        return
+    seen = json.loads((folder / SEEN).read_text(encoding="utf-8"))
+    for row in rows:
+        row.good, row.of, row.trouble = seen.get(f"{row.key}, {row.way}", (0, 0, ""))
 
 
 def _good(rows: list[Row]) -> str:
@@ -93,7 +102,7 @@ def _hosts(folder: Path) -> Iterator[tuple[str, cases.Host]]:
             print(missing, file=sys.stderr)
             continue
         made = folder / name
-        made.mkdir()
+        made.mkdir(exist_ok=True)
         for host in cases.python_hosts(python, made):
             yield name, host
         for library in cases.libraries(python):
@@ -104,8 +113,8 @@ def _hosts(folder: Path) -> Iterator[tuple[str, cases.Host]]:
                 yield f"{name} {library}", host
 
 
-def _once(folder: Path, row: Row, alone: cases.Outcome) -> None:
-    words = cases.WAYS[row.way]
+def _once(folder: Path, row: Row) -> None:
+    words, alone = cases.WAYS[row.way], _alone(row.host, folder)
     with tempfile.TemporaryDirectory(dir=folder) as name:
         work = Path(name)
         outcome = cases.run(row.host, words, work)
@@ -115,6 +124,11 @@ def _once(folder: Path, row: Row, alone: cases.Outcome) -> None:
     if wrong and not row.trouble:
         row.trouble = wrong
         print(f"{row.interpreter}: {row.host.name}, {row.way}: {wrong}", flush=True)
+
+
+@cache
+def _alone(host: cases.Host, folder: Path) -> cases.Outcome:
+    return cases.run(host, (), folder)
 
 
 def _wrong(outcome: cases.Outcome, alone: cases.Outcome, work: Path | None) -> str:
@@ -132,7 +146,8 @@ def _wrong(outcome: cases.Outcome, alone: cases.Outcome, work: Path | None) -> s
     return ""
 
 
-def _page(rows: list[Row], rounds: int, minutes: float) -> str:
+def _page(rows: list[Row]) -> str:
+    rounds = max(row.of for row in rows)
     columns = list(dict.fromkeys(row.interpreter for row in rows))
     names = list(dict.fromkeys(_kind(row.host.name) for row in rows))
     commit = subprocess.run(
@@ -146,7 +161,7 @@ def _page(rows: list[Row], rounds: int, minutes: float) -> str:
         " was recorded, left a whole trace. `tests/hosts/cases.py` has the programs; a row of"
         " queues has several mutations (those of cases.QUEUES; on 3.13, static, all others once)."
         " Made by `make test-hosts`"
-        f" at {commit}, {os.cpu_count()} processors, {minutes:.0f} minutes.",
+        f" at {commit}, {os.cpu_count()} processors.",
         "",
         "| host | " + " | ".join(columns) + " |",
         "|---|" + "---|" * len(columns),
