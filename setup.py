@@ -51,6 +51,7 @@ PROBE = Extension(
         "gilscope/probe/processor.c",
         "gilscope/probe/exec.c",
         "gilscope/probe/limits.c",
+        "gilscope/probe/sleeps.c",
         "gilscope/probe/bench.c",
     ],
     depends=HEADERS,

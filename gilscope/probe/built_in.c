@@ -187,6 +187,11 @@ void gs_built_in_switch_wait(uint64_t *storage, pthread_mutex_t *mutex,
     pthread_mutex_lock(switch_mutex);
 }
 
+void gs_built_in_slept(uint64_t ns) {
+    if (gs_scheduling())
+        gs_gil_thread_slept(ns);
+}
+
 void gs_built_in_gil_destroyed(uint64_t *storage, pthread_mutex_t *mutex) {
     gs_stacks_end(gil_of(storage));
     if (gs_scheduling()) {

@@ -151,9 +151,19 @@ static uint64_t spin(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
     return now;
 }
 
-static void begin_wait(struct gs_gil_condvar *condvar, struct gs_gil_thread *me, uint64_t now) {
+/* How long CPython would wait before it asks, ns. */
+static uint64_t interval(const struct gs_own_wait *own, uint64_t now) {
+    if (!own)
+        return GS_INTERVAL_NS;
+    uint64_t until = (uint64_t)own->until->tv_sec * 1000000000u + (uint64_t)own->until->tv_nsec;
+    return until > now && until - now < GS_INTERVAL_NS ? until - now : GS_INTERVAL_NS;
+}
+
+static void begin_wait(struct gs_gil_condvar *condvar, struct gs_gil_thread *me,
+                       const struct gs_own_wait *own, uint64_t now) {
     if (me->waiting == condvar)
         return;
+    me->patience = me->slept && gs_rule(GS_RULE_POLLS) ? interval(own, now) : 0;
     gs_thread_learn(me, now);
     me->waiting = condvar;
     me->since = now;
@@ -204,7 +214,7 @@ static int wait_until(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex, bo
         uint64_t look = gs_looks_at(condvar, &waiter, me, now, recheck);
         if (look > end)
             look = end;
-        if (now < spin_end && gs_may_spin(condvar, &waiter, now)) {
+        if (now < spin_end && gs_may_spin(condvar, &waiter, me, now)) {
             now = spin(condvar, mutex, &waiter, look < spin_end ? look : spin_end);
             continue;
         }
@@ -226,10 +236,12 @@ static int wait_until(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex, bo
     return result;
 }
 
-static int wait_in_queue(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex, bool may_ask) {
+/* `own` is NULL for a thread that may not ask. */
+static int wait_in_queue(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
+                         const struct gs_own_wait *own) {
     uint64_t now = gs_clock_monotonic();
-    begin_wait(condvar, &self, now);
-    return wait_until(condvar, mutex, may_ask, now, now + GS_INTERVAL_NS);
+    begin_wait(condvar, &self, own, now);
+    return wait_until(condvar, mutex, own != NULL, now, now + GS_INTERVAL_NS);
 }
 
 /* On CPython's own condition variable, for its own interval (rule 8). */
@@ -267,7 +279,7 @@ int gs_gil_wait(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
         return ETIMEDOUT;
     int saved_errno = errno, cancel_state = enter(condvar);
     int result = is_calm(condvar, &self) ? wait_as_ever(condvar, mutex, own)
-                                         : wait_in_queue(condvar, mutex, true);
+                                         : wait_in_queue(condvar, mutex, own);
     if (condvar->closing)
         result = ETIMEDOUT;
     leave(condvar, cancel_state);
@@ -277,7 +289,7 @@ int gs_gil_wait(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
 
 void gs_gil_wait_after_yield(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex) {
     int saved_errno = errno, cancel_state = enter(condvar);
-    wait_in_queue(condvar, mutex, false);
+    wait_in_queue(condvar, mutex, NULL);
     leave(condvar, cancel_state);
     errno = saved_errno;
 }
@@ -287,6 +299,10 @@ void gs_gil_wait_after_yield(struct gs_gil_condvar *condvar, pthread_mutex_t *mu
 
 void gs_gil_thread_yields(void) {
     self.yields = true;
+}
+
+void gs_gil_thread_slept(uint64_t ns) {
+    self.slept = ns < GS_INTERVAL_NS;
 }
 
 /* Until the waiter that was passed over has the GIL (rule 7), or, for a thread that `gives` it
@@ -373,7 +389,7 @@ bool gs_gil_released(struct gs_gil_condvar *condvar, pthread_mutex_t *mutex,
                      enum gs_release_kind kind) {
     struct gs_gil_thread *me = &self;
     bool gives = me->yields, comes_back = kind == GS_FORCED;
-    me->yields = false;
+    me->yields = me->slept = false;
     forget_parent(condvar);
     __atomic_store_n(&condvar->held, 0, __ATOMIC_RELAXED);
     struct gs_waiter *next = gs_queue_next(condvar);

@@ -9,7 +9,9 @@
  *
  * The rules:
  *  1. io waiters are served before cpu waiters, each class in the order of arrival.
- *  2. An io waiter asks a *cpu* holder to yield after a grace, and never hurries an io holder.
+ *  2. An io waiter asks a *cpu* holder to yield after a grace, and never hurries an io holder. One
+ *     that comes from a sleep shorter than a switch interval polls, and nobody waits for it: it
+ *     asks when CPython would.
  *  3. But cpu threads are owed the time that io threads kept them from the GIL, and half as much
  *     again for the changes, divided by the number of io threads that wait: one that computes has
  *     as much as each of those. A cpu holder keeps the GIL until that is paid, but for 80 us for
@@ -144,6 +146,10 @@ void gs_gil_wait_after_yield(struct gs_gil_condvar *condvar, pthread_mutex_t *mu
 
 /* The next release of the calling thread hands the GIL to a waiter at once. No mutex. */
 void gs_gil_thread_yields(void);
+
+/* The calling thread, which is without the GIL, has slept for so long and was woken by the clock.
+ * No mutex. */
+void gs_gil_thread_slept(uint64_t ns);
 
 /* The calling thread is about to start a thread or a program, which would have its slice of the
  * processor for life: gives that back; its next wait makes it short again. No mutex. */

@@ -64,7 +64,7 @@ static inline uint64_t gs_io_asks_at(const struct gs_gil_condvar *condvar,
     /* Who shares the holder's processor keeps it from running: a grace would be for nobody. */
     bool shares = condvar->processor == sched_getcpu();
     uint64_t grace = shares || !gs_rule(GS_RULE_GRACE) ? 0 : gs_gil_parameters.grace;
-    uint64_t patient = me->since + grace;
+    uint64_t patient = me->since + (me->patience ? me->patience : grace);
     uint64_t most = GS_PAID_MAX_NS * gs_io_threads(condvar); /* `me` is one of them */
     uint64_t paid = condvar->since + (condvar->owed < most ? condvar->owed : most);
     uint64_t at = patient > paid ? patient : paid;
@@ -92,8 +92,9 @@ static inline uint64_t gs_asks_at(const struct gs_gil_condvar *condvar,
 /* Whether the waiter should rather stay awake for what comes next: one thread at most, and an io
  * thread before a cpu thread. */
 static inline bool gs_may_spin(const struct gs_gil_condvar *condvar, const struct gs_waiter *waiter,
-                               uint64_t now) {
-    if (!gs_rule(GS_RULE_SPIN) || (condvar->held && condvar->processor == sched_getcpu()))
+                               const struct gs_gil_thread *me, uint64_t now) {
+    if (!gs_rule(GS_RULE_SPIN) || me->patience ||
+        (condvar->held && condvar->processor == sched_getcpu()))
         return false;
     if (waiter->class == GS_IO)
         return condvar->spinning == 0 && gs_holder_is_cpu(condvar, now);

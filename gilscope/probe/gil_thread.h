@@ -22,6 +22,7 @@ struct gs_gil_condvar;
 struct gs_gil_thread {
     const struct gs_gil_condvar *waiting;
     uint64_t since;       /* ns; when its wait began */
+    uint64_t patience;    /* ns; for so long it leaves any holder alone: it polls; 0: it does not */
     uint64_t ticket;      /* its place; kept from one call of a wait to the next */
     uint64_t burst;       /* ns held since it last let the GIL go by itself */
     uint64_t used;        /* ns of its quantum */
@@ -31,6 +32,7 @@ struct gs_gil_thread {
     uint8_t history;      /* the last three: 1, it was short */
     uint8_t wait_class;   /* enum gs_class, of the present wait */
     bool yields;
+    bool slept; /* for less than a switch interval, since it last let the GIL go */
     bool brief; /* its slice of the processor is short */
     bool begun; /* it has had a GIL */
 };

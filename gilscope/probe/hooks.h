@@ -47,6 +47,7 @@ bool gs_built_in_released_signals(uint64_t *storage, pthread_mutex_t *mutex);
 void gs_built_in_switch_wait(uint64_t *storage, pthread_mutex_t *mutex,
                              pthread_mutex_t *switch_mutex);
 void gs_built_in_gil_destroyed(uint64_t *storage, pthread_mutex_t *mutex);
+void gs_built_in_slept(uint64_t ns);
 bool gs_built_in_blocks(const void *object, enum gs_blocker on);
 void gs_built_in_blocked(const void *object, enum gs_blocker on, bool gave_up);
 void gs_built_in_wakes(const void *object, enum gs_blocker on, unsigned woken);
@@ -148,6 +149,15 @@ static inline void gs_hook_gil_destroyed(uint64_t *storage, pthread_mutex_t *mut
 #define gs_hook_gil_destroyed(storage, mutex)             ((void)0)
 
 #endif
+
+/* The thread, which is without the GIL, has slept for so long. */
+static inline void gs_hook_slept(uint64_t ns) {
+    (void)ns;
+#if GILSCOPE_WITH_POLICIES
+    if (gs_hook_has_condvar())
+        gs_built_in_slept(ns);
+#endif
+}
 
 /* gs_hook_acquired where take_gil signals `switch_cond`, and gs_hook_released where drop_gil
  * signals `cond`. One branch for both, off; returns whether the signal is done. */

@@ -11,6 +11,7 @@
     X(CLASSES, "classes", 1, "waiters are served in the order of arrival, whatever their class")   \
     X(EARLY, "early", 2, "an io thread asks a holder after a switch interval, as in CPython")      \
     X(GRACE, "grace", 2, "an io thread asks a cpu thread at once")                                 \
+    X(POLLS, "polls", 2, "a thread that polls by short sleeps is served as one that did IO")       \
     X(DEBT, "debt", 3, "cpu threads are owed nothing")                                             \
     X(QUANTUM, "quantum", 4, "cpu threads change places every switch interval")                    \
     X(PLACE, "place", 4, "a cpu thread that yields goes to the end of its queue")                  \

@@ -163,6 +163,37 @@ def test_io_does_not_wait_for_a_switch_interval(interpreter: Path, tmp_path: Pat
     assert (policy.name, policy.grace_ns) == ("io-priority", 5000)
 
 
+# Two threads that poll by short sleeps beside one that computes; how often they did.
+POLLERS = """
+import threading, time
+polls, over = 0, False
+def poll():
+    global polls
+    while not over:
+        polls += 1
+        time.sleep(0.00005)
+threads = [threading.Thread(target=poll) for _ in range(2)]
+for thread in threads:
+    thread.start()
+begin, end = polls, time.monotonic() + 1
+while time.monotonic() < end:
+    for _ in range(1000):
+        pass
+print(polls - begin)
+over = True
+for thread in threads:
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize("python", ["3.9", "3.11", "3.13", interpreters.PLUS])
+def test_who_polls_waits_as_in_cpython(python: str) -> None:
+    """Each poller has the GIL once a switch interval, as there: 200 times a second, not 2,000."""
+    done = run(interpreters.path(python), "-c", POLLERS)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 2 * 200 * 2
+
+
 @pytest.mark.parametrize("condvar", ["pthread", "emulated", "futex"])
 @pytest.mark.parametrize("policy", ["classic", "io-priority"])
 def test_python_plus_takes_policy_and_condvar(policy: str, condvar: str) -> None:

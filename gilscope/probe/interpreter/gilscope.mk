@@ -32,8 +32,9 @@ GILSCOPE_PATCHED = Python/ceval_gil.o Python/parking_lot.o Python/pylifecycle.o 
 GILSCOPE_SYNC_FLAGS = -DGS_MODULE_NAME='"_thread"' -DGS_CONDITION_NAME='"threading.Condition"' \
 	-DGS_RLOCK_NAME='"_thread.ConditionLock"' -DGS_WAKE_WHEN_DROPPED
 MODULE__THREAD_CFLAGS += $(GILSCOPE_INCLUDES) $(GILSCOPE_SYNC_FLAGS)
+MODULE_TIME_CFLAGS += $(GILSCOPE_INCLUDES)
 
-$(GILSCOPE_OBJS) $(GILSCOPE_PATCHED) Modules/_threadmodule.o: $(GILSCOPE_HEADERS)
+$(GILSCOPE_OBJS) $(GILSCOPE_PATCHED) Modules/_threadmodule.o Modules/timemodule.o: $(GILSCOPE_HEADERS)
 $(GILSCOPE_PATCHED): PY_CORE_CFLAGS += $(GILSCOPE_INCLUDES)
 
 gilscope/probe/%.o: $(GILSCOPE_PROBE)/%.c

@@ -1,0 +1,53 @@
+/* Tells the policy who slept: a thread that wakes by the clock after less than a switch interval
+ * polls, and nobody waits for what it does next (rule 2 of gil_condvar.h).
+ *
+ * time.sleep is clock_nanosleep from 3.11 on and a select of no descriptor before.
+ *
+ * Actors: any thread of the host. Like the calls that they wrap these may be called in a signal
+ * handler and in a vfork's child: they touch the thread's own storage alone. errno is kept. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stddef.h>
+#include <sys/select.h>
+#include <time.h>
+
+#include "clock.h"
+#include "gil_condvar.h"
+#include "policy.h"
+
+#define INTERPOSE __attribute__((visibility("default")))
+
+static struct {
+    int (*select)(int, fd_set *, fd_set *, fd_set *, struct timeval *);
+    int (*clock_nanosleep)(clockid_t, int, const struct timespec *, struct timespec *);
+} real;
+
+__attribute__((constructor)) static void resolve(void) {
+    *(void **)&real.select = dlsym(RTLD_NEXT, "select");
+    *(void **)&real.clock_nanosleep = dlsym(RTLD_NEXT, "clock_nanosleep");
+}
+
+static inline void ensure_resolved(void) {
+    if (__builtin_expect(!real.clock_nanosleep, 0))
+        resolve();
+}
+
+INTERPOSE int clock_nanosleep(clockid_t clock, int flags, const struct timespec *how_long,
+                              struct timespec *left) {
+    ensure_resolved();
+    uint64_t begin = gs_scheduling() ? gs_clock_monotonic() : 0;
+    int error = real.clock_nanosleep(clock, flags, how_long, left);
+    if (begin)
+        gs_gil_thread_slept(gs_clock_monotonic() - begin);
+    return error;
+}
+
+INTERPOSE int select(int descriptors, fd_set *readable, fd_set *writable, fd_set *exceptional,
+                     struct timeval *timeout) {
+    ensure_resolved();
+    uint64_t begin = gs_scheduling() && descriptors == 0 ? gs_clock_monotonic() : 0;
+    int result = real.select(descriptors, readable, writable, exceptional, timeout);
+    if (begin)
+        gs_gil_thread_slept(gs_clock_monotonic() - begin);
+    return result;
+}
