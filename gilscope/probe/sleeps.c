@@ -1,4 +1,4 @@
-/* Tells the policy who slept: a thread that wakes by the clock after less than a switch interval
+/* Tells the policy who slept: a thread that wakes by the clock after a very short sleep
  * polls, and nobody waits for what it does next (rule 2 of gil_condvar.h).
  *
  * time.sleep is clock_nanosleep from 3.11 on and a select of no descriptor before.
