@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,11 @@ from support import interpreters
 from support.every_trace import held_against_sql
 
 ROOT = Path(__file__).parent.parent
+
+# A shell starts a job in the background with SIGINT ignored, which all that it starts inherits: a
+# program that a test interrupts would go on for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

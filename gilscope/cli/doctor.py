@@ -98,6 +98,7 @@ def findings() -> Iterator[Finding]:
         return
     yield Finding(GOOD, "libraries", "the probe and the engine load")
     yield from rings()
+    yield from left_behind()
     yield from limits()
     with tempfile.TemporaryDirectory(prefix="gilscope-doctor-") as folder:
         built = [places.python(prefix) for prefix, _ in places.installed()]
@@ -152,6 +153,21 @@ def rings() -> Iterator[Finding]:
         )
     else:
         yield Finding(GOOD, "rings", text)
+
+
+def left_behind() -> Iterator[Finding]:
+    """Rings that take room, of recordings whose recorder is gone."""
+    from gilscope.cli.recover import line  # noqa: PLC0415
+    from gilscope.recorder import left  # noqa: PLC0415
+
+    for one in left.found():
+        yield Finding(
+            NOTE,
+            "rings",
+            f"left behind: {line(one)}",
+            f"gilscope recover {one.directory} -o FILE, or gilscope recover --remove"
+            f" {one.directory}",
+        )
 
 
 def filesystem(place: Path) -> str:

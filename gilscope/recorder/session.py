@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from gilscope import _native
 from gilscope.errors import RecordingError
+from gilscope.recorder import left
 from gilscope.recorder.notes import DISK_FULL, LIMITS, LITTLE_ROOM, MAX_SIZE, RINGS
 
 UNIT = 4096
@@ -132,6 +133,7 @@ class Session:
             self.limit_bytes = max(limit, LEAST_BYTES) // UNIT * UNIT
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._fd = os.open(self.path, flags, 0o600)
+            left.lock(self._fd)
             os.truncate(self._fd, self.limit_bytes)
             # The header and the offers: a store without that is SIGBUS.
             os.posix_fallocate(self._fd, 0, FIRST_UNIT * UNIT)

@@ -133,9 +133,16 @@ def test_recorder_and_program_die_together(tmp_path: Path) -> None:
 
 
 def test_recover_while_the_program_runs(tmp_path: Path) -> None:
-    """The rings may be read at any time: what has happened so far is a trace."""
+    """The rings may be read at any time: what has happened so far is a trace.
+
+    The recorder stands still meanwhile: each second it looks at the clocks once more, by which the
+    text of the rings and that of the trace would differ by nanoseconds.
+    """
     with memory_folder() as rings, started(tmp_path, rings) as (recorder, _):
+        os.kill(recorder.pid, signal.SIGSTOP)
+        assert await_state(lambda: state_of(recorder.pid) == "T", recorder)
         trace = recovered(tmp_path, rings)
+        os.kill(recorder.pid, signal.SIGCONT)
         recorder.communicate("go on\n", timeout=DEADLINE_S)
         assert recorder.returncode == 0
     assert {"crew-0", "crew-2"} <= set(thread_names(trace))
