@@ -86,6 +86,10 @@ test-cpython: plus ## CPython's own tests, recorded and not, and its whole suite
 	cd tests && $(CURDIR)/$(BIN)/python -m cpython.locks
 	cd tests && $(CURDIR)/$(BIN)/python -m cpython.suite --keep ../build/suite --table ../docs/results/cpython-plus.md $(TESTS)
 
+.PHONY: test-locks
+test-locks: plus ## waits for locks against stamps of a program, on every interpreter
+	cd tests && $(CURDIR)/$(BIN)/python -m locks.compare
+
 .PHONY: test-debug
 test-debug: setup system-tools ## the end-to-end tests on Python Plus with CPython's assertions
 	$(BIN)/gilscope interpreter build --variant debug

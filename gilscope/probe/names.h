@@ -21,7 +21,7 @@
 /* The semaphore of threading's lock around its table of threads, up to 3.13; NULL: not known. Every
  * thread takes it before it begins and before it leaves the table. An address that is no longer
  * its own costs a look-up now and then. */
-extern const void *gs_table_lock;
+extern const void *gs_table_lock __attribute__((visibility("hidden")));
 
 /* The name of the threading.Thread that is about to run in a new thread, given what is handed to
  * pthread_create; `start` NULL: certainly by CPython. False where there is no such name. */

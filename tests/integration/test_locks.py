@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from locks.compare import compared
 from support import interpreters
 from support.programs import compiled
 from support.recorded import Recording, record
@@ -255,6 +256,14 @@ def exchanges(trace: Trace) -> float:
     return float((woken["waker"] != woken["thread"]).mean())
 
 
+@pytest.mark.parametrize("name", interpreters.names())
+def test_waits_are_as_the_program_stamps_them(tmp_path: Path, name: str) -> None:
+    """What `make test-locks` does at length."""
+    found = compared(tmp_path, name, 40)
+    assert found.waits > 50
+    assert min(found.found, found.waker, found.waiter_line, found.waker_line) >= 0.98
+
+
 FREE = """
 import sys, threading
 lock = threading.Lock()
@@ -264,7 +273,7 @@ def use(n, acquire, release):
         release()
 use(int(sys.argv[1]), lock.acquire, lock.release)
 """
-FEW, MANY = 2_000, 22_000
+FEW, MANY = 2_000, 102_000
 MOST = 12  # instructions that a free lock may cost more, taken and given back
 
 
