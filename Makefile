@@ -68,6 +68,14 @@ bench-gil: $(RESULTS:%=bench-%) ## pages of docs/results about policies and Cond
 $(RESULTS:%=bench-%): bench-%: setup system-tools
 	-@$(BIN)/gilscope bench $(or $(BENCH_$*),$*) $(MEASURED) --markdown docs/results/$*.md --chart docs/results/$*.svg
 
+.PHONY: bench-pages
+bench-pages: setup system-tools $(BROWSER) ## what reports and exports cost: docs/results/pages.md
+	@cd tests && ../$(BIN)/python -m support.measure_pages > ../docs/results/pages.md
+
+.PHONY: bench-view
+bench-view: setup system-tools ## how large a trace Perfetto's UI opens, MILLIONS='1 10 …' of events: many minutes
+	@cd tests && ../$(BIN)/python -m support.measure_view $(or $(MILLIONS),1 10 20 30 40 50)
+
 # ---- checks -------------------------------------------------------------------------------------
 
 .PHONY: test

@@ -24,12 +24,12 @@ import os
 import secrets
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from gilscope.errors import GilscopeError, InstallationError
@@ -226,10 +226,10 @@ class _Handler(BaseHTTPRequestHandler):
             super().handle()
 
 
-def ui_url(ui: str, trace_url: str, focus: Focus | None) -> str:
-    """Address that opens `trace_url` in the UI at `ui`, unfolded, at `focus`."""
-    # The UI calls a process's group "NAME PID".
-    commands = [{"id": "dev.perfetto.ExpandTracksByRegex", "args": [r" \d+$"]}]
+def ui_url(
+    ui: str, trace_url: str, focus: Focus | None, commands: Sequence[Mapping[str, Any]] = ()
+) -> str:
+    """Address that opens `trace_url` in the UI at `ui`, at `focus`, after these commands."""
     route: dict[str, str] = {
         "url": trace_url,
         "hideSidebar": "true",

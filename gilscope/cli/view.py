@@ -6,6 +6,7 @@ import argparse
 import threading
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from gilscope.errors import GilscopeError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 HELP = "open a trace in Perfetto's UI, in the browser; the trace stays on this machine"
 
 LOAD_TIMEOUT_S = 300.0
+LARGE = 10_000_000  # events that the UI takes minutes for: docs/results/view.md
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,20 +41,23 @@ def run(args: argparse.Namespace) -> int:
     the port is taken, or no page loaded the trace in time.
     """
     from gilscope.cli.progress import read  # noqa: PLC0415 - numpy
-    from gilscope.viewers import perfetto_ui  # noqa: PLC0415
+    from gilscope.viewers import perfetto_ui, perfetto_ui_start  # noqa: PLC0415
     from gilscope.viewers.perfetto_ui_focus import longest_wait  # noqa: PLC0415
 
     trace = read(args.trace)
     if not trace.totals.events:
         raise GilscopeError(f"{args.trace}: nothing was recorded, so there is nothing to see")
-    focus = longest_wait(trace)
+    focus, start = longest_wait(trace), perfetto_ui_start.commands(trace)
+    if trace.totals.events >= LARGE:
+        _say_large(args.trace, trace.totals.events)
+    del trace  # while the page is open, its memory is better used there
     if args.offline:
         server = perfetto_ui.offline_server(args.trace)
         ui = server.url
     else:
         server = perfetto_ui.online_server(args.trace)
         ui = perfetto_ui.ONLINE_UI
-    url = server.page = perfetto_ui.ui_url(ui, server.trace_url, focus)
+    url = server.page = perfetto_ui.ui_url(ui, server.trace_url, focus, start)
     with server.running():
         _say(f"The trace is served from this machine alone, to {ui}; nothing is uploaded.")
         _say(f"Address: {url}")
@@ -64,6 +69,13 @@ def run(args: argparse.Namespace) -> int:
         else:
             _until_loaded(server)
     return 0
+
+
+def _say_large(trace: Path, events: int) -> None:
+    _say(
+        f"{events:,} events: Perfetto's UI takes minutes to open so many. A part of them:"
+        f" gilscope cut {quote(str(trace))} -o PART.pftrace --from SECONDS --to SECONDS"
+    )
 
 
 def _until_interrupted(server: TraceServer) -> None:

@@ -286,6 +286,33 @@ def test_story_looks_as_it_should(page: PerfettoPage, trace: Path, tmp_path: Pat
     assert len(set(page.colours(png, waiters[0] + 30, *waiters[1:]))) > 1
 
 
+def test_many_threads_open_with_those_that_waited_longest(
+    page: PerfettoPage, tmp_path: Path
+) -> None:
+    """Twelve threads, each waiting longer than the one before; and a process without a GIL."""
+    lines = ["0 MainThread process.start", "1 MainThread gil.acquire", "2 MainThread gil.release"]
+    time = 10_000
+    for number in range(1, 12):
+        lines.append(f"{time} worker-{number} gil.wait io arg=1")
+        time += 100_000 * number
+        lines.append(f"{time} worker-{number} gil.acquire waited")
+        lines.append(f"{time + 50_000} worker-{number} gil.release")
+        time += 60_000
+    lines += [f"{time} other process.start process=1", f"{time + 9} other process.end"]
+    lines.append(f"{time + 10} MainThread process.end")
+    path = tmp_path / "many.pftrace"
+    write_trace(told("\n".join(lines)), path)
+    shown(page, path)
+    pinned = page.run("return window.app.trace.workspace.pinnedTracks.map((t) => t.name)")
+    assert [name.split()[0] for name in pinned] == [f"worker-{n}" for n in range(11, 3, -1)]
+    unfolded = page.run("""
+        return window.app.trace.workspace.children
+            .filter((group) => /^python/.test(group.name))
+            .map((group) => [group.name, group.expanded]);
+    """)
+    assert [expanded for _, expanded in sorted(unfolded)] == [True, False]
+
+
 def test_locks_conditions_and_sections_look_as_they_should(
     page: PerfettoPage, root: Path, tmp_path: Path
 ) -> None:
