@@ -2,7 +2,8 @@
 
 The UI puts a process's main thread first and then those with the most slices; no trace can tell it
 another order. So where there are many threads, those that waited longest are pinned to the top, the
-longest first.
+longest first. (A pattern finds a thread's track and the group around it, of the same name: an empty
+line above each.)
 """
 
 from __future__ import annotations
