@@ -258,7 +258,7 @@ def tell(
             [harness.command_line("echo", args), *(f"--without {name}" for name in args.without)]
         ),
         machine=harness.machine(),
-        repeats=args.repeats,
+        repeats=max(len(state.of(x, name)) for x in interpreters for name in names),
         words=("interpreter", "rule", "pairs", "verdict", "the row that it may cost most"),
         columns=("left without it",),
     )
