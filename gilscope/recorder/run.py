@@ -35,7 +35,8 @@ def run(command: Sequence[str], policy: Choice) -> int:
         session.stop()
         with launch.signals_held():
             pid = launch.spawn(command, environment(session, policy), session.begin)
-            exit_code = launch.wait(pid, lambda: None) or 0
+            exit_code = launch.wait(pid, session.tick) or 0
+        session.tick()  # it collects what processes there were
         if policy.name != CLASSIC and (why := why_no_gil(command, session.images)):
             say(f"the GIL was not scheduled: {why}")
     finally:

@@ -25,7 +25,7 @@ SOME_QUEUES = {
     ("3.13", "static"): cases.QUEUES,
     ("3.13", "shared"): cases.QUEUES[1:2],
 }
-READS = re.compile(r"\b(?:gs_copy_safely|gs_readable)\s*\(")
+READS = re.compile(r"\b(?:gs_copy_safely|gs_copy_racing|gs_readable)\s*\(")
 READERS = {"memory", "modules", "python", "find_gil", "names", "frames", "release", "process"}
 ASKS = re.compile(r"\b(?:dladdr1?|dlopen|dlvsym|dl_iterate_phdr|dlsym)\s*\(")
 MAY_ASK = {  # constructors, and what they call
@@ -34,6 +34,8 @@ MAY_ASK = {  # constructors, and what they call
     "exec": {"learn_own_path", "resolve"},
     "interpose": {"next_version", "resolve", "interpreter_has_a_probe"},
     "limits": {"resolve"},
+    "locks": {"resolve"},
+    "sleeps": {"resolve"},
     "modules": {"gs_modules_start"},
 }
 
