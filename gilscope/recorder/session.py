@@ -123,6 +123,7 @@ class Session:
         self.directory = choose_directory()
         self.path = self.directory / RINGS
         self.disk_full = False
+        self._pids_here: dict[tuple[int, float], int | None] = {}
         try:
             limit, self.limit = min(
                 (max_bytes or MOST_BYTES, MAX_SIZE),
@@ -205,8 +206,10 @@ class Session:
         return int(self._engine.gs_rooms_used(self._rooms)) * UNIT
 
     def living_processes(self) -> list[int]:
-        """Pids of recorded Python processes that have not ended yet."""
+        """Pids, each in its own namespace, of recorded Python processes that have not ended yet."""
         import psutil  # noqa: PLC0415 - not needed before the program has run
+
+        from gilscope.recorder.alive import pid_here  # noqa: PLC0415
 
         candidates: dict[int, tuple[bool, float]] = {}
         for at, pid, image in self._process_pages():
@@ -215,8 +218,12 @@ class Session:
             candidates[pid] = (image.interpreter == "gil" and not end_ticks, start_ns / 1e9)
 
         def lives(pid: int, since: float) -> bool:
+            if (pid, since) not in self._pids_here:  # once: it may cost a look at all processes
+                self._pids_here[pid, since] = pid_here(pid, self.path)
+            if (here := self._pids_here[pid, since]) is None:
+                return False
             try:
-                process = psutil.Process(pid)
+                process = psutil.Process(here)
                 # One that was created later only has the same pid.
                 return process.create_time() < since + 1 and process.status() != "zombie"
             except psutil.Error:

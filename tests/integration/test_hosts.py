@@ -84,6 +84,31 @@ def test_pid_namespaces(interpreter: Path, folder: Path, tmp_path: Path) -> None
     assert {"depth 1", "depth 2", "depth 3"} <= names
 
 
+KILLED_IN_A_NAMESPACE = """
+import ctypes, os, signal, threading
+ctypes.CDLL(None).unshare(0x20000000)
+if os.fork() == 0:  # its first process, which no signal from inside kills
+    if os.fork() == 0:
+        thread = threading.Thread(target=int)
+        thread.start()
+        thread.join()
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.wait()
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_a_killed_process_of_another_namespace_is_not_waited_for(tmp_path: Path) -> None:
+    """Though a process of its pid, 2, lives here."""
+    require_root()
+    (tmp_path / "killed.py").write_text(KILLED_IN_A_NAMESPACE, encoding="utf-8")
+    command = (str(interpreters.path("3.11")), "killed.py")
+    outcome = cases.run(cases.Host("killed", command), cases.RECORD, tmp_path)
+    assert outcome == cases.Outcome(0, "", "")
+    assert [p.pid for p in open_trace(tmp_path / "trace.pftrace").metadata.processes][1:] == [1, 2]
+
+
 def test_the_threshold_of_stacks_in_another_time_namespace(folder: Path, tmp_path: Path) -> None:
     require_root()
     python = interpreters.path("3.11")
