@@ -92,7 +92,7 @@ def build(python: Path, name: str, library: str, folder: Path) -> Path:
         return program
     its = _configuration(python)
     if library == "static":
-        links = [f"{its['LIBPL']}/{its['LIBRARY']}"]
+        links = ["-no-pie", f"{its['LIBPL']}/{its['LIBRARY']}"]  # Debian's is made for no other
     else:
         links = [f"{its['LIBDIR']}/{its['LDLIBRARY']}", f"-Wl,-rpath,{its['LIBDIR']}"]
     extra = [str(elsewhere(folder))] if name == "queues" else []
