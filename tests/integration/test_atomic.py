@@ -269,7 +269,8 @@ def test_an_endless_section_is_in_the_trace(root: Path, tmp_path: Path) -> None:
     ).stdout
     assert dump.count("atomic.enter") == 1
     after = dump[dump.index("atomic.enter") :]
-    assert "gil.yield" not in after
+    # Who asked before the section began is let through first, and gives the GIL back by a yield.
+    assert not re.search("MainThread +gil.yield", after)
     assert "atomic.exit" not in after.split("process.end")[0]
 
 
