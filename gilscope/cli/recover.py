@@ -87,7 +87,7 @@ def _list() -> int:
 
     found = left.found()
     for one in found:
-        print(line(one))
+        print(escaped(line(one)))
     if found:
         say(f"a trace of one: gilscope recover DIR -o FILE; to remove it: {removal(Path('DIR'))}")
     else:

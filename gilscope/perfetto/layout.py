@@ -377,6 +377,11 @@ def check_track(metadata: Metadata, packet: Any) -> int:
     return int(uuid)
 
 
+def is_thread(uuid: int) -> bool:
+    """Whether it is a thread's own track."""
+    return uuid & _KINDS == THREAD
+
+
 def is_old_detail(metadata: Metadata, packet: Any) -> bool:
     """Whether this is a detail of format 2, on a track that the metadata has."""
     event = packet.track_event

@@ -111,6 +111,7 @@ class _Scan:
         self._own_name = OWN_NAME
         self._metadata: Metadata | None = None
         self._tracks: set[int] = set()  # uuids that were described
+        self._n_again = 0  # descriptions of threads under another name
         self._tail_at: int | None = None  # where the metadata begin; None: before the events
         self._count = 0
         self.last_event = 0  # offset of the packet of the last event that was read
@@ -236,10 +237,19 @@ class _Scan:
         elif self._tail_at is None and (end := layout.read_end(packet)):
             self.totals, _ = end
         else:
-            uuid = layout.check_track(self._metadata, packet)
-            if uuid in self._tracks:
-                raise layout.LayoutError("a track that was described before")
+            self._track(layout.check_track(self._metadata, packet))
+
+    def _track(self, uuid: int) -> None:
+        """Each is described once; a thread's again where it got another name, as it may have
+        whenever a sequence was introduced, and at the end."""
+        assert self._metadata is not None
+        if uuid not in self._tracks:
             self._tracks.add(uuid)
+            return
+        self._n_again += 1
+        most = self._n_rare - len(self._tracks) - self._n_again + len(self._metadata.threads)
+        if not layout.is_thread(uuid) or self._n_again > most:
+            raise layout.LayoutError("a track that was described before")
 
     def _tail_packet(self, body: bytes) -> None:
         """The metadata, which were read before all else, and the end behind them."""
@@ -275,6 +285,9 @@ class _Scan:
     def _finish(self) -> None:
         if self._start != self._end or self.totals is None:
             raise self._error("the trace is cut short: it has no end", self._base + self._end)
+        assert self._metadata is not None
+        if sum(map(layout.is_thread, self._tracks)) != len(self._metadata.threads):
+            raise self._error("a thread without a track")
         wrong = self._decoder.finish()
         if wrong:
             raise self._error(wrong)

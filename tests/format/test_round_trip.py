@@ -20,7 +20,7 @@ from gilscope.benchmarks.synthetic import SyntheticSource
 from gilscope.perfetto import layout, tracks
 from gilscope.perfetto.codec import InternedTable, interned_names
 from gilscope.perfetto.reader import TraceFile, open_trace
-from gilscope.perfetto.writer import write_trace
+from gilscope.perfetto.writer import TraceWriter, write_trace
 from gilscope.safe_text import escaped
 from gilscope.trace.schema import (
     NO_GIL,
@@ -592,3 +592,35 @@ def test_the_names_of_the_format_stand() -> None:
         "cpu_ns",
         "percent",
     ]
+
+
+def test_a_thread_that_gets_another_name_while_it_is_written(tmp_path: Path) -> None:
+    """Its track is described again, by whatever it is called when another packet needs it."""
+    builder = StoryBuilder()
+    builder.process()
+    builder.thread(name="first")
+    builder.gil()
+    builder.gil()
+    for number, gil in enumerate((0, 1)):
+        builder.event(10 * number + 1, K.GIL_ACQUIRE, 0, gil)
+        builder.event(10 * number + 2, K.GIL_RELEASE, 0, gil)
+    source = builder.source()
+    path = tmp_path / "t.pftrace"
+    with path.open("wb") as file:
+        writer = TraceWriter(file, source.metadata, source.name, packed=False)
+        for number, name in enumerate(("second", "third")):
+            writer.write(source.events[2 * number : 2 * number + 2])
+            threads = (replace(source.metadata.threads[0], name=name),)
+            renamed = replace(source.metadata, threads=threads)
+            writer.grow(renamed)
+        writer.finish(renamed, 0)
+        writer.close()
+    trace = open_trace(path)
+    assert sum(len(batch) for batch in trace.batches()) == 4
+    assert [thread.name for thread in trace.metadata.threads] == ["third"]
+    described = [
+        packet.track_descriptor.thread.thread_name
+        for packet in Trace.FromString(path.read_bytes()).packet
+        if packet.track_descriptor.HasField("thread")
+    ]
+    assert described == ["first", "second", "third"]

@@ -187,15 +187,26 @@ def many_rows(size: int = 7 * MEGABYTE) -> bytes:
 
 
 def many_threads(size: int = 7 * MEGABYTE) -> bytes:
-    """A table of threads as long as the file, without the tracks that its writer would add."""
+    """A table of threads, with a track for each and nothing more, as long as the file."""
     builder = ended(small())
+    first = builder.threads[0]
+    start = builder.start_ns
+    builder.threads += [
+        Thread(i, 0, first.tid + i, "t", False, start, start, 0) for i in range(1, size // 185)
+    ]
+    return whole(builder)
+
+
+def threads_without_tracks(size: int = 7 * MEGABYTE) -> bytes:
+    """A table of threads as long as the file, and nothing else of them."""
+    builder = ended(small())
+    trace = Pieces.of(whole(builder))
     first = builder.threads[0]
     start = builder.start_ns
     builder.threads += [
         Thread(i, 0, first.tid + i, "t", False, start, start, 0) for i in range(1, size // 110)
     ]
-    trace = Pieces.of(whole(builder, threads=tuple(builder.threads[:1])))
-    return trace.with_tail(*layout.tail(builder.source(threads=tuple(builder.threads)).metadata))
+    return trace.with_tail(*layout.tail(builder.source().metadata))
 
 
 def tiny_entries(where: str, size: int = 7 * MEGABYTE) -> bytes:
@@ -293,6 +304,7 @@ COSTLY: dict[str, Callable[[], bytes]] = {
     "wide stacks": wide_stacks,
     "many rows": many_rows,
     "many threads": many_threads,
+    "threads without tracks": threads_without_tracks,
     **{
         f"tiny {where}": partial(tiny_entries, where)
         for where in ("annotations", "rows", "fields", "words")
