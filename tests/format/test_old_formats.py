@@ -7,6 +7,7 @@ from `rolled_story(7, 400, ((3, 2), (2, 1)))`); beside it is its text.
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -29,10 +30,20 @@ def test_each_format_that_is_read_is_here() -> None:
 @pytest.mark.parametrize("path", OLD, ids=lambda path: path.name.split(".")[0])
 def test_they_are_read_and_written_anew(path: Path, tmp_path: Path) -> None:
     dump = path.with_suffix("").with_suffix(".dump").read_text(encoding="utf-8")
-    assert "".join(lines(open_trace(path))) == dump
+    assert says_all(lines(open_trace(path)), dump)
     new = tmp_path / "new.pftrace"
     write_trace(open_trace(path), new)
-    assert "".join(lines(open_trace(new))) == dump
+    assert says_all(lines(open_trace(new)), dump)
+
+
+def says_all(text: Iterable[str], dump: str) -> bool:
+    """Whether it is that dump, but for fields that came later, at the ends of lines."""
+    now, then = "".join(text).splitlines(), dump.splitlines()
+    fits = (
+        new == old or (new.startswith(f"{old} ") and "=" in new.removeprefix(f"{old} "))
+        for new, old in zip(now, then, strict=True)
+    )
+    return len(now) == len(then) and all(fits)
 
 
 def test_a_detail_of_format_2_on_no_track_is_refused(tmp_path: Path) -> None:
