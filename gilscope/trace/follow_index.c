@@ -161,6 +161,13 @@ static void retire(struct gs_follow *follow, uint64_t unit, uint64_t units) {
     }
 }
 
+/* What was published after its owner was looked for is found the next time. */
+static int not_yet(struct gs_follow *follow, uint64_t unit, const char *what) {
+    if (!follow->final)
+        return 0;
+    return gs_follow_fail(follow, "offset 0x%" PRIx64 ": %s", unit * GS_UNIT_BYTES, what);
+}
+
 /* ---- tables ------------------------------------------------------------------------------------
  */
 
@@ -187,8 +194,7 @@ static int add_thread(struct gs_follow *follow, uint64_t unit) {
     const struct gs_thread_page *page = gs_follow_unit(follow, unit);
     uint32_t owner = page->header.owner;
     if (owner >= follow->n_rooms || follow->rooms[owner].magic != GS_PROCESS_PAGE)
-        return gs_follow_fail(follow, "offset 0x%" PRIx64 ": a thread of no process",
-                              unit * GS_UNIT_BYTES);
+        return not_yet(follow, unit, "a thread of no process");
     retire(follow, unit, 1);
     if (gs_follow_reserve((void **)&follow->threads, follow->n_threads, &follow->thread_capacity,
                           sizeof *follow->threads))
@@ -417,8 +423,7 @@ static int visit_chunks(struct gs_follow *follow, uint64_t unit,
         return 0;
     uint32_t of = stacks ? GS_PROCESS_PAGE : GS_THREAD_PAGE;
     if (owner >= follow->n_rooms || follow->rooms[owner].magic != of)
-        return gs_follow_fail(follow, "offset 0x%" PRIx64 ": %s", unit * GS_UNIT_BYTES,
-                              stacks ? "stacks of no process" : "a chunk of no thread");
+        return not_yet(follow, unit, stacks ? "stacks of no process" : "a chunk of no thread");
     uint32_t id = follow->rooms[owner].id;
     bool known = room->magic == magic && room->id == id && room->ordinal == header->ordinal;
     if (!known && !stacks)
@@ -434,7 +439,8 @@ static int visit_all(struct gs_follow *follow, visit *one) {
     for (uint64_t unit = GS_FIRST_UNIT; unit < follow->n_rooms;) {
         const struct gs_chunk_header *header = gs_follow_unit(follow, unit);
         uint32_t magic = __atomic_load_n(&header->magic, __ATOMIC_ACQUIRE);
-        uint32_t length = magic ? header->units : 1;
+        /* 0 beside a magic word: it is being taken back. */
+        uint32_t length = magic && header->units ? header->units : 1;
         bool room = length == 1 || (length == GS_CHUNK_UNITS && magic != GS_STACK_PAGE);
         if (!room || length > follow->n_rooms - unit)
             return gs_follow_fail(follow, "offset 0x%" PRIx64 ": a chunk of %" PRIu32 " units",
