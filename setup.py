@@ -74,6 +74,7 @@ ENGINE = Extension(
         "gilscope/trace/order.c",
         "gilscope/trace/follow.c",
         "gilscope/trace/follow_index.c",
+        "gilscope/trace/follow_resume.c",
         "gilscope/trace/story.c",
         "gilscope/perfetto/encode.c",
         "gilscope/perfetto/decode.c",

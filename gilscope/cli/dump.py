@@ -37,9 +37,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _open(path: Path) -> EventSource:
     if path.is_dir():
-        from gilscope.trace.rings import open_rings  # noqa: PLC0415 - numpy
+        from gilscope.cli.recording import open_recording  # noqa: PLC0415 - numpy
 
-        return open_rings(path)
+        return open_recording(path)
     from gilscope.perfetto.reader import open_trace  # noqa: PLC0415 - perfetto
 
     return open_trace(path)

@@ -194,19 +194,22 @@ def _reason(error: BaseException) -> str:
 def _finish(directory: Path, trace: Path, follow: bool, redact: bool) -> int:
     """Turn the rings in a directory into a trace; returns its number of events."""
     from gilscope.cli.progress import watched  # noqa: PLC0415 - after the program's end
+    from gilscope.cli.recording import open_recording  # noqa: PLC0415
     from gilscope.perfetto.writer import write_trace  # noqa: PLC0415
     from gilscope.recorder.diagnose import left_out, nothing_recorded  # noqa: PLC0415
     from gilscope.recorder.record import say  # noqa: PLC0415
     from gilscope.trace.redact import Redacted  # noqa: PLC0415
-    from gilscope.trace.rings import open_rings  # noqa: PLC0415
 
-    with open_rings(directory) as rings:
+    with open_recording(directory) as rings:
         if reason := nothing_recorded(rings.metadata.command, rings.metadata.processes, follow):
             say(reason)
         for line in left_out(*rings.left_out):
             say(line)
         source = watched(Redacted(rings) if redact else rings, f"writing {trace.name}")
-        return write_trace(source, trace).events
+        events = write_trace(source, trace).events
+    if part := getattr(rings, "part", None):
+        part.unlink(missing_ok=True)
+    return events
 
 
 def _stop_reason(recorded: Recorded, asked: bool) -> str:

@@ -58,17 +58,19 @@ def run(args: argparse.Namespace) -> int:
 
 def _recover(directory: Path, output: Path) -> int:
     from gilscope.cli.progress import watched  # noqa: PLC0415
+    from gilscope.cli.recording import open_recording  # noqa: PLC0415
     from gilscope.perfetto.writer import write_trace  # noqa: PLC0415
     from gilscope.recorder.diagnose import left_out  # noqa: PLC0415
     from gilscope.recorder.record import say  # noqa: PLC0415
-    from gilscope.trace.rings import open_rings  # noqa: PLC0415
 
     check_trace(output)
-    with open_rings(directory) as rings:
+    with open_recording(directory) as rings:
         for line in left_out(*rings.left_out):
             say(line)
         totals = write_trace(watched(rings, f"writing {output.name}"), output)
-    say(f"{totals.events:,} events in {output}; to remove the rings: {removal(directory)}")
+    part = getattr(rings, "part", None)
+    also = f"; {part} is needed no more" if part else ""
+    say(f"{totals.events:,} events in {output}{also}; to remove the rings: {removal(directory)}")
     return 0
 
 

@@ -21,14 +21,17 @@ from typing import TYPE_CHECKING, Any
 from gilscope.errors import GilscopeError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gilscope.perfetto.writer import TraceWriter
+    from gilscope.trace.committed import Commits
     from gilscope.trace.following import Following
     from gilscope.trace.schema import Metadata, Totals
     from gilscope.trace.story import Story
 
 NICE = 10
 PERIOD_S = 0.1  # between two looks at the rings
-REFRESH_S = 1.0  # between two looks at the names of threads
+REFRESH_S = 1.0  # between two looks at the names of threads, and between two commits
 _INPUT = 0
 
 
@@ -45,7 +48,7 @@ def main() -> int:
     directory, trace, follow, summary = sys.argv[1:]
     try:
         answer = _run(Path(directory), Path(trace), follow == "1", summary == "1")
-    except (GilscopeError, OSError, MemoryError, ImportError, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt) as error:  # the recorder has the rings, whatever it is
         answer = {"error": " ".join(str(error).split()) or type(error).__name__}
     print(json.dumps(answer), flush=True)
     return 0
@@ -54,15 +57,21 @@ def main() -> int:
 def _run(directory: Path, trace: Path, follow: bool, summary: bool) -> dict[str, Any]:
     from gilscope.perfetto.writer import TraceWriter, whole_file  # noqa: PLC0415 - heavy
     from gilscope.recorder.notes import Notes  # noqa: PLC0415
+    from gilscope.trace.committed import Commits, tell_recorder  # noqa: PLC0415
     from gilscope.trace.following import Following  # noqa: PLC0415
     from gilscope.trace.story import Story  # noqa: PLC0415
 
     with Following(directory, Notes.read(directory)) as rings:
         rings.poll()
         story = Story(rings, keep=True) if summary else None
-        with whole_file(trace, "the trace") as file:
+        if story:
+            story.spill(Path(os.path.realpath(trace)).parent)
+        # What the rings have given back is in this file alone.
+        with whole_file(trace, "the trace", keep=lambda: rings.taken_back) as file:
             packed = trace.name.endswith(".gz")
-            stream = Stream(rings, TraceWriter(file, rings.metadata, rings.name, packed=packed))
+            writer = TraceWriter(file, rings.metadata, rings.name, packed=packed)
+            stream = Stream(rings, writer, Commits(directory, Path(file.name)))
+            stream.safe = tell_recorder(directory)
             stream.story = story
             while not _recording_is_over():
                 stream.step()
@@ -85,12 +94,14 @@ def _recording_is_over() -> bool:
 class Stream:
     """Moves events from growing rings to a growing file, and to the story that checks them."""
 
-    def __init__(self, rings: Following, writer: TraceWriter) -> None:
+    def __init__(self, rings: Following, writer: TraceWriter, commits: Commits) -> None:
         self._rings = rings
         self._writer = writer
+        self._commits = commits
         self._metadata: Metadata = rings.metadata
         self._refreshed = 0.0
         self.story: Story | None = None
+        self.safe: Callable[[int], None] | None = None  # told up to when all is in the file
 
     def step(self) -> None:
         """What is certain by now."""
@@ -98,6 +109,7 @@ class Stream:
         self._pass_on()
         if time.monotonic() - self._refreshed > REFRESH_S:
             self._rings.refresh()
+            self._commit()
             self._refreshed = time.monotonic()
 
     def finish(self, notes: Any) -> Totals:
@@ -109,6 +121,15 @@ class Stream:
         totals = self._writer.finish(self._rings.metadata, self._rings.totals.clamped)
         self._writer.close()
         return totals
+
+    def _commit(self) -> None:
+        self._writer.flush()
+        totals = self._rings.totals
+        self._commits.commit(self._rings, totals.events, totals.clamped)
+        if self.story:
+            self.story.settle()
+        if self.safe:
+            self.safe(self._rings.given_before)
 
     def _pass_on(self) -> None:
         if self._rings.metadata is not self._metadata:

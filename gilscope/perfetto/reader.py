@@ -96,12 +96,48 @@ def open_trace(path: str | os.PathLike[str]) -> TraceFile:
     return TraceFile(Path(path))
 
 
+class PartFile:
+    """An EventSource over the first events of a trace that was never finished."""
+
+    def __init__(self, path: Path, metadata: Metadata, events: int) -> None:
+        """`metadata` of the recording, `events` that are in the file for certain."""
+        self._path = path
+        self.metadata = metadata
+        self._events = events
+
+    @property
+    def name(self) -> str:
+        """Its path."""
+        return str(self._path)
+
+    @property
+    def totals(self) -> Totals:
+        """Its end is not there to tell what was raised."""
+        return Totals(self._events, 0)
+
+    def batches(self) -> Iterator[NDArray[np.void]]:
+        """Yield arrays of EVENT_DTYPE, each valid until the next. Raises TraceError."""
+        with closing(_Scan(self._path, self.metadata)) as scan:
+            scan.read_head()
+            room = np.empty(_BATCH, dtype=EVENT_DTYPE)
+            left = self._events
+            while left and (count := scan.read(room[:left])):
+                left -= count
+                yield room[:count]
+
+    def locate(self, index: int) -> int:
+        """Offsets are those of a whole trace."""
+        return 0
+
+
 class _Scan:
     """One pass over a file, front to back."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, metadata: Metadata | None = None) -> None:
+        """`metadata` of a file that is still written, and has none."""
         self._path = path
-        self._file = open_unpacked(path)
+        self._given = metadata
+        self._file = open_unpacked(path, whole=metadata is None)
         self._longest = limits.METADATA_FREE + path.stat().st_size  # packet that may come
         self._buffer = np.empty(_CHUNK, dtype=np.uint8)
         self._start = self._end = 0  # the part of the buffer that is not decoded yet
@@ -269,7 +305,10 @@ class _Scan:
             else:
                 _, self._metadata = layout.read_recording(body)
                 if self._metadata is None:
-                    self._metadata, self._tail_at = read_tail(self._path)
+                    if self._given is None:
+                        self._metadata, self._tail_at = read_tail(self._path)
+                    else:
+                        self._metadata = self._given
                 else:
                     self._longest = limits.PACKET_BYTES
                     self._own_name = OLD_OWN_NAME

@@ -25,8 +25,11 @@ _END_BYTES = 1 << 12  # more than the last packet has
 _TAG = 0x0A
 
 
-def open_unpacked(path: Path) -> io.RawIOBase:
-    """Open a regular file, unpacked if it is gzip, whatever its name says. Raises TraceError."""
+def open_unpacked(path: Path, *, whole: bool = True) -> io.RawIOBase:
+    """Open a regular file, unpacked if it is gzip, whatever its name says. Raises TraceError.
+
+    One that is not `whole` has nothing at its end that tells how long it is.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             what = "a directory" if path.is_dir() else "not a regular file"
@@ -36,7 +39,7 @@ def open_unpacked(path: Path) -> io.RawIOBase:
             file.seek(0)
             return file
         size = file.seek(0, io.SEEK_END)
-        claimed = _claimed(file, size)
+        claimed = _claimed(file, size) if whole else 0
         if claimed > most(size):
             file.close()
             raise TraceError(f"{path}: {too_much(claimed)}")

@@ -98,6 +98,10 @@ class TraceWriter:
             elif status is EncodeStatus.NO_MEMORY:
                 raise MemoryError("no memory to encode the trace")
 
+    def flush(self) -> None:
+        """Everything so far is in the file, even if this process is killed. Raises OSError."""
+        self._sink.flush()
+
     def finish(self, metadata: Metadata, clamped: int) -> Totals:
         """Write what makes the trace whole: its metadata and its end. Returns the totals.
 
@@ -143,6 +147,10 @@ class _Plain:
         self._file.write(data)
         self.written += len(data)
 
+    def flush(self) -> None:
+        """To the kernel."""
+        self._file.flush()
+
     def begin_tail(self) -> None:
         """The metadata follow."""
 
@@ -168,6 +176,11 @@ class _Gzip:
         self._put(self._compressor.compress(data))
         self.written += len(data)
 
+    def flush(self) -> None:
+        """So that all before can be unpacked."""
+        self._put(self._compressor.flush(zlib.Z_SYNC_FLUSH))
+        self._file.flush()
+
     def begin_tail(self) -> None:
         """The metadata follow."""
         self._end_member()
@@ -188,9 +201,12 @@ class _Gzip:
 
 
 @contextmanager
-def whole_file(path: Path, what: str) -> Iterator[IO[bytes]]:
+def whole_file(
+    path: Path, what: str, keep: Callable[[], bool] = lambda: False
+) -> Iterator[IO[bytes]]:
     """Open a file that gets its name at the end, or not at all.
 
+    What is not whole is left under another name where `keep` says so.
     Raises GilscopeError that says what cannot be written.
     """
     target = Path(os.path.realpath(path))  # a link stays a link
@@ -216,5 +232,5 @@ def whole_file(path: Path, what: str) -> Iterator[IO[bytes]]:
             f"{path}: {what} cannot be written: {error.strerror or error}"
         ) from error
     finally:
-        if temporary is not None:
+        if temporary is not None and not keep():
             temporary.unlink(missing_ok=True)

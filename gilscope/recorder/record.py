@@ -85,7 +85,7 @@ def record(
             pid = launch.spawn(command, environment(session, policy), session.begin)
             if beside:
                 writer = beside(session, pid)
-            tick = partial(_tick, session, writer)
+            tick = partial(_tick, session, writer, endless=max_bytes is None)
             patience = Patience(lambda: say(_STILL_THERE.format(pid=pid)))
             exit_code = launch.wait(pid, tick, patience)
             ended_ns = None if exit_code is None else time.monotonic_ns()
@@ -110,10 +110,14 @@ def record(
     return Recorded(session, notes, writer, patience.over() if exit_code is None else None)
 
 
-def _tick(session: Session, writer: Beside | None) -> None:
+def _tick(session: Session, writer: Beside | None, *, endless: bool) -> None:
+    """`endless`: where the rings fill up, what is in the trace already makes room."""
     session.tick()
     if writer:
-        writer.tick(session.used_bytes)
+        used_bytes = session.used_bytes
+        writer.tick(used_bytes)
+        if endless and writer.started and used_bytes > session.limit_bytes // 2:
+            session.stream()
 
 
 def environment(session: Session, policy: Choice | None = None) -> dict[str, str]:

@@ -142,9 +142,9 @@ static int queue_gil(struct gs_follow *follow, uint32_t id) {
 /* Records that the thread lost and never told. Its page may be another's by now: then its process
  * had it until it was over, and it told. */
 static uint64_t untold(const struct gs_follow *follow, const struct follow_thread *thread) {
-    if (thread->gone)
-        return 0;
     const struct gs_thread_page *page = gs_follow_unit(follow, thread->unit);
+    if (thread->gone || page->start_ticks != thread->start_ticks)
+        return 0;
     uint64_t lost = __atomic_load_n(&page->lost, __ATOMIC_RELAXED);
     return lost > thread->told_lost ? lost : 0;
 }
@@ -592,7 +592,7 @@ GS_EXPORT int gs_follow_over(struct gs_follow *follow, uint64_t id, int64_t end_
     process->end_ns = end_ns;
     process->unclean = unclean != 0;
     for (uint32_t t = process->threads; t != UINT32_MAX; t = follow->threads[t].next_of_process) {
-        if (!follow->threads[t].ended && !follow->threads[t].left && !follow->threads[t].gone)
+        if (!follow->threads[t].ended && !follow->threads[t].left)
             gs_follow_look(follow, &follow->threads[t]);
         if (announce(follow, t))
             return -1;
@@ -617,7 +617,7 @@ GS_EXPORT int gs_follow_finish(struct gs_follow *follow) {
         if (gs_follow_scan(follow))
             return -1;
         for (uint64_t t = 0; t < follow->n_threads; t++)
-            if (!follow->threads[t].left && !follow->threads[t].ended && !follow->threads[t].gone)
+            if (!follow->threads[t].left && !follow->threads[t].ended)
                 gs_follow_look(follow, &follow->threads[t]);
     }
     return announce_all(follow, follow->n_processes, follow->n_threads);

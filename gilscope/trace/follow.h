@@ -34,7 +34,8 @@ struct follow_chunk {
 /* A place in a thread's records: its page (chunk UINT32_MAX) or one of its chunks. */
 struct place {
     const struct gs_record *at, *end;
-    uint32_t ordinal; /* of the chunk; 0: the page */
+    const struct gs_chunk_header *chunk; /* NULL: the page, or a chunk that is gone */
+    uint32_t ordinal;                    /* of the chunk; 0: the page */
 };
 
 struct follow_thread {
@@ -47,6 +48,7 @@ struct follow_thread {
     uint64_t told_lost, last_ticks;
     int64_t last_ns;
     const struct gs_record *given; /* its last record that was given though it might change; NULL */
+    uint32_t left_over; /* resumed: records of the chunk at `head` that are not read; 0: none */
     uint16_t number;
     bool announced; /* its head is in the merge */
     bool losing, ended, cut, left;
@@ -144,6 +146,32 @@ struct gs_follow {
     char error[160];
 };
 
+/* What a reader that goes on where another was killed must know: rows for gs_follow_resume. */
+struct gs_follow_thread_state {
+    uint64_t start_ticks, told_lost, last_ticks;
+    int64_t last_ns;
+    uint32_t unit, process, ordinal, left; /* `left`: records from the head to its chunk's end */
+    uint32_t number;
+    uint32_t ended_losing; /* bit 0: ended, bit 1: losing */
+};
+static_assert(sizeof(struct gs_follow_thread_state) == 56, "56 bytes");
+
+struct gs_follow_process_state {
+    uint64_t start_ticks, missing;
+    int64_t start_ns, last_ns, end_ns;
+    uint32_t unit, serial, parent, first_thread;
+    uint32_t flags; /* begun, over, unclean, ended */
+    uint32_t pad;
+};
+static_assert(sizeof(struct gs_follow_process_state) == 64, "64 bytes");
+
+struct gs_follow_gil_state {
+    uint64_t expected;
+    int64_t last_ns;
+    uint32_t process, last_thread;
+};
+static_assert(sizeof(struct gs_follow_gil_state) == 24, "24 bytes");
+
 /* ---- follow_index.c ----------------------------------------------------------------------------
  */
 
@@ -165,6 +193,9 @@ int gs_follow_scan(struct gs_follow *follow);
 /* Moves a place behind the end of a chunk to the next chunk, if there is one. */
 bool gs_follow_turn(const struct gs_follow *follow, const struct follow_thread *thread,
                     struct place *place);
+
+/* Whether what a thread's `past` is in still is that thread's. */
+bool gs_follow_is_there(const struct gs_follow *follow, const struct follow_thread *thread);
 
 /* The node that a stack event means; -1: none. */
 int64_t gs_follow_node(const struct gs_follow *follow, uint32_t reference);

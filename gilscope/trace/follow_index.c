@@ -108,7 +108,7 @@ static struct place place_of(const struct gs_follow *follow, const struct follow
     const struct gs_chunk_header *header = gs_follow_unit(follow, chunk->unit);
     const struct gs_record *records = (const void *)(header + 1);
     uint64_t n = (header->units * (uint64_t)GS_UNIT_BYTES - sizeof *header) / sizeof *records;
-    return (struct place){records, records + n, chunk->ordinal};
+    return (struct place){records, records + n, header, chunk->ordinal};
 }
 
 bool gs_follow_turn(const struct gs_follow *follow, const struct follow_thread *thread,
@@ -127,8 +127,21 @@ bool gs_follow_turn(const struct gs_follow *follow, const struct follow_thread *
     return false;
 }
 
+bool gs_follow_is_there(const struct gs_follow *follow, const struct follow_thread *thread) {
+    const struct gs_thread_page *page = gs_follow_unit(follow, thread->unit);
+    const struct gs_chunk_header *chunk = thread->past.chunk;
+    return !thread->gone && page->header.magic == GS_THREAD_PAGE &&
+           page->start_ticks == thread->start_ticks &&
+           (!chunk || (chunk->magic == GS_EVENT_CHUNK && chunk->owner == thread->unit &&
+                       chunk->ordinal == thread->past.ordinal));
+}
+
 void gs_follow_look(const struct gs_follow *follow, struct follow_thread *thread) {
     struct place place = thread->past;
+    uint64_t last_ticks = thread->last_ticks;
+    /* A thread that is dead may have lost all this to another, once all of it was read. */
+    if (!gs_follow_is_there(follow, thread))
+        return;
     do {
         if (place.at == place.end || !gs_stamp(place.at)) {
             if (place.at != place.end)
@@ -144,9 +157,13 @@ void gs_follow_look(const struct gs_follow *follow, struct follow_thread *thread
                 high = middle;
         }
         place.at = low;
-        thread->last_ticks = gs_stamp(low - 1) >> GS_KIND_BITS;
+        last_ticks = gs_stamp(low - 1) >> GS_KIND_BITS;
     } while (gs_follow_turn(follow, thread, &place));
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    if (!gs_follow_is_there(follow, thread))
+        return;
     thread->past = place;
+    thread->last_ticks = last_ticks;
 }
 
 /* What was at these units is there no more. */
@@ -202,7 +219,7 @@ static int add_thread(struct gs_follow *follow, uint64_t unit) {
     uint32_t id = (uint32_t)follow->n_threads++, process = follow->rooms[owner].id;
     struct follow_process *its = &follow->processes[process];
     const struct gs_record *records = page->records;
-    const struct place place = {records, records + sizeof page->records / sizeof *records, 0};
+    const struct place place = {records, records + sizeof page->records / sizeof *records, NULL, 0};
     follow->threads[id] = (struct follow_thread){.unit = (uint32_t)unit,
                                                  .process = process,
                                                  .next_of_process = its->threads,
@@ -242,6 +259,12 @@ static int add_chunk(struct gs_follow *follow, uint64_t unit, uint32_t id) {
     for (; at > 0 && thread->chunks[at - 1].ordinal > header->ordinal; at--)
         thread->chunks[at] = thread->chunks[at - 1];
     thread->chunks[at] = (struct follow_chunk){header->ordinal, (uint32_t)unit};
+    if (thread->left_over && header->ordinal == thread->head.ordinal) {
+        thread->head = place_of(follow, &thread->chunks[at]);
+        thread->head.at = thread->head.end - thread->left_over;
+        thread->past = thread->head;
+        thread->left_over = 0;
+    }
     return 0;
 }
 

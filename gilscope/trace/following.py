@@ -17,7 +17,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BATCH_EVENTS = 1 << 15
+_STATE_BYTES = (56, 64, 24)  # struct gs_follow_thread_state, _process_state, _gil_state
 
 
 class Following:
@@ -59,6 +60,10 @@ class Following:
         self._ids: list[int | None] = []  # Process.id of each
         self._processes: list[int] = []  # the number of each Process.id
         self._threads: list[Thread] = []
+        self._living: list[int] = []  # threads that may still change
+        self._changed: set[int] = set()  # since `rows` told them
+        self._told_pages: dict[int, dict[str, Any]] = {}
+        self._told_processes = self._told_stacks = 0
         self._gils: list[Gil] = []
         self._stacks: list[Stack] = []
         self._stack_table = stacks.Table()
@@ -152,17 +157,87 @@ class Following:
         return self._metadata
 
     @property
+    def taken_back(self) -> bool:
+        """Whether the rings have not everything any more."""
+        return bool(ring_pages.header_of(self._map).kept_from)
+
+    @property
     def left_out(self) -> LeftOut:
         """What ran and is not in the recording."""
         return ring_pages.header_of(self._map).left_out
 
     def refresh(self) -> None:
         """Read pages anew: names may have changed, threads may have ended."""
-        for thread in range(len(self._threads)):
+        living = []
+        for thread in self._living:
             self._read_thread(thread)
+            if self._threads[thread].end_ns <= 0:
+                living.append(thread)
+        self._living = living
         for number in range(len(self._pages)):
             self._read_page(number)
         self._metadata = None
+
+    # ---- going on where another was killed --------------------------------------------------
+
+    def rows(self) -> Iterator[list[Any]]:
+        """Rows that are new or have changed since the last call, for `resume`."""
+        for number, page in enumerate(self._pages):
+            if self._told_pages.get(number) != page:
+                self._told_pages[number] = dict(page)
+                yield ["process", number, page]
+        for number in self._processes[self._told_processes :]:
+            yield ["id", number]
+        self._told_processes = len(self._processes)
+        for stack in self._stacks[self._told_stacks :]:
+            yield ["stack", stack.parent, stack.file, stack.function, stack.line]
+        self._told_stacks = len(self._stacks)
+        for number in sorted(self._changed):
+            yield ["thread", number, asdict(self._threads[number])]
+        self._changed.clear()
+
+    def state(self) -> list[bytes]:
+        """What was read, for `resume`."""
+        n_processes, n_threads, n_gils, *_ = self._counts()
+        state = [
+            np.zeros(n * size, np.uint8)
+            for n, size in zip((n_threads, n_processes, n_gils), _STATE_BYTES, strict=True)
+        ]
+        self._library.gs_follow_save(self._follow, *(part.ctypes.data for part in state))
+        return [part.tobytes() for part in state]
+
+    def resume(self, rows: Iterator[list[Any]], state: list[bytes]) -> None:
+        """Go on behind what another has read. Raises TraceError where it does not fit."""
+        arrays = [np.frombuffer(part, np.uint8).copy() for part in state]
+        counts = [len(a) // size for a, size in zip(arrays, _STATE_BYTES, strict=True)]
+        pairs = zip((a.ctypes.data for a in arrays), counts, strict=True)
+        if self._library.gs_follow_resume(self._follow, *(part for pair in pairs for part in pair)):
+            self._check()
+        n_threads, n_processes, n_gils = counts
+        threads: dict[int, Thread] = {}
+        for kind, *values in rows:
+            if kind == "process":
+                number, page = values
+                page["command"] = tuple(page["command"])
+                self._pages += [{}] * (number + 1 - len(self._pages))
+                self._pages[number] = page
+            elif kind == "id":
+                self._processes.append(values[0])
+            elif kind == "stack":
+                self._stack_table.know(*values)
+            else:
+                threads[values[0]] = Thread(**values[1])
+        self._ids = [None] * len(self._pages)
+        for place, number in enumerate(self._processes):
+            self._ids[number] = place
+        self._threads = [threads[number] for number in range(n_threads)]
+        self._living = list(range(n_threads))
+        self._stacks = self._stack_table.stacks
+        if len(self._pages) < n_processes:
+            raise TraceError(f"{self.path}: what was read of it does not fit")
+        for _ in range(n_gils):
+            owner = self._library.gs_follow_gil(self._follow, len(self._gils))
+            self._gils.append(Gil(len(self._gils), self._id(owner)))
 
     def _check(self) -> None:
         message = self._library.gs_follow_error(self._follow).decode()
@@ -196,6 +271,7 @@ class Following:
             self._threads.append(
                 Thread(len(self._threads), self._id(number), 0, "", False, 0, 0, 0)
             )
+            self._living.append(len(self._threads) - 1)
             self._read_thread(len(self._threads) - 1)
         for number in gil_owners:
             self._gils.append(Gil(len(self._gils), self._id(number)))
@@ -259,9 +335,12 @@ class Following:
         page, _, last = self._thread_place(number)
         known = self._threads[number]
         if page:
-            self._threads[number] = ring_pages.thread_row(self._map, page, known, self._to_ns, last)
+            row = ring_pages.thread_row(self._map, page, known, self._to_ns, last)
         else:
-            self._threads[number] = replace(known, end_ns=known.end_ns or -last)
+            row = replace(known, end_ns=known.end_ns or -last)
+        if row != known:
+            self._threads[number] = row
+            self._changed.add(number)
 
     def _take_in_nodes(self, n_nodes: int) -> None:
         rows = ctypes.c_void_p()
@@ -372,6 +451,9 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.gs_follow_thread.restype = None
     library.gs_follow_gil.argtypes = [pointer, u64]
     library.gs_follow_gil.restype = ctypes.c_uint32
+    library.gs_follow_save.argtypes = [pointer] * 4
+    library.gs_follow_save.restype = None
+    library.gs_follow_resume.argtypes = [pointer, *[pointer, u64] * 3]
     library.gs_follow_to_ns.argtypes = [pointer, u64]
     library.gs_follow_to_ns.restype = i64
     library.gs_follow_nodes.argtypes = [pointer, pointer]

@@ -5,6 +5,7 @@
 #ifndef GILSCOPE_TRACE_INTERVALS_H
 #define GILSCOPE_TRACE_INTERVALS_H
 
+#include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -26,21 +27,33 @@ struct vector {
     char *data;
     uint64_t n;
     size_t bytes; /* mapped; pages that were not touched cost nothing */
+    int file;     /* 1 + the descriptor that it is kept in; 0: in memory */
 };
 
 #define FIRST_BYTES ((size_t)1 << 16)
 #define HUGE_BYTES  ((size_t)1 << 22)
+#define STEP_BYTES  ((size_t)1 << 26) /* a file grows by no more: its disk must have that */
+
+static void *map_vector(const struct vector *v, size_t bytes) {
+    int fd = v->file - 1;
+    /* A store to what the disk has no room for would end the process. */
+    if (v->file && posix_fallocate(fd, (off_t)v->bytes, (off_t)(bytes - v->bytes)) != 0)
+        return MAP_FAILED;
+    if (v->data)
+        return mremap(v->data, v->bytes, bytes, MREMAP_MAYMOVE);
+    return mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                v->file ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS, fd, 0);
+}
 
 static void *vector_add(struct vector *v, size_t size) {
     size_t need = (v->n + 1) * size;
     if (need > v->bytes) {
-        size_t bytes = v->bytes ? v->bytes * 2 : FIRST_BYTES;
-        void *data =
-            v->data ? mremap(v->data, v->bytes, bytes, MREMAP_MAYMOVE)
-                    : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        size_t step = v->bytes ? v->bytes : FIRST_BYTES;
+        size_t bytes = v->bytes + (v->file && step > STEP_BYTES ? STEP_BYTES : step);
+        void *data = map_vector(v, bytes);
         if (data == MAP_FAILED)
             return NULL;
-        if (bytes >= HUGE_BYTES)
+        if (bytes >= HUGE_BYTES && !v->file)
             madvise(data, bytes, MADV_HUGEPAGE); /* fewer page faults; at most one page too many */
         v->data = data;
         v->bytes = bytes;

@@ -19,7 +19,7 @@ _CLOCKS = {0: "monotonic", 1: "tsc", 2: "cntvct"}
 _INTERPRETERS = {0: "none", 1: "gil", 2: "free-threaded"}
 _HEADER = struct.Struct("<QIIIIII")
 _SNAPSHOT = struct.Struct("<QQQQ")
-_LOST_OFFSET, _CLOCKS_OFFSET = 136, 256
+_KEPT_FROM_OFFSET, _LOST_OFFSET, SAFE_OFFSET, _CLOCKS_OFFSET = 72, 136, 168, 256
 _PROCESS_PAGE = struct.Struct("<12xIIIII32sQ56sQ16sII")
 _THREAD_PAGE = struct.Struct("<16xIH2xQQQ200s")
 _UNIT = 4096
@@ -36,6 +36,7 @@ class Header(NamedTuple):
 
     clock_source: str
     stop: bool
+    kept_from: int  # ticks; 0: nothing was taken back
     lost_unattached: int
     left_out: LeftOut
     start_ns: int
@@ -53,6 +54,7 @@ def header_of(data: mmap) -> Header:
     return Header(
         _CLOCKS.get(clock, "unknown"),
         bool(stop),
+        struct.unpack_from("<Q", data, _KEPT_FROM_OFFSET)[0],
         min(lost, _MOST_LOST),
         LeftOut(*left_out),
         monotonic,

@@ -60,6 +60,14 @@ class Table:
         """How many nodes were added."""
         return len(self.ids)
 
+    def know(self, caller: int | None, file: str, function: str, line: int) -> None:
+        """A stack that another table had next; its node comes again, or is gone."""
+        number = len(self._known)
+        self._known[caller, file, function, line] = number
+        self._depths.append(1 if caller is None else self._depths[caller] + 1)
+        self._in_library.learn([file])
+        self.stacks.append(Stack(number, caller, file, function, line, self._in_library(file)))
+
     def add(self, rows: NDArray[np.void], data: bytes | memoryview) -> NDArray[np.uint32]:
         """Add nodes (ROW_DTYPE); their ids. `data` is the file.
 

@@ -315,13 +315,21 @@ static int take(struct gs_story *s, const struct gs_event *e) {
 
 /* ---- The calls ---------------------------------------------------------------------------- */
 
+enum { VECTORS = 10 };
+
+static void vectors_of(struct gs_story *s, struct vector *vectors[VECTORS]) {
+    struct vector *all[VECTORS] = {&s->holds,       &s->waits,    &s->requests, &s->gaps,
+                                   &s->sync_waits,  &s->notifies, &s->sections, &s->stacks,
+                                   &s->sync_stacks, &s->kept};
+    memcpy(vectors, all, sizeof all);
+}
+
 GS_EXPORT void gs_story_free(struct gs_story *s) {
     if (!s)
         return;
-    struct vector *vectors[] = {&s->holds,       &s->waits,    &s->requests, &s->gaps,
-                                &s->sync_waits,  &s->notifies, &s->sections, &s->stacks,
-                                &s->sync_stacks, &s->kept};
-    for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++)
+    struct vector *vectors[VECTORS];
+    vectors_of(s, vectors);
+    for (size_t i = 0; i < VECTORS; i++)
         if (vectors[i]->data)
             munmap(vectors[i]->data, vectors[i]->bytes);
     free(s->threads);
@@ -414,6 +422,25 @@ GS_EXPORT struct gs_story *gs_story_new(uint32_t n_processes, uint32_t n_threads
         return NULL;
     }
     return s;
+}
+
+/* Before the first event: intervals are kept in these files, one each, which the caller closes
+ * behind gs_story_free; none is to have a name. Returns how many there have to be. */
+GS_EXPORT uint32_t gs_story_spill(struct gs_story *s, const int *files, uint32_t n) {
+    struct vector *vectors[VECTORS];
+    vectors_of(s, vectors);
+    for (uint32_t i = 0; i < VECTORS && i < n; i++)
+        vectors[i]->file = files[i] + 1;
+    return VECTORS;
+}
+
+/* Gives the memory of intervals in files back to the kernel, which has them. */
+GS_EXPORT void gs_story_settle(struct gs_story *s) {
+    struct vector *vectors[VECTORS];
+    vectors_of(s, vectors);
+    for (size_t i = 0; i < VECTORS; i++)
+        if (vectors[i]->file && vectors[i]->data)
+            madvise(vectors[i]->data, vectors[i]->bytes, MADV_DONTNEED);
 }
 
 /* Takes `n` events; returns how many of them were possible. Fewer than `n`: gs_story_error tells

@@ -7,9 +7,11 @@ intervals that `gilscope.trace.model.Trace` shows.
 from __future__ import annotations
 
 import ctypes
+import tempfile
 import weakref
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -282,6 +284,18 @@ class Story:
         weakref.finalize(self, self._library.gs_story_free, self._pointer)
         self._fed = 0
 
+    def spill(self, folder: Path) -> None:
+        """Before the first event: keep the intervals in nameless files there. Raises OSError."""
+        n = self._library.gs_story_spill(self._pointer, None, 0)
+        files = [tempfile.TemporaryFile(dir=folder) for _ in range(n)]  # noqa: SIM115
+        descriptors = (ctypes.c_int * n)(*(file.fileno() for file in files))
+        self._library.gs_story_spill(self._pointer, descriptors, n)
+        self._files = files  # closed with the story; what is mapped stays
+
+    def settle(self) -> None:
+        """Let go of the memory of what is in files."""
+        self._library.gs_story_settle(self._pointer)
+
     def grow(self) -> None:
         """Take in rows that the source's tables have got behind those that they had."""
         metadata = self._source.metadata
@@ -411,6 +425,10 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.gs_story_new.argtypes = (number, number, pointer, number, pointer, ctypes.c_int)
     library.gs_story_new.restype = pointer
     library.gs_story_grow.argtypes = (pointer, *library.gs_story_new.argtypes[:-1])
+    library.gs_story_spill.argtypes = (pointer, pointer, number)
+    library.gs_story_spill.restype = number
+    library.gs_story_settle.argtypes = (pointer,)
+    library.gs_story_settle.restype = None
     library.gs_story_free.argtypes = (pointer,)
     library.gs_story_free.restype = None
     library.gs_story_feed.argtypes = (pointer, pointer, ctypes.c_uint64)

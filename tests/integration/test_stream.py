@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -14,12 +15,13 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
+from gilscope.cli.recording import open_recording
 from gilscope.perfetto.reader import open_trace
 from gilscope.recorder.beside import START
 from gilscope.recorder.notes import Notes
 from gilscope.trace.following import Following
 from gilscope.trace.rings import open_rings
-from gilscope.trace.schema import Metadata
+from gilscope.trace.schema import EventKind, Metadata
 from gilscope.trace.story import Story, checked
 
 # Threads hand the GIL on until the file `stop` is there; others and children come meanwhile.
@@ -50,13 +52,21 @@ for thread in threads:
 
 
 class Recording:
-    """`gilscope record` of PROGRAM, which runs until `stop`."""
+    """`gilscope record` of a program, which runs until `stop`."""
 
-    def __init__(self, folder: Path, *options: str, arguments: tuple[str, ...] = ()) -> None:
-        self.trace, self._stop, self.rings = folder / "t.pftrace", folder / "stop", folder / "rings"
+    program, gilscope = PROGRAM, ["-m", "gilscope"]
+
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        arguments: tuple[str, ...] = (),
+        name: str = "t.pftrace",
+    ) -> None:
+        self.trace, self._stop, self.rings = folder / name, folder / "stop", folder / "rings"
         self.rings.mkdir()
-        (folder / "program.py").write_text(PROGRAM, encoding="utf-8")
-        command = [sys.executable, "-m", "gilscope", "record", "-o", str(self.trace), *options]
+        (folder / "program.py").write_text(self.program, encoding="utf-8")
+        command = [sys.executable, *self.gilscope, "record", "-o", str(self.trace), *options]
         program = [sys.executable, str(folder / "program.py"), str(self._stop), *arguments]
         self.process = subprocess.Popen(
             [*command, *program],
@@ -199,6 +209,80 @@ def test_no_summary(tmp_path: Path, option: str) -> None:
     assert code == 0
     assert "player" not in said
     assert len(said.splitlines()) == (option == "--no-summary")
+
+
+# More than the rings hold: `limit` bytes of them.
+SMALL_RINGS = """
+import sys
+from gilscope.cli import main
+from gilscope.recorder import session
+session.MOST_BYTES = 16 << 20
+sys.exit(main(sys.argv[1:]))
+"""
+PACED = """
+import os, sys, time
+stop = sys.argv[1]
+print("ready", flush=True)
+null = os.open("/dev/null", os.O_WRONLY)
+while not os.path.exists(stop):
+    for _ in range(200):
+        os.write(null, b"x")
+    time.sleep(0.005)
+"""
+
+
+class Endless(Recording):
+    """Of a program that writes steadily, in small rings that are used again."""
+
+    program, gilscope = PACED, ["-c", SMALL_RINGS]
+
+    def written(self) -> int:
+        """How often the rings were filled, so far."""
+        with Following(self.directory, Notes.read(self.directory)) as rings:
+            return (self._gone(rings) * 16) // (16 << 20)
+
+    @staticmethod
+    def _gone(rings: Following) -> int:
+        return struct.unpack_from("<Q", rings._map, 88)[0]
+
+    def wait_until_used_again(self) -> None:
+        """Until more was taken back than the rings can hold."""
+        while self.written() < 1:
+            assert self.process.poll() is None
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize("name", ["t.pftrace", "t.pftrace.gz"])
+@pytest.mark.parametrize("killed", ["nobody", "writer", "recorder"])
+def test_longer_than_the_rings(killed: str, name: str, tmp_path: Path) -> None:
+    recording = Endless(tmp_path, name=name)
+    writer = recording.writer()
+    recording.wait_until_used_again()
+    if killed == "writer":
+        writer.kill()
+        code, said = recording.end()
+        assert code == 0, said
+    elif killed == "recorder":
+        directory = recording.directory
+        recording.process.kill()
+        writer.wait(60)
+        (tmp_path / "stop").touch()
+        with open_recording(directory) as joined:
+            assert joined.metadata.kept_from_ns is None
+        command = [sys.executable, "-m", "gilscope", "recover", str(directory)]
+        done = subprocess.run(
+            [*command, "-o", str(recording.trace)], check=True, capture_output=True, text=True
+        )
+        assert ".part is needed no more" in done.stderr
+    else:
+        recording.end()
+    trace = open_trace(recording.trace)
+    holds = 0
+    for batch in checked(trace):
+        holds += int((batch["kind"] == EventKind.GIL_ACQUIRE).sum())
+        assert not (batch["kind"] == EventKind.GIL_LOST).any() or trace.metadata.stopped
+    assert holds * 2 * 16 > 16 << 20
+    assert trace.metadata.lost_events == 0
 
 
 def test_secrets_are_left_out(tmp_path: Path) -> None:
