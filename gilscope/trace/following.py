@@ -453,7 +453,7 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.gs_follow_gil.restype = ctypes.c_uint32
     library.gs_follow_save.argtypes = [pointer] * 4
     library.gs_follow_save.restype = None
-    library.gs_follow_resume.argtypes = [pointer, *[pointer, u64] * 3]
+    library.gs_follow_resume.argtypes = [pointer, pointer, u64, pointer, u64, pointer, u64]
     library.gs_follow_to_ns.argtypes = [pointer, u64]
     library.gs_follow_to_ns.restype = i64
     library.gs_follow_nodes.argtypes = [pointer, pointer]
