@@ -98,11 +98,14 @@ class Recording:
 
 
 def told(metadata: Metadata) -> tuple[object, ...]:
-    """The tables but for times: those behind the last snapshot of the clocks are guessed."""
+    """The tables but for times, those behind the last snapshot of the clocks are guessed, and for
+    ids: whose page is found first has the lower one.
+    """
+    pids = [process.pid for process in metadata.processes]
     return (
-        [(p.pid, p.parent, p.command, p.python, p.feed) for p in metadata.processes],
-        [(t.process, t.tid, t.name, t.is_main) for t in metadata.threads],
-        metadata.gils,
+        sorted((p.pid, p.command, str(p.python), str(p.feed)) for p in metadata.processes),
+        sorted((pids[t.process], t.tid, t.name, t.is_main) for t in metadata.threads),
+        sorted(pids[gil.process] for gil in metadata.gils),
     )
 
 
