@@ -117,6 +117,10 @@ test-compare: setup ## trials of compare on real programs: false rows, effects f
 test-hosts: plus ## programs of every kind, 20 times each as they run alone, recorded and scheduled; an hour
 	cd tests && $(CURDIR)/$(BIN)/python -m hosts.rounds --table ../docs/results/hosts.md
 
+.PHONY: soak-stalls
+soak-stalls: setup ## stalls at random times in 20 flight recorders of 20 minutes: is each in a snapshot?
+	$(BIN)/python tests/soak/stalls.py --page docs/results/stalls.md
+
 .PHONY: test-software
 test-software: setup system-tools ## real programs under recording, and prints what was seen of each
 	$(BIN)/python -m pytest -q -n $(JOBS) tests/software

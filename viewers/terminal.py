@@ -147,6 +147,8 @@ def _headline(summary: Row, page: _Page) -> Text:
         counted(summary["events"], "event"),
         f"{summary['lost_events']:,} lost",
     ]
+    if summary["cut_at_start"]:
+        facts.append("what came before was not kept")
     pythons = [p["python"] for p in summary["processes"] if p["python"]]
     if pythons:
         facts.append("Python " + ", ".join(sorted({*pythons})))

@@ -14,7 +14,7 @@ from gilscope.analysis.findings_locks import lock_findings
 from gilscope.analysis.kept import NO_PROCESSOR, SLEEPS
 from gilscope.analysis.names import names_of
 from gilscope.analysis.units import counted, duration, percent
-from gilscope.recorder.notes import DISK_FULL, LEFT, LIMITS, LITTLE_ROOM
+from gilscope.recorder.notes import DISK_FULL, DURATION, LEFT, LIMITS, LITTLE_ROOM, SNAPSHOT
 from gilscope.safe_text import escaped
 
 if TYPE_CHECKING:
@@ -284,6 +284,7 @@ def _crowds(process: Row, name: Names) -> list[tuple[int, Finding]]:
     return [(worst["waiting_ns"], _say("problem", text, "crowd"))]
 
 
+_AS_ASKED = (None, SNAPSHOT, DURATION)
 _STOPPED = {
     DISK_FULL: "the rings' file system was full",
     LITTLE_ROOM: "the rings' file system had little room",
@@ -301,7 +302,7 @@ def _warnings(summary: Row) -> list[Finding]:
             f"{counted(lost, 'event')} {were} lost ({percent(lost, total)}): what happened there is"
             " unknown."
         )
-    if summary["stopped"]:
+    if summary["stopped"] not in _AS_ASKED:
         text = f"recording stopped early ({_STOPPED.get(summary['stopped'], summary['stopped'])})"
         if summary["stopped_after_ns"] is not None:
             after = duration(summary["stopped_after_ns"])

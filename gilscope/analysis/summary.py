@@ -82,6 +82,7 @@ def summarise(trace: Trace) -> Summary:
         "duration_ns": metadata.end_ns - metadata.start_ns,
         "events": trace.totals.events,
         "lost_events": metadata.lost_events,
+        "cut_at_start": metadata.kept_from_ns is not None,
         "stopped": metadata.stopped,
         "stopped_after_ns": _after(metadata),
         "exit_code": metadata.exit_code,

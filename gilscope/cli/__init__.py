@@ -23,6 +23,7 @@ from gilscope.safe_text import escaped
 COMMANDS = (
     "record",
     "run",
+    "snapshot",
     "summary",
     "view",
     "report",

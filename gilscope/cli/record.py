@@ -11,6 +11,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from gilscope.cli.course import add_course_arguments, options_of
 from gilscope.cli.output import check_trace
 from gilscope.cli.report import check_report, write_report
 from gilscope.cli.run import (
@@ -21,7 +22,7 @@ from gilscope.cli.run import (
     command_of,
 )
 from gilscope.errors import GilscopeError, UsageError
-from gilscope.recorder.notes import DISK_FULL, LEFT, LIMITS, LITTLE_ROOM
+from gilscope.recorder.notes import DISK_FULL, DURATION, LEFT, LIMITS, LITTLE_ROOM
 from gilscope.recorder.session import LEAST_BYTES
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=size,
         help="stop recording (never the program) past this many bytes (default: 1G at the most)",
     )
+    add_course_arguments(parser)
     parser.add_argument(
         "--repeat",
         metavar="N",
@@ -101,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("record what? for example: gilscope record python app.py")
     check_environment()
     choice(args)
+    options_of(args)
     if args.report:
         check_report(args.report)
     if args.repeat is None:
@@ -133,7 +136,7 @@ def _repeat(args: argparse.Namespace, command: Sequence[str]) -> int:
 
 
 def _once(args: argparse.Namespace, command: Sequence[str]) -> int:
-    policy = choice(args)
+    policy, options = choice(args), options_of(args)
     from gilscope.recorder.beside import Answer, Beside  # noqa: PLC0415
     from gilscope.recorder.record import STACKS, record, say, trace_name  # noqa: PLC0415
 
@@ -150,16 +153,23 @@ def _once(args: argparse.Namespace, command: Sequence[str]) -> int:
     summary = not (args.no_summary or args.quiet)
     # Devices and pipes are written at the end, and what is redacted when all names are known.
     regular = args.output is None or args.output.is_file() or not args.output.exists()
-    written_meanwhile = regular and not args.redact
+    whole = not (options.keep or options.duration or options.delay)
     recorded = record(
-        command, args.max_size, not args.no_follow, policy, beside if written_meanwhile else None
+        command,
+        options,
+        policy,
+        beside if regular and whole and not args.redact else None,
+        args.output,
     )
     assert recorded.notes.root_pid is not None
     trace = args.output or trace_name(command, recorded.notes.root_pid)
     directory, exit_code = recorded.session.directory, recorded.exit_code
     try:
         answer = recorded.writer.finish() if recorded.writer else Answer(None)
-        if answer.events is None:
+        written = recorded.course.written
+        if written and written.events is not None and not args.redact:
+            events = written.events
+        elif answer.events is None:
             events = _finish(directory, trace, not args.no_follow, args.redact)
         else:
             events, summary = answer.events, False
@@ -179,7 +189,7 @@ def _once(args: argparse.Namespace, command: Sequence[str]) -> int:
             write_report(trace, args.report)
         except _TROUBLE as error:
             say(f"no report: {_reason(error)}")
-    if recorded.notes.stopped:
+    if recorded.notes.stopped not in (None, DURATION):
         say(_stop_reason(recorded, args.max_size is not None))
     see = f"; see it with: gilscope view {quote(str(trace))}" if events and readable else ""
     if not args.quiet:

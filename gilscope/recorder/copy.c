@@ -56,3 +56,25 @@ EXPORT void gs_rooms_copy(const struct gs_file_header *from, void *to, uint64_t 
         copy_block(from, to, unit);
     ((struct gs_file_header *)to)->kept_until = until & UINT64_MAX >> GS_KIND_BITS;
 }
+
+/* ---- holding: nothing is taken back while one process copies -----------------------------------
+ */
+
+/* Asks for it in the name of this pid. Returns 0, or the pid of who was first. */
+EXPORT uint32_t gs_rooms_hold(struct gs_file_header *header, uint32_t pid) {
+    uint32_t other = 0;
+    return __atomic_compare_exchange_n(&header->hold, &other, pid, false, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_ACQUIRE)
+               ? 0
+               : other;
+}
+
+/* Whether the recorder has seen it, and holds. */
+EXPORT int gs_rooms_is_held(const struct gs_file_header *header, uint32_t pid) {
+    return __atomic_load_n(&header->held, __ATOMIC_ACQUIRE) == pid &&
+           __atomic_load_n(&header->hold, __ATOMIC_ACQUIRE) == pid;
+}
+
+EXPORT void gs_rooms_let_go(struct gs_file_header *header, uint32_t pid) {
+    __atomic_compare_exchange_n(&header->hold, &pid, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}

@@ -135,12 +135,17 @@ def signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, _original_mask)
 
 
-def wait(pid: int, tick: Callable[[], None], patience: Patience | None = None) -> int | None:
+def wait(
+    pid: int,
+    tick: Callable[[], None],
+    patience: Patience | None = None,
+    own: Callable[[int], bool] = lambda _: False,
+) -> int | None:
     """Wait for the command's end and return its exit code, 128+N for signal N; None: `patience` was
     over before.
 
-    Calls `tick` every few milliseconds. Signals sent to gilscope alone go to the command; those
-    that the terminal sends reach it by themselves.
+    Calls `tick` every few milliseconds. Signals sent to gilscope alone go to the command, but those
+    that are gilscope's `own`; those that the terminal sends reach it by themselves.
     """
     changes = select.poll()
     end = _end_of(pid)
@@ -165,7 +170,7 @@ def wait(pid: int, tick: Callable[[], None], patience: Patience | None = None) -
         for received in _signals():
             if patience is not None:
                 patience.asked(received.si_signo)
-            if received.si_code != _SENT_BY_KERNEL:
+            if received.si_code != _SENT_BY_KERNEL and not own(received.si_signo):
                 os.kill(pid, received.si_signo)
 
 

@@ -14,7 +14,9 @@ from gilscope import __version__
 from gilscope.errors import GilscopeError, RecordingError
 from gilscope.recorder import launch
 from gilscope.recorder.beside import Beside
+from gilscope.recorder.course import Course
 from gilscope.recorder.notes import LEFT, Notes
+from gilscope.recorder.options import Options
 from gilscope.recorder.patience import Patience
 from gilscope.recorder.policy import Choice
 from gilscope.recorder.preload import preload
@@ -35,6 +37,7 @@ class Recorded(NamedTuple):
     session: Session
     notes: Notes
     writer: Beside | None  # what writes the trace, if anything was started
+    course: Course  # what was written before the end
     left_by: int | None  # the signal that ended the recording, while the program went on
 
     @property
@@ -55,19 +58,19 @@ def say(line: str) -> None:
 
 def record(
     command: Sequence[str],
-    max_bytes: int | None = None,
-    follow: bool = True,
+    options: Options,
     policy: Choice | None = None,
     beside: Callable[[Session, int], Beside] | None = None,
+    trace: Path | None = None,
 ) -> Recorded:
     """Run the command, with the probe in it and in what it starts, until all of it has ended.
 
-    `max_bytes` limits the rings. `beside` gives, for the session and the command's pid, what writes
-    the trace meanwhile. Where there is no room to record, it says so and becomes the
+    `beside` gives, for the session and the command's pid, what writes the trace meanwhile; `trace`
+    is its name, if the user gave one. Where there is no room to record, it says so and becomes the
     command. Raises UsageError for a command that cannot be run, and as `preload` does.
     """
     try:
-        session = Session(max_bytes, follow)
+        session = Session(options.ring_bytes, options.follow, options.keep is not None)
     except RecordingError as error:
         say(f"{error}; the program runs without being recorded")
         launch.become(command)
@@ -82,18 +85,23 @@ def record(
     try:
         notes.write(session.directory)
         with launch.signals_held():
+            if options.delay:
+                session.pause()
             pid = launch.spawn(command, environment(session, policy), session.begin)
             if beside:
                 writer = beside(session, pid)
-            tick = partial(_tick, session, writer, endless=max_bytes is None)
+            course = Course(session, options, trace or trace_name(command, pid), say)
+            endless = max_bytes is None
+            tick = partial(_tick, session, writer, course, endless=endless)
             patience = Patience(lambda: say(_STILL_THERE.format(pid=pid)))
-            exit_code = launch.wait(pid, tick, patience)
+            exit_code = launch.wait(pid, tick, patience, course.signal)
             ended_ns = None if exit_code is None else time.monotonic_ns()
             if exit_code is not None:
                 wait_for_the_rest(session, pid, tick)
-            stopped = session.stopped or (LEFT if exit_code is None else None)
+            stopped = course.stopped or session.stopped or (LEFT if exit_code is None else None)
             session.stop()
             over = True
+            course.finish()
     except KeyboardInterrupt:
         # Held while the program runs. Behind its end it came too late for the program and too early
         # for the trace, which is written; who does not want to wait for that asks again.
@@ -107,12 +115,13 @@ def record(
         raise
     notes = notes._replace(root_pid=pid, root_end_ns=ended_ns, exit_code=exit_code, stopped=stopped)
     notes.write(session.directory)
-    return Recorded(session, notes, writer, patience.over() if exit_code is None else None)
+    return Recorded(session, notes, writer, course, patience.over() if exit_code is None else None)
 
 
-def _tick(session: Session, writer: Beside | None, *, endless: bool) -> None:
+def _tick(session: Session, writer: Beside | None, course: Course, *, endless: bool) -> None:
     """`endless`: where the rings fill up, what is in the trace already makes room."""
     session.tick()
+    course.tick()
     if writer:
         used_bytes = session.used_bytes
         writer.tick(used_bytes)

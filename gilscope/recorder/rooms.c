@@ -159,6 +159,11 @@ EXPORT void gs_rooms_begin(struct gs_rooms *rooms) {
     __atomic_store_n(&header->stop, 0, __ATOMIC_SEQ_CST);
 }
 
+/* Now, in the recording's ticks. */
+EXPORT uint64_t gs_rooms_ticks(const struct gs_file_header *header) {
+    return gs_clock_now((enum gs_clock_source)header->clock_source) & UINT64_MAX >> GS_KIND_BITS;
+}
+
 /* Appends a clock snapshot; when the table is full every second one goes, so that the rest still
  * spans the whole recording. */
 EXPORT void gs_rooms_clock(struct gs_file_header *header) {

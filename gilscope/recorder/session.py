@@ -120,6 +120,7 @@ class Session:
         """Make the directory and the ring file. Raises RecordingError, InstallationError."""
         self._engine = _engine()  # before there is anything that a failure would leave behind
         self._rooms: int | None = None
+        self._watch: int | None = None
         self.directory = choose_directory()
         self.path = self.directory / RINGS
         self.disk_full = False
@@ -173,6 +174,24 @@ class Session:
     def keep(self, seconds: float) -> None:
         """Take back what is older than that."""
         self._engine.gs_rooms_keep_ns(self._rooms, int(seconds * 1e9))
+
+    def pause(self) -> None:
+        """Record nothing until `resume`; before the program starts."""
+        self._engine.gs_rooms_stop(self._rooms)
+
+    def resume(self) -> None:
+        """Record from now on. What is open at this moment is not known."""
+        self._engine.gs_rooms_begin(self._rooms)
+
+    def watch(self, metrics: int, ns: int) -> None:
+        """Look for waits and holds (bits of enum gs_watch_metric) that are longer."""
+        self._watch = self._engine.gs_watch_open(self._rooms, metrics, ns)
+        if not self._watch:
+            raise MemoryError
+
+    def longest(self) -> int:
+        """The longest of them since the last look, in ns; 0: none."""
+        return int(self._engine.gs_watch_look(self._rooms, self._watch))
 
     def stream(self) -> None:
         """Take back what a reader says it has, in the header's `safe_before`."""
@@ -259,6 +278,8 @@ class Session:
 
         shutil.rmtree(self.directory, ignore_errors=True)
         rooms, self._rooms = self._rooms, None
+        watch, self._watch = self._watch, None
+        self._engine.gs_watch_close(watch)
         self._engine.gs_rooms_close(rooms)
 
 
@@ -277,6 +298,12 @@ def _engine() -> ctypes.CDLL:
     engine.gs_rooms_forget.argtypes = [pointer, u64]
     engine.gs_rooms_used.argtypes = [pointer]
     engine.gs_rooms_used.restype = u64
+    engine.gs_watch_open.argtypes = [pointer, u32, u64]
+    engine.gs_watch_open.restype = pointer
+    engine.gs_watch_look.argtypes = [pointer, pointer]
+    engine.gs_watch_look.restype = u64
+    engine.gs_watch_close.argtypes = [pointer]
+    engine.gs_watch_close.restype = None
     engine.gs_rooms_processes.argtypes = [pointer, pointer, u64]
     engine.gs_rooms_processes.restype = u64
     return engine

@@ -1,0 +1,82 @@
+"""Which recordings run on this machine, by the rings that they keep."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from gilscope.recorder.notes import RINGS
+from gilscope.recorder.session import FIRST_UNIT, UNIT
+
+_MAGIC = 0x31474E4952534731
+_PROCESS_PAGE = 0x50534731
+_HEADER = struct.Struct("<QIIII")
+_END_UNIT_OFFSET = 64
+_PAGE = struct.Struct("<IIIII")
+
+
+def places() -> list[Path]:
+    """Folders in which recorders of this user may keep their rings."""
+    usual = ["/dev/shm", os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"), "/tmp"]
+    asked = os.environ.get("GILSCOPE_DIR")
+    return [Path(place) for place in dict.fromkeys(filter(None, [asked, *usual]))]
+
+
+def find(pid: int) -> Path | None:
+    """The folder of the recording that runs of this process, or by this gilscope."""
+    for directory in _directories():
+        recorder = _recorder(directory)
+        if recorder is None or not _lives(recorder):
+            continue
+        if recorder == pid or (pid in _recorded(directory) and _lives(pid)):
+            return directory
+    return None
+
+
+def _directories() -> Iterator[Path]:
+    for place in places():
+        try:
+            found = [path for path in place.glob("gilscope-*") if (path / RINGS).is_file()]
+            yield from (path for path in found if path.stat().st_uid == os.geteuid())
+        except OSError:
+            continue
+
+
+def _recorder(directory: Path) -> int | None:
+    try:
+        with open(directory / RINGS, "rb") as file:
+            magic, _, _, recorder, _ = _HEADER.unpack(file.read(_HEADER.size))
+    except (OSError, struct.error):
+        return None
+    return recorder if magic == _MAGIC else None
+
+
+def _recorded(directory: Path) -> set[int]:
+    """Pids of the processes that have a page."""
+    pids = set()
+    with open(directory / RINGS, "rb") as file:
+        (end,) = struct.unpack("<Q", os.pread(file.fileno(), 8, _END_UNIT_OFFSET))
+        end = min(end, os.fstat(file.fileno()).st_size // UNIT)
+        unit = FIRST_UNIT
+        while unit < end:
+            magic, units, _, _, pid = _PAGE.unpack(
+                os.pread(file.fileno(), _PAGE.size, unit * UNIT).ljust(_PAGE.size, b"\0")
+            )
+            if magic == _PROCESS_PAGE:
+                pids.add(pid)
+            unit += max(units, 1) if magic else 1
+    return pids
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OverflowError:
+        return False
+    except PermissionError:
+        return True
+    return pid > 0
