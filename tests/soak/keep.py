@@ -1,10 +1,10 @@
 """A flight recorder under load: is everything counted, and does memory stay flat?
 
-    python tests/soak/keep.py [--events N] [--threads N] [--forks N] [--page docs/results/keep.md]
+    python tests/soak/keep.py [--events N] [--threads N] [--forks N] [--page FILE.md]
 
 Three programs under `gilscope record --keep 64M`, one after another: one thread that emits events
-as fast as the probe can, many short threads, many forks. Meanwhile the resident memory of program and
-recorder is looked at; of the program the rings' own pages, which it shares, are told apart.
+as fast as the probe can, many short threads, many forks. Meanwhile the resident memory of program
+and recorder is looked at; of the program the rings' own pages, which it shares, are told apart.
 """
 
 from __future__ import annotations

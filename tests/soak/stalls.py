@@ -61,17 +61,16 @@ def verdict(folder: Path, number: int, stall_s: float) -> str:
         command = [sys.executable, "-m", "gilscope", "summary", "--json", str(path)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         for process in json.loads(done.stdout)["processes"]:
-            names = {thread["id"]: thread["name"] for thread in process["threads"]}
+            threads = {thread["id"]: thread for thread in process["threads"]}
+            holds = [t["hold_ns"]["max"] for t in threads.values() if t["name"] == "stall"]
+            # Who waits comes up to some sleeps after the stall began: the hold tells its length.
+            whole = bool(holds) and max(holds) / 1e9 > stall_s - 0.01
             for row in process["blame"]:
-                held = row["reason"] == "held" and names[row["waiter"]] == "io"
+                if row["reason"] != "held" or row["holder"] not in threads:
+                    continue
+                names = threads[row["waiter"]]["name"], threads[row["holder"]]["name"]
                 site = row["holder_site"] or {}
-                # The waiter comes up to 20 ms after the stall began.
-                if (
-                    held
-                    and names.get(row["holder"]) == "stall"
-                    and row["wait_ns"] / 1e9 > stall_s - 0.05
-                    and site.get("function") == "stall"
-                ):
+                if whole and names == ("io", "stall") and site.get("function") == "stall":
                     return "whole"
     return "missed"
 

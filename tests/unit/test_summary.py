@@ -20,8 +20,8 @@ from gilscope.trace.schema import Policy
 MS = 1_000_000
 DISTRIBUTION = {"count", "sum", "mean", "p50", "p90", "p99", "max"}
 KEYS = {
-    "schema command duration_ns events lost_events stopped stopped_after_ns exit_code clock policy"
-    " processes groups longest_waits findings",
+    "schema command duration_ns events lost_events cut_at_start stopped stopped_after_ns exit_code"
+    " clock policy processes groups longest_waits findings",
     "name threads processes class life_ns shared_ns held_ns waiting_ns outside_ns unknown_ns"
     " wait_ns io_wait_ns cpu_wait_ns",
     "at_ns wait_ns waiter waiter_site holder held_ns holder_site free_ns others acquired",
