@@ -91,7 +91,7 @@ def record(
             if beside:
                 writer = beside(session, pid)
             course = Course(session, options, trace or trace_name(command, pid), say)
-            endless = max_bytes is None
+            endless = options.max_bytes is None
             tick = partial(_tick, session, writer, course, endless=endless)
             patience = Patience(lambda: say(_STILL_THERE.format(pid=pid)))
             exit_code = launch.wait(pid, tick, patience, course.signal)
