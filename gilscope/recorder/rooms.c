@@ -118,6 +118,7 @@ EXPORT int gs_rooms_start(struct gs_rooms *rooms) {
 /* A reader in another process tells in the header what it has (gs_file_header.safe_before). */
 EXPORT void gs_rooms_stream(struct gs_rooms *rooms) {
     rooms->streamed = true;
+    __atomic_store_n(&rooms->header->final, 0, __ATOMIC_RELAXED); /* more will be offered */
 }
 
 /* Every record with a stamp below these ticks (58 bits) is safe elsewhere. */
