@@ -39,7 +39,9 @@ static struct {
     int (*clock_wait)(sem_t *, clockid_t, const struct timespec *); /* glibc has it from 2.30 on */
 } real = {.post = first_post, .try_wait = first_try};
 
-static void resolve(void) {
+/* When the probe is loaded: later the loader may be waiting for the very thread that asks it. Other
+ * libraries' constructors may call the wrappers before. */
+__attribute__((constructor)) static void resolve(void) {
     *(void **)&real.wait = dlsym(RTLD_NEXT, "sem_wait");
     *(void **)&real.timed_wait = dlsym(RTLD_NEXT, "sem_timedwait");
     *(void **)&real.clock_wait = dlsym(RTLD_NEXT, "sem_clockwait");
