@@ -20,7 +20,8 @@ static bool word_is_readable(uintptr_t at) {
 }
 
 static bool every_page_is_readable(uintptr_t at, size_t size) {
-    if (at == 0 || at + size < at)
+    /* Nothing lies in the first page, and of address 0 the kernel would read nothing. */
+    if (at < PAGE || at + size < at)
         return false;
     for (uintptr_t page = at; page < at + size; page = (page | (PAGE - 1)) + 1)
         if (!word_is_readable(page))
