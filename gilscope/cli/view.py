@@ -9,6 +9,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from gilscope.cli import EXIT_SIGINT
 from gilscope.errors import GilscopeError
 from gilscope.safe_text import escaped
 
@@ -66,8 +67,11 @@ def run(args: argparse.Namespace) -> int:
             _say("No browser can be started here: open that address yourself.")
         if args.offline:
             _until_interrupted(server)
-        else:
+            return 0
+        try:
             _until_loaded(server)
+        except KeyboardInterrupt:  # as it was told to: no word is needed
+            return EXIT_SIGINT
     return 0
 
 
