@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,19 @@ a.put(None), b.put(None)
 for thread in threads:
     thread.join()
 """
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays(tmp_path: Path) -> Iterator[None]:
+    """A test that fails leaves its program running, which ends when it finds `stop`."""
+    yield
+    (tmp_path / "stop").touch()
+    while any(_is_in(process, tmp_path) for process in psutil.process_iter(["cmdline"])):
+        time.sleep(0.05)
+
+
+def _is_in(process: psutil.Process, folder: Path) -> bool:
+    return str(folder) in " ".join(process.info["cmdline"] or ())
 
 
 class Recording:
