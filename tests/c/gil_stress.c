@@ -65,6 +65,10 @@ const struct gs_gil *gs_held_gil(void) {
     return gil.watched.holder == &gs_writer ? &gil.watched : NULL;
 }
 
+struct gs_gil *gs_gil_in_hand(void) {
+    return gil.watched.holder == &gs_writer ? &gil.watched : NULL;
+}
+
 int gs_asked_to_yield(void) {
     return gs_held_gil() ? gs_request_pending(&gil.watched) : -1;
 }
