@@ -104,6 +104,7 @@ static uint64_t take_another(struct gs_ring *ring, struct gs_offers *offers, uin
 uint64_t gs_ring_take(struct gs_ring *ring, uint32_t units) {
     uint64_t mask;
     struct gs_offers *offers = gs_offers(ring->header, units, &mask);
+    gs_rooms_are_left(ring->header); /* what its thread had filled */
     for (uint64_t tries = 0; tries <= mask; tries++) {
         uint64_t n = __atomic_load_n(&offers->next, __ATOMIC_RELAXED);
         /* Pairs with the recorder's release store: what is ready stands in its slot. */
@@ -118,8 +119,10 @@ uint64_t gs_ring_take(struct gs_ring *ring, uint32_t units) {
         }
         __atomic_compare_exchange_n(&offers->next, &n, n + 1, false, __ATOMIC_RELAXED,
                                     __ATOMIC_RELAXED);
-        if (taken)
+        if (taken) {
+            gs_room_was_taken(ring->header);
             return offer;
+        }
     }
     return 0; /* others took all that there was, or the counters are damaged */
 }

@@ -84,6 +84,18 @@ static inline void gs_ring_publish(struct gs_chunk_header *chunk, enum gs_chunk_
     __atomic_store_n(&chunk->magic, (uint32_t)type, __ATOMIC_RELEASE);
 }
 
+/* A room goes from one thread to another by way of the recorder, which is another process: the
+ * thread sanitizer cannot see that, so it is told. */
+#if defined(__SANITIZE_THREAD__)
+void __tsan_acquire(void *address);
+void __tsan_release(void *address);
+#define gs_room_was_taken(header) __tsan_acquire(header)
+#define gs_rooms_are_left(header) __tsan_release(header)
+#else
+#define gs_room_was_taken(header) ((void)(header))
+#define gs_rooms_are_left(header) ((void)(header))
+#endif
+
 /* Nothing before it comes after it, as others see it. The thread sanitizer knows no fences; nothing
  * that it looks at rests on one. */
 static inline void gs_fence(void) {

@@ -154,6 +154,7 @@ static void thread_ends(void *unused) {
     /* Another library's destructor may run after this one and take the GIL once more. Nothing may
      * follow a thread's end, so that attaches anew and reads as a thread of the same tid. */
     *writer = (struct gs_writer){0};
+    gs_rooms_are_left(gs_process.ring.header);
     __atomic_store_n(&page->over, GS_IS_OVER, __ATOMIC_RELEASE);
     leave_list(tid);
 }
