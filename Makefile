@@ -96,7 +96,7 @@ test-cpython: plus ## CPython's own tests, recorded and not, and its whole suite
 
 .PHONY: test-locks
 test-locks: plus ## waits for locks against stamps of a program, on every interpreter
-	cd tests && $(CURDIR)/$(BIN)/python -m locks.compare
+	cd tests && $(CURDIR)/$(BIN)/python -m stock_locks.compare
 
 .PHONY: test-debug
 test-debug: setup system-tools ## the end-to-end tests on Python Plus with CPython's assertions

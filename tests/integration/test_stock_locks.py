@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from locks.compare import compared
+from stock_locks.compare import compared
 from support import interpreters
 from support.programs import compiled
 from support.recorded import Recording, record
