@@ -47,7 +47,7 @@ def show(trace: Trace, *, as_json: bool = False, top: int = TOP) -> None:
 
     summary = summarise(trace)
     if as_json:
-        json.dump(summary, sys.stdout, indent=1)
+        sys.stdout.write(json.dumps(summary))  # indented it takes ten times as long
         print()
         return
     from rich.console import Console  # noqa: PLC0415
