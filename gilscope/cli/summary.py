@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 HELP = "show who waited for the GIL, how long and because of whom"
 
 TOP = 10
+_ROWS_DEPTH = 4  # summary, processes, a process, its threads: of what lies below one row is little
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +49,7 @@ def show(trace: Trace, *, as_json: bool = False, top: int = TOP) -> None:
 
     summary = summarise(trace)
     if as_json:
-        sys.stdout.write(json.dumps(summary))  # indented it takes ten times as long
+        sys.stdout.writelines(_pieces(summary, _ROWS_DEPTH))
         print()
         return
     from rich.console import Console  # noqa: PLC0415
@@ -55,3 +57,21 @@ def show(trace: Trace, *, as_json: bool = False, top: int = TOP) -> None:
     from gilscope.viewers.terminal import render  # noqa: PLC0415
 
     render(summary, Console(highlight=False), top)
+
+
+def _pieces(value: object, depth: int) -> Iterator[str]:
+    """The JSON of `value`, never as a whole: of many threads it is larger than their trace. Each
+    row is made by json's own encoder in C, which knows no indentation.
+    """
+    if depth and isinstance(value, dict):
+        for number, (key, entry) in enumerate(value.items()):
+            yield f"{', ' if number else '{'}{json.dumps(key)}: "
+            yield from _pieces(entry, depth - 1)
+        yield "}" if value else "{}"
+    elif depth and isinstance(value, list):
+        for number, entry in enumerate(value):
+            yield ", " if number else "["
+            yield from _pieces(entry, depth - 1)
+        yield "]" if value else "[]"
+    else:
+        yield json.dumps(value)
