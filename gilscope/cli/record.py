@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-size",
         metavar="SIZE",
         type=size,
-        help="stop recording (never the program) past this many bytes (default: 1G at the most)",
+        help="stop recording (never the program) past this many bytes (default: the disk limits it)",
     )
     add_course_arguments(parser)
     parser.add_argument(
