@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-size",
         metavar="SIZE",
         type=size,
-        help="stop recording (never the program) past this many bytes (default: the disk limits it)",
+        help="stop recording (never the program) past this size (default: the disk limits it)",
     )
     add_course_arguments(parser)
     parser.add_argument(
