@@ -153,7 +153,7 @@ $(BROWSER): tests/browser/package.json tests/browser/package-lock.json tests/bro
 	@touch $@
 
 # Debian's names; each command is looked for first.
-TOOLS := chromium:chromium chromedriver:chromium-driver ab:apache2-utils node:nodejs npm:npm g++:g++ musl-gcc:musl-tools valgrind:valgrind
+TOOLS := chromium:chromium chromedriver:chromium-driver ab:apache2-utils node:nodejs npm:npm g++:g++ musl-gcc:musl-tools valgrind:valgrind man:man-db zsh:zsh fish:fish
 
 # What CPython's modules are built on.
 HEADERS := openssl/ssl.h:libssl-dev zlib.h:zlib1g-dev ffi.h:libffi-dev bzlib.h:libbz2-dev \

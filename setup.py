@@ -5,7 +5,10 @@ one build for every interpreter that can import gilscope."""
 from __future__ import annotations
 
 import os
+import sys
+from distutils.command.install_data import install_data  # of setuptools, which is loaded
 from glob import glob
+from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
@@ -109,6 +112,9 @@ SYNC = Extension(
 )
 
 
+MANUAL = Path("build", "man", "gilscope.1")
+
+
 class BuildLibraries(build_ext):
     """Names the results `_probe.so`, `_engine.so` and `_sync.abi3.so`, whatever builds them."""
 
@@ -130,7 +136,25 @@ class PlatformWheel(bdist_wheel):
         return ("py3", "none", super().get_tag()[2])
 
 
+class WithManual(install_data):
+    """Writes the manual page, of the command line's own parsers, before it is taken along."""
+
+    def run(self) -> None:
+        """`MANUAL`, from the sources beside this file."""
+        sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+        from gilscope.cli.manual import page  # noqa: PLC0415
+
+        MANUAL.parent.mkdir(parents=True, exist_ok=True)
+        MANUAL.write_text(page(), encoding="utf-8")
+        super().run()
+
+
 setup(
+    data_files=[("share/man/man1", [str(MANUAL)])],
     ext_modules=[PROBE, ENGINE, SYNC],
-    cmdclass={"build_ext": BuildLibraries, "bdist_wheel": PlatformWheel},
+    cmdclass={
+        "build_ext": BuildLibraries,
+        "bdist_wheel": PlatformWheel,
+        "install_data": WithManual,
+    },
 )

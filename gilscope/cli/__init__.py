@@ -12,31 +12,26 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, NoReturn, Protocol, cast
+from typing import Protocol, cast
 
 from gilscope import __doc__ as description
 from gilscope import __version__
-from gilscope.cli import streams
+from gilscope.cli import project, streams
+from gilscope.cli.parser import Parser, meant, take_settings
 from gilscope.errors import GilscopeError, UsageError
 from gilscope.safe_text import escaped
 
-COMMANDS = (
-    "record",
-    "run",
-    "snapshot",
-    "summary",
-    "view",
-    "report",
-    "dump",
-    "export",
-    "cut",
-    "compare",
-    "check",
-    "recover",
-    "interpreter",
-    "bench",
-    "doctor",
-)
+# In the order and under the titles that `gilscope --help` shows.
+GROUPS = {
+    "run and record": ("record", "run", "snapshot", "recover"),
+    "read a trace": ("summary", "view", "report", "dump", "export", "cut"),
+    "compare and judge": ("compare", "check"),
+    "this machine": ("doctor", "interpreter", "bench", "completion"),
+}
+COMMANDS = tuple(name for names in GROUPS.values() for name in names)
+
+# Commands whose options have defaults in `[tool.gilscope.COMMAND]` of pyproject.toml.
+WITH_SETTINGS = ("record", "summary")
 
 # What a shell reports for a process that died of the signal.
 EXIT_SIGINT = 130
@@ -56,24 +51,6 @@ class Command(Protocol):
 
     def run(self, args: argparse.Namespace) -> int:
         """Do it; return the exit code. Raises GilscopeError for what the user must be told."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Reports a mistake as one line, like every other error, instead of usage and a line."""
-
-    def __init__(self, **options: object) -> None:
-        options.setdefault("allow_abbrev", False)
-        super().__init__(**options)  # type: ignore[arg-type]
-
-    def error(self, message: str) -> NoReturn:
-        """Raise UsageError."""
-        raise UsageError(f"{message} (see `{self.prog} --help`)")
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        """Help or version; argparse's own ends with 0 where they cannot be written."""
-        file = file or sys.stdout
-        file.write(message)
-        file.flush()
 
 
 def load(package: str, name: str) -> Command:
@@ -110,20 +87,51 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
+    if argv and argv[0] == "help":
+        argv = [*argv[1:2], "--help"]
     if argv and argv[0] in COMMANDS:
-        command = load(__name__, argv[0])
-        parser = Parser(prog=f"gilscope {argv[0]}", description=command.HELP)
+        name = argv[0]
+        command = load(__name__, name)
+        parser = Parser(prog=f"gilscope {name}", description=command.HELP)
         command.add_arguments(parser)
+        if name in WITH_SETTINGS:
+            take_settings(parser, *project.defaults(name))
         return command.run(parser.parse_args(argv[1:]))
     overview = _overview()
-    overview.parse_args(argv)
-    overview.error("the following arguments are required: COMMAND")
+    if not argv:
+        overview.print_help()
+        return 0
+    if argv[0].startswith("-"):
+        overview.parse_args(argv)
+    raise UsageError(
+        f"there is no command {argv[0]}{meant(argv[0], COMMANDS)} (see `gilscope --help`)"
+    )
 
 
 def _overview() -> Parser:
+    """Help and version; a command stands in it by its name and its one line alone."""
+    parser = Parser(
+        prog="gilscope",
+        usage="gilscope COMMAND …",
+        description=description,
+        epilog="Each command has --help. Begin with: gilscope record python app.py",
+    )
+    parser.add_argument("-V", "--version", action="version", version=f"gilscope {__version__}")
+    for title, names in GROUPS.items():
+        group = parser.add_argument_group(title)
+        for name in names:
+            group.add_argument(name, nargs="?", help=load(__name__, name).HELP)
+    return parser
+
+
+def whole() -> Parser:
+    """All commands with all their options in one parser: for completions and the manual page."""
     parser = Parser(prog="gilscope", description=description)
-    parser.add_argument("--version", action="version", version=f"gilscope {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND")  # an option that nobody knows is told first
+    parser.add_argument("-V", "--version", action="version", version=f"gilscope {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        commands.add_parser(name, help=load(__name__, name).HELP)
+        command = load(__name__, name)
+        command.add_arguments(
+            commands.add_parser(name, help=command.HELP, description=command.HELP)
+        )
     return parser

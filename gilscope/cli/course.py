@@ -42,7 +42,7 @@ def add_course_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "-d",
-        dest="duration",
+        "--duration",
         metavar="SECONDS",
         type=seconds,
         help="record for so long, then write the trace; the program goes on",

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `gilscope cut`."""
     parser.add_argument("trace", metavar="TRACE", type=Path, help="a .pftrace or .pftrace.gz file")
     parser.add_argument(
-        "-o", dest="output", metavar="FILE", type=Path, required=True, help="the trace to write"
+        "-o", "--output", metavar="FILE", type=Path, required=True, help="the trace to write"
     )
     parser.add_argument(
         "--from",

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "-o",
-        dest="output",
+        "--output",
         metavar="FILE or DIR",
         type=Path,
         help="not standard output; parquet needs a folder",

@@ -18,16 +18,23 @@ NAME = "pyproject.toml"
 
 def find() -> Path | None:
     """The file's path, or None."""
-    here = Path.cwd()
-    return next(
-        (file for folder in (here, *here.parents) if (file := folder / NAME).is_file()), None
-    )
+    try:
+        here = Path.cwd()
+        return next(
+            (file for folder in (here, *here.parents) if (file := folder / NAME).is_file()), None
+        )
+    except OSError:  # the folder is gone, or is not to be looked into
+        return None
 
 
 def settings(part: str) -> dict[str, Any]:
     """`[tool.gilscope.PART]`, empty where there is none. Raises UsageError for what is no TOML."""
     file = find()
-    if file is None:
+    try:
+        text = file.read_text(encoding="utf-8") if file else ""
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file}: cannot be read ({error})") from error
+    if "gilscope" not in text:  # whether the rest of the file is well made is not our matter
         return {}
     if sys.version_info >= (3, 11):
         import tomllib  # noqa: PLC0415 - only for who asks
@@ -35,8 +42,8 @@ def settings(part: str) -> dict[str, Any]:
         import tomli as tomllib  # noqa: PLC0415 - the same library under its older name
 
     try:
-        whole = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        whole = tomllib.loads(text)
+    except ValueError as error:
         raise UsageError(f"{file}: cannot be read ({error})") from error
     table: dict[str, Any] = whole
     for key in ("tool", "gilscope", part):
@@ -44,6 +51,12 @@ def settings(part: str) -> dict[str, Any]:
         if not isinstance(table, dict):
             raise UsageError(f"{file}: [tool.gilscope.{part}] is no table")
     return table
+
+
+def defaults(command: str) -> tuple[dict[str, Any], str]:
+    """The settings of a command, and where they stand, for messages. Raises UsageError."""
+    found = settings(command)
+    return found, f"{find()}, [tool.gilscope.{command}]" if found else ""
 
 
 def bounds() -> list[Bound]:

@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "gilscope record [-o FILE] [options] [--] COMMAND…"
     parser.add_argument(
         "-o",
-        dest="output",
+        "--output",
         metavar="FILE",
         type=Path,
         help="the trace to write, .pftrace or .pftrace.gz (default: gilscope-PROGRAM-PID.pftrace)",

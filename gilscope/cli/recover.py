@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "-o",
-        dest="output",
+        "--output",
         metavar="FILE",
         type=Path,
         help="the trace to write, .pftrace or .pftrace.gz",

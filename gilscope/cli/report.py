@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `gilscope report`."""
     parser.add_argument("trace", metavar="TRACE", type=Path, help="a .pftrace or .pftrace.gz file")
     parser.add_argument(
-        "-o", dest="output", metavar="FILE.html", type=Path, required=True, help="the file to write"
+        "-o", "--output", metavar="FILE.html", type=Path, required=True, help="the file to write"
     )
     add_redact(parser)
 

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "-o",
-        dest="output",
+        "--output",
         metavar="FILE",
         type=Path,
         help="the trace to write (default: gilscope-PID-snapshot-N.pftrace)",

@@ -100,7 +100,7 @@ def test_a_command_that_cannot_be_run_is_one_line() -> None:
     ("arguments", "variables", "line"),
     [
         (["run", "true"], {}, "run how?"),
-        (["run", "--policy", "fifo", "true"], {}, "invalid choice: 'fifo'"),
+        (["run", "--policy", "fifo", "true"], {}, "--policy: there is no fifo"),
         (["run", *POLICY], {}, "run what?"),
         (["run", *POLICY, "--grace", "-1", "true"], {}, "not a number of microseconds"),
         (["run", "--grace", "5", "true"], {}, "add --policy io-priority"),

@@ -55,7 +55,7 @@ def test_version() -> None:
 def test_help_lists_every_command() -> None:
     done = gilscope("--help")
     assert done.returncode == 0
-    assert re.findall(r"^ {4}(\w+)", done.stdout, re.MULTILINE) == list(cli.COMMANDS)
+    assert re.findall(r"^ {2}(\w+)", done.stdout, re.MULTILINE) == list(cli.COMMANDS)
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
@@ -66,7 +66,7 @@ def test_each_command_has_help(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("nonsense",), ("--nonsense",), ("summary",), ("summary", "--nonsense")]
+    "arguments", [("nonsense",), ("--nonsense",), ("summary",), ("summary", "--nonsense")]
 )
 def test_a_mistake_in_use_is_one_line_and_2(arguments: tuple[str, ...]) -> None:
     done = gilscope(*arguments)
@@ -158,7 +158,7 @@ def test_a_recording_that_is_to_be_too_small_is_refused(
     assert cli.main(["record", "--max-size", "1023K", *command]) == 2
     out, errors = capsys.readouterr()
     assert (out, errors.count("\n")) == ("", 1)
-    assert errors.startswith("gilscope: argument --max-size: 1023K is too little: at least 1M")
+    assert errors.startswith("gilscope: --max-size: 1023K is too little: at least 1M")
     assert not ran.exists()
 
 
