@@ -15,6 +15,7 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 COMMON = ["-std=c11", "-O2", "-g1", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror=implicit"]
+COMMON += [f"-ffile-prefix-map={os.getcwd()}=."]  # the same bytes wherever it is built
 if os.environ.get("GILSCOPE_BUILD_STRICT"):
     COMMON += ["-Werror"]
 

@@ -10,8 +10,12 @@
 
 #include "emit.h"
 
-/* Aligned: read at every event, and should not lie in two cache lines. */
-_Alignas(64) __thread struct gs_writer gs_writer;
+/* Aligned: read at every event, and should not lie in two cache lines. But on other processors than
+ * x86-64 the loader aligns less once the program runs, and would refuse the library. */
+#ifdef __x86_64__
+_Alignas(64)
+#endif
+    __thread struct gs_writer gs_writer;
 
 static pthread_key_t end_key; /* its destructor stamps a thread's end */
 static bool end_key_made;

@@ -111,7 +111,7 @@ def test_wheel(tree: Path, tmp_path: Path) -> None:
         files = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert files >= python_files(tree) | LIBRARIES
     assert files >= data_files(tree)
-    known = {".py", ".pyi", ".so", ".sql", ".textproto", ".1"}
+    known = {".py", ".pyi", ".so", ".sql", ".textproto", ".typed", ".1"}
     unexpected = {name for name in files - data_files(tree) if Path(name).suffix not in known}
     assert unexpected == set()
     check_installed(install(wheel, tmp_path / "venv"))
