@@ -7,33 +7,37 @@ import os
 # Not the one of `typing`: whatever is imported here may come from the program's PYTHONPATH.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from gilscope import locks as locks
     from gilscope.scheduling import yield_gil as yield_gil
     from gilscope.sync import Condition as Condition
     from gilscope.sync import atomic as atomic
     from gilscope.sync import set_atomic as set_atomic
-    from gilscope.trace.model import Trace
+    from gilscope.trace.model import Trace as Trace
 
 __version__ = "0.1.0"
 
-__all__ = ["Condition", "atomic", "locks", "read", "set_atomic", "yield_gil"]
+__all__ = ["Condition", "Trace", "atomic", "locks", "read", "set_atomic", "yield_gil"]
 
 # Name: the module that has it.
 _LAZY = dict.fromkeys(("Condition", "atomic", "set_atomic"), "gilscope.sync") | {
-    "yield_gil": "gilscope.scheduling"
+    "yield_gil": "gilscope.scheduling",
+    "Trace": "gilscope.trace.model",
 }
 
 
-def __getattr__(name: str) -> object:
-    """What `import gilscope` alone does not load."""
-    from importlib import import_module  # noqa: PLC0415
+if not TYPE_CHECKING:  # to a type checker a module with this function has every name
 
-    if name == "locks":
-        return import_module("gilscope.locks")
-    if name not in _LAZY:
-        raise AttributeError(f"module 'gilscope' has no attribute {name!r}")
-    value = getattr(import_module(_LAZY[name]), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        """What `import gilscope` alone does not load."""
+        from importlib import import_module  # noqa: PLC0415
+
+        if name == "locks":
+            return import_module("gilscope.locks")
+        if name not in _LAZY:
+            raise AttributeError(f"module 'gilscope' has no attribute {name!r}")
+        value = getattr(import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
