@@ -87,6 +87,16 @@ test: lint system-tools $(BROWSER) plus ## everything: lint and all tests (one b
 plus: setup system-tools ## build Python Plus, once; it is kept where users have theirs
 	$(BIN)/gilscope interpreter build
 
+.PHONY: test-patch-level
+test-patch-level: setup system-tools ## Python Plus of another patch level, built whole from an archive with moved lines; 5 minutes
+	@rm -rf build/patch-level
+	@set -e; cd tests; \
+	archive=$$(XDG_CACHE_HOME= $(CURDIR)/$(BIN)/python -m support.other_patch_level $(CURDIR)/build/patch-level); \
+	export XDG_DATA_HOME=$(CURDIR)/build/patch-level/data XDG_CACHE_HOME=$(CURDIR)/build/patch-level/cache; \
+	$(CURDIR)/$(BIN)/gilscope interpreter build --source $${archive% *} --sha256 $${archive#* }; \
+	$(CURDIR)/$(BIN)/gilscope interpreter list; \
+	$(CURDIR)/$(BIN)/gilscope record -o $(CURDIR)/build/patch-level/trace.pftrace $$($(CURDIR)/$(BIN)/gilscope interpreter path) $(CURDIR)/examples/queue_pipeline.py
+
 .PHONY: test-cpython
 test-cpython: plus ## CPython's own tests, recorded and not, and its whole suite in Python Plus; hours
 	$(BIN)/gilscope interpreter build --variant stock

@@ -28,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="CPython's source: the archive, or the folder as it was unpacked "
         "(default: from python.org, else from Debian's source package)",
     )
+    building.add_argument(
+        "--sha256",
+        metavar="HEX",
+        help="with --source ARCHIVE: of another patch level of this version, say with security "
+        "fixes; the patches must fit it",
+    )
     building.set_defaults(act=_build)
     about = "the interpreters that were built, and what each has"
     actions.add_parser("list", help=about, description=about).set_defaults(act=_list)
@@ -52,13 +58,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _build(args: argparse.Namespace) -> int:
-    from gilscope.interpreter.build import build  # noqa: PLC0415 - only here
+    from gilscope.interpreter.build import build, newest  # noqa: PLC0415 - only here
     from gilscope.interpreter.progress import progress  # noqa: PLC0415
 
     if args.source is not None and not args.source.exists():
         raise UsageError(f"{args.source}: there is no such archive or folder")
+    wanted, kind = release(args.version), variant(args.variant)
+    if args.sha256 is not None:
+        if args.source is None or not args.source.is_file():
+            raise UsageError("--sha256 is of an archive; name it with --source ARCHIVE")
+        from gilscope.interpreter.source import release_of  # noqa: PLC0415
+
+        wanted = release_of(args.source, args.sha256, wanted)
+    elif args.source is None:
+        wanted = newest(wanted, kind)
     try:
-        place = build(release(args.version), variant(args.variant), args.source, progress())
+        place = build(wanted, kind, args.source, progress())
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped; the same command goes on from here") from None
     print(place.python)

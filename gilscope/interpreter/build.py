@@ -74,8 +74,19 @@ def remove(release: Release, variant: Variant, progress: Progress) -> bool:
 
 
 def is_up_to_date(release: Release, variant: Variant) -> bool:
-    """Whether what is installed is made of the present source, patches, probe and switches."""
-    return _Job.of(release, variant, Lines()).is_done()
+    """Whether what is installed is made of the present patches, probe and switches, and of the
+    pinned source or a newer one."""
+    return _Job.of(newest(release, variant), variant, Lines()).is_done()
+
+
+def newest(pinned: Release, variant: Variant) -> Release:
+    """The pinned release, or the later patch level that is installed: nobody who has security
+    fixes loses them by building anew."""
+    manifest = Manifest.read(Place.of(pinned, variant).prefix)
+    if manifest is None or not manifest.source:
+        return pinned
+    here = pinned.with_source(manifest.version, manifest.source)
+    return here if here.patch_level > pinned.patch_level else pinned
 
 
 @dataclass(frozen=True)
@@ -153,7 +164,9 @@ class _Job:
         names = [patch.name for patch in self.series]
         # Of the copy: gilscope's own files may have changed meanwhile.
         key = self.key(self.place.work / "probe")
-        Manifest(self.release.full, self.variant.name, key, names).write(staged)
+        Manifest(self.release.full, self.variant.name, key, names, self.release.sha256).write(
+            staged
+        )
         _take_place(staged, self.place)
         self.progress.finish()
 

@@ -36,6 +36,35 @@ print(json.dumps({
 }))
 """
 
+# Whatever the patches touch: hand-overs of the GIL, locks, conditions, sleeps, a fork.
+_EXERCISE = """
+import os, queue, threading, time
+passed, done = queue.Queue(2), []
+condition, lock = threading.Condition(), threading.RLock()
+def work(number):
+    for turn in range(200):
+        with lock:
+            passed.put(turn)
+            passed.get()
+        if turn % 50 == 0:
+            time.sleep(0.001)
+    with condition:
+        done.append(number)
+        condition.notify_all()
+threads = [threading.Thread(target=work, args=(n,), name=f"check-{n}") for n in range(4)]
+for thread in threads:
+    thread.start()
+with condition:
+    assert condition.wait_for(lambda: len(done) == 4, 60), "threads do not come to their end"
+for thread in threads:
+    thread.join()
+child = os.fork()
+if child == 0:
+    work(5)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0, "a fork's child does not work"
+"""
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -72,6 +101,8 @@ def verify(python: Path, version: str, *, probe: bool) -> None:
         raise BuildError(f"what was built lacks {', '.join(seen.missing)}")
     if probe and seen.built_in is None:
         raise BuildError("what was built has no probe inside, though the patches were applied")
+    for policy in ("classic", "io-priority") if probe else ():
+        _run(python, "-I", "-X", f"gilscope.policy={policy}", "-c", _EXERCISE)
     with tempfile.TemporaryDirectory(prefix="gilscope-check-") as folder:
         _run(python, "-I", "-m", "venv", folder)
         _run(Path(folder) / "bin" / "python", "-I", "-m", "pip", "--version")
@@ -95,7 +126,9 @@ def _run(*command: str | Path) -> str:
         raise BuildError(f"{command[0]} does not answer within {PATIENCE_S} s") from error
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-        what = " ".join(str(argument) for argument in command[1:4] if argument != _PROGRAM)
+        what = " ".join(
+            str(argument) for argument in command[1:4] if argument not in (_PROGRAM, _EXERCISE)
+        )
         raise BuildError(
             f"{command[0]} {what} ends with {done.returncode}: {' '.join(said) or 'no word why'}"
         )

@@ -38,6 +38,7 @@ class Manifest:
     variant: str
     key: str  # of source, patches, probe and switches together
     patches: list[str]  # names, in the order of the series
+    source: str = ""  # the archive's SHA-256, since some are built of another than the pinned one
 
     def write(self, prefix: Path) -> None:
         """Leave it in the prefix."""

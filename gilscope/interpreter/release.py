@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gilscope.errors import UsageError
@@ -17,7 +18,7 @@ class Release:
     version: str  # "3.13", as the user names it
     full: str  # "3.13.5"
     sha256: str  # of the archive
-    tree_sha256: str  # of the unpacked tree's listing, see source.tree_digest
+    tree_sha256: str  # of the unpacked tree's listing, see source.tree_digest; "": not pinned
     url: str  # upstream's archive
     debian: tuple[str, str]  # suite and source package with the same archive
     build_bytes: int  # what a build takes, tree and objects
@@ -35,6 +36,27 @@ class Release:
     def archive(self) -> str:
         """The archive's own name."""
         return f"{self.name}.tar.xz"
+
+    def with_source(self, full: str, sha256: str) -> Release:
+        """The same series on another archive of this version, which `sha256` pins.
+
+        Raises UsageError for another version, and for what is no checksum.
+        """
+        if not re.fullmatch(rf"{re.escape(self.version)}\.\d{{1,3}}", full, re.ASCII):
+            raise UsageError(
+                f"the source is of CPython {full}; the patches are for {self.version}.x"
+            )
+        if not re.fullmatch(r"[0-9a-f]{64}", sha256):
+            raise UsageError("--sha256 takes 64 hexadecimal digits, as python.org shows them")
+        if sha256 == self.sha256:
+            return self
+        url = f"https://www.python.org/ftp/python/{full}/Python-{full}.tar.xz"
+        return replace(self, full=full, sha256=sha256, tree_sha256="", url=url)
+
+    @property
+    def patch_level(self) -> int:
+        """5 of 3.13.5."""
+        return int(self.full.rpartition(".")[2])
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import re
 import shutil
 import subprocess
 import tarfile
@@ -18,6 +19,7 @@ from gilscope.interpreter.release import Release
 
 PATIENCE_S = 30  # for an answer of a server
 BLOCK = 1 << 20
+_VERSION_IN = "Include/patchlevel.h"
 
 
 def bring(release: Release, given: Path | None, archives: Path, progress: Progress) -> Path:
@@ -69,6 +71,32 @@ def _keep(given: Path, release: Release, kept: Path) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return kept
+
+
+def release_of(archive: Path, sha256_of_it: str, pinned: Release) -> Release:
+    """The release whose source is this archive, with the series of the pinned one.
+
+    Raises UsageError, BuildError: another checksum, another version, no source of CPython.
+    """
+    wanted = sha256_of_it.lower()
+    pinned.with_source(pinned.full, wanted)  # whether that can be a checksum at all
+    found = sha256(archive)
+    if found != wanted:
+        raise BuildError(
+            f"{archive}: its SHA-256 is {found[:16]}… and not {wanted[:16]}…; nothing was unpacked"
+        )
+    try:
+        with tarfile.open(archive) as packed:
+            top = PurePosixPath((packed.next() or tarfile.TarInfo()).name).parts[:1]
+            name = "".join(top)
+            header = packed.extractfile(f"{name}/{_VERSION_IN}")
+            text = header.read().decode() if header else ""
+    except (tarfile.TarError, EOFError, KeyError, UnicodeDecodeError) as error:
+        raise BuildError(f"{archive} is no source archive of CPython: {error}") from error
+    version = re.search(r'^#define PY_VERSION\s+"([^"]+)"', text, re.MULTILINE)
+    if version is None or name != f"Python-{version[1]}":
+        raise BuildError(f"{archive} is no source archive of CPython as python.org makes them")
+    return pinned.with_source(version[1], wanted)
 
 
 def unpack(source: Path, release: Release, tree: Path) -> None:
