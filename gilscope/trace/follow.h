@@ -29,6 +29,7 @@
 
 struct follow_chunk {
     uint32_t ordinal, unit;
+    uint32_t units; /* as they were checked: its header may be taken back meanwhile */
 };
 
 /* A place in a thread's records: its page (chunk UINT32_MAX) or one of its chunks. */
@@ -199,6 +200,13 @@ bool gs_follow_is_there(const struct gs_follow *follow, const struct follow_thre
 
 /* The node that a stack event means; -1: none. */
 int64_t gs_follow_node(const struct gs_follow *follow, uint32_t reference);
+
+/* The place in front of the last `left` records; of a damaged number its first. */
+static inline struct place gs_follow_with_left(struct place all, uint64_t left) {
+    if (left < (uint64_t)(all.end - all.at))
+        all.at = all.end - left;
+    return all;
+}
 
 static inline uint64_t gs_follow_offset(const struct gs_follow *follow, const void *at) {
     return (uint64_t)((const unsigned char *)at - follow->map);

@@ -107,7 +107,7 @@ int64_t gs_follow_ns(struct gs_follow *follow, uint64_t ticks) {
 static struct place place_of(const struct gs_follow *follow, const struct follow_chunk *chunk) {
     const struct gs_chunk_header *header = gs_follow_unit(follow, chunk->unit);
     const struct gs_record *records = (const void *)(header + 1);
-    uint64_t n = (header->units * (uint64_t)GS_UNIT_BYTES - sizeof *header) / sizeof *records;
+    uint64_t n = (chunk->units * (uint64_t)GS_UNIT_BYTES - sizeof *header) / sizeof *records;
     return (struct place){records, records + n, header, chunk->ordinal};
 }
 
@@ -247,21 +247,21 @@ static int add_thread(struct gs_follow *follow, uint64_t unit) {
     return 0;
 }
 
-static int add_chunk(struct gs_follow *follow, uint64_t unit, uint32_t id) {
-    const struct gs_chunk_header *header = gs_follow_unit(follow, unit);
+static int add_chunk(struct gs_follow *follow, uint64_t unit, uint32_t units, uint32_t ordinal,
+                     uint32_t id) {
     struct follow_thread *thread = &follow->threads[id];
-    retire(follow, unit, header->units);
+    retire(follow, unit, units);
     if (gs_follow_reserve((void **)&thread->chunks, thread->n_chunks, &thread->chunk_capacity,
                           sizeof *thread->chunks))
         return no_memory(follow);
-    follow->rooms[unit] = (struct follow_room){GS_EVENT_CHUNK, id, header->ordinal, 0};
+    follow->rooms[unit] = (struct follow_room){GS_EVENT_CHUNK, id, ordinal, 0};
     uint64_t at = thread->n_chunks++;
-    for (; at > 0 && thread->chunks[at - 1].ordinal > header->ordinal; at--)
+    for (; at > 0 && thread->chunks[at - 1].ordinal > ordinal; at--)
         thread->chunks[at] = thread->chunks[at - 1];
-    thread->chunks[at] = (struct follow_chunk){header->ordinal, (uint32_t)unit};
-    if (thread->left_over && header->ordinal == thread->head.ordinal) {
-        thread->head = place_of(follow, &thread->chunks[at]);
-        thread->head.at = thread->head.end - thread->left_over;
+    thread->chunks[at] = (struct follow_chunk){ordinal, (uint32_t)unit, units};
+    if (thread->left_over && ordinal == thread->head.ordinal) {
+        thread->head =
+            gs_follow_with_left(place_of(follow, &thread->chunks[at]), thread->left_over);
         thread->past = thread->head;
         thread->left_over = 0;
     }
@@ -412,10 +412,11 @@ static int take_found(struct gs_follow *follow, int (*add)(struct gs_follow *, u
 }
 
 typedef int visit(struct gs_follow *follow, uint64_t unit, const struct gs_chunk_header *header,
-                  uint32_t magic);
+                  uint32_t magic, uint32_t units);
 
 static int visit_processes(struct gs_follow *follow, uint64_t unit,
-                           const struct gs_chunk_header *header, uint32_t magic) {
+                           const struct gs_chunk_header *header, uint32_t magic, uint32_t units) {
+    (void)units;
     if (magic != GS_PROCESS_PAGE)
         return 0;
     const struct follow_room *room = &follow->rooms[unit];
@@ -427,7 +428,8 @@ static int visit_processes(struct gs_follow *follow, uint64_t unit,
 }
 
 static int visit_threads(struct gs_follow *follow, uint64_t unit,
-                         const struct gs_chunk_header *header, uint32_t magic) {
+                         const struct gs_chunk_header *header, uint32_t magic, uint32_t units) {
+    (void)units;
     if (magic != GS_THREAD_PAGE)
         return 0;
     const struct follow_room *room = &follow->rooms[unit];
@@ -438,9 +440,9 @@ static int visit_threads(struct gs_follow *follow, uint64_t unit,
 }
 
 static int visit_chunks(struct gs_follow *follow, uint64_t unit,
-                        const struct gs_chunk_header *header, uint32_t magic) {
+                        const struct gs_chunk_header *header, uint32_t magic, uint32_t units) {
     struct follow_room *room = &follow->rooms[unit];
-    uint32_t owner = header->owner;
+    uint32_t owner = header->owner, ordinal = header->ordinal;
     bool stacks = magic == GS_STACK_PAGE;
     if (!stacks && magic != GS_EVENT_CHUNK)
         return 0;
@@ -448,12 +450,12 @@ static int visit_chunks(struct gs_follow *follow, uint64_t unit,
     if (owner >= follow->n_rooms || follow->rooms[owner].magic != of)
         return not_yet(follow, unit, stacks ? "stacks of no process" : "a chunk of no thread");
     uint32_t id = follow->rooms[owner].id;
-    bool known = room->magic == magic && room->id == id && room->ordinal == header->ordinal;
+    bool known = room->magic == magic && room->id == id && room->ordinal == ordinal;
     if (!known && !stacks)
-        return add_chunk(follow, unit, id);
+        return add_chunk(follow, unit, units, ordinal, id);
     if (!known) {
         retire(follow, unit, 1);
-        *room = (struct follow_room){magic, id, header->ordinal, STACKS_FROM};
+        *room = (struct follow_room){magic, id, ordinal, STACKS_FROM};
     }
     return stacks ? read_stacks(follow, unit) : 0;
 }
@@ -463,12 +465,13 @@ static int visit_all(struct gs_follow *follow, visit *one) {
         const struct gs_chunk_header *header = gs_follow_unit(follow, unit);
         uint32_t magic = __atomic_load_n(&header->magic, __ATOMIC_ACQUIRE);
         /* 0 beside a magic word: it is being taken back. */
-        uint32_t length = magic && header->units ? header->units : 1;
+        uint32_t length = __atomic_load_n(&header->units, __ATOMIC_RELAXED);
+        length = magic && length ? length : 1;
         bool room = length == 1 || (length == GS_CHUNK_UNITS && magic != GS_STACK_PAGE);
         if (!room || length > follow->n_rooms - unit)
             return gs_follow_fail(follow, "offset 0x%" PRIx64 ": a chunk of %" PRIu32 " units",
                                   unit * GS_UNIT_BYTES, length);
-        if (magic && one(follow, unit, header, magic))
+        if (magic && one(follow, unit, header, magic, length))
             return -1;
         unit += length;
     }

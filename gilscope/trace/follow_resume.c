@@ -161,8 +161,8 @@ static void find_pages(struct gs_follow *follow) {
         if (thread->head.ordinal == 0) {
             const struct gs_record *end =
                 page->records + sizeof page->records / sizeof *page->records;
-            thread->head.end = end;
-            thread->head.at = end - thread->left_over;
+            thread->head =
+                gs_follow_with_left((struct place){page->records, end, NULL, 0}, thread->left_over);
             thread->past = thread->head;
             thread->left_over = 0;
         }

@@ -13,7 +13,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "../../gilscope/trace/event.h"
+#include "damage.h"
 
 struct gs_order;
 struct gs_order *gs_order_open(const void *, uint64_t);
@@ -26,65 +26,6 @@ void gs_order_stopped(struct gs_order *, int64_t);
 int gs_order_begin(struct gs_order *, const int64_t *, const uint8_t *);
 int64_t gs_order_next(struct gs_order *, struct gs_event *, int64_t, uint64_t *);
 void gs_order_close(struct gs_order *);
-
-static uint64_t dice;
-
-static uint64_t roll(uint64_t sides) {
-    dice ^= dice << 13;
-    dice ^= dice >> 7;
-    dice ^= dice << 17;
-    return dice % sides;
-}
-
-/* A number that is likely to break something. */
-static uint64_t odd_number(uint64_t was) {
-    switch (roll(6)) {
-    case 0:
-        return 0;
-    case 1:
-        return UINT64_MAX;
-    case 2:
-        return was + 1 - roll(3);
-    case 3:
-        return was ^ UINT64_C(1) << roll(64);
-    case 4:
-        return roll(1000);
-    default:
-        return dice;
-    }
-}
-
-static void break_word(unsigned char *at, size_t size) {
-    uint64_t value = 0;
-    memcpy(&value, at, size);
-    value = odd_number(value);
-    memcpy(at, &value, size);
-}
-
-static void damage(unsigned char *map, uint64_t units) {
-    uint64_t unit = GS_FIRST_UNIT + roll(units - GS_FIRST_UNIT);
-    unsigned char *at = map + unit * GS_UNIT_BYTES;
-    switch (roll(6)) {
-    case 0: /* the file's header; magic and version would end the round at once */
-        break_word(map + 12 + 4 * roll(70), 4);
-        break;
-    case 1: /* what may be a chunk's header */
-        break_word(at + 4 * roll(4), 4);
-        break;
-    case 2: /* a process's or thread's page */
-        break_word(at + 16 + 8 * roll(16), 8);
-        break;
-    case 3: /* a record, or half of one */
-        break_word(at + 256 + 8 * roll(480), 8);
-        break;
-    case 4: /* a record twice */
-        memcpy(at + 256 + 16 * roll(240), at + 256 + 16 * roll(240), 16);
-        break;
-    default: /* a unit twice */
-        memcpy(at, map + (GS_FIRST_UNIT + roll(units - GS_FIRST_UNIT)) * GS_UNIT_BYTES,
-               GS_UNIT_BYTES);
-    }
-}
 
 /* Returns 1 for a file that was read to its end, 0 for one that was refused. */
 static int read_file(const unsigned char *map, uint64_t bytes) {

@@ -41,7 +41,9 @@ POLICY = ("tests/c/policy.c", *SWITCHES, *QUEUE, *PROBE)
 STEPS = ("tests/c/kill_steps.c", *PROBE, *READER, *ROOMS)
 PLUS = tuple(p for p in plus_sources(Path(__file__).parents[2]) if p != PROCESSOR)
 BUILT_IN = ("tests/c/stress.c", *PLUS, *READER, *RECORDER)
-FUZZ = ("tests/c/fuzz_order.c", *READER)
+FUZZ_ORDER = ("tests/c/fuzz_order.c", *READER)
+FOLLOW_PARTS = ("follow", "follow_index", "follow_resume")
+FUZZ_FOLLOW = ("tests/c/fuzz_follow.c", *(f"gilscope/trace/{part}.c" for part in FOLLOW_PARTS))
 ROUNDS = 1_000
 MODES = ["threads", "starved", "shortened", "limit", "forks", "killed", "reused", "churned"]
 
@@ -95,17 +97,19 @@ def test_written_is_read_plus_lost(
 
 @pytest.mark.parametrize(("mode", "turns"), [("forks", "200"), ("reused", "1500")])
 @pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("fuzz", [FUZZ_ORDER, FUZZ_FOLLOW], ids=["offline", "live"])
 def test_damaged_rings_end_in_an_error_or_in_events(
-    build: Build, tmp_path: Path, seed: int, mode: str, turns: str
+    build: Build, tmp_path: Path, seed: int, mode: str, turns: str, fuzz: tuple[str, ...]
 ) -> None:
     rings = tmp_path / "rings"
     run(build(STRESS, ""), rings, mode, str(seed), turns)
-    told = run(build(FUZZ, "address,undefined"), rings, str(ROUNDS), str(seed))
+    told = run(build(fuzz, "address,undefined"), rings, str(ROUNDS), str(seed))
     print(told, end="")
-    rounds, good, refused = map(int, re.findall(r"\d+", told))
+    rounds, good, refused = list(map(int, re.findall(r"\d+", told)))[:3]
     assert rounds == ROUNDS
     assert good > ROUNDS // 10
-    assert refused > ROUNDS // 10
+    # The live reader meets less: what is broken before it is looked at may be written over.
+    assert refused > ROUNDS // (10 if fuzz is FUZZ_ORDER else 25)
 
 
 @pytest.mark.parametrize("sanitizers", ["thread", "address,undefined"])
