@@ -13,6 +13,9 @@ C_FILES := $(wildcard gilscope/*.c gilscope/*/*.[ch])
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
+# Pages of others that the tests open in the browser, and what judges accessibility. (Targets name it: it must stand before them.)
+BROWSER := build/browser/node_modules/.package-lock.json
+
 .PHONY: help
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
@@ -152,9 +155,6 @@ lint: setup ## ruff, mypy --strict, clang-format
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	find gilscope tests -name '*.[ch]' | xargs $(BIN)/clang-format --dry-run -Werror
-
-# Pages of others that the tests open in the browser, and what judges accessibility.
-BROWSER := build/browser/node_modules/.package-lock.json
 
 $(BROWSER): tests/browser/package.json tests/browser/package-lock.json tests/browser/.npmrc | system-tools
 	@mkdir -p build/browser

@@ -202,9 +202,10 @@ def test_what_a_thread_blocks_on(tmp_path: Path) -> None:
 # ---- both feeds of the same interpreter ---------------------------------------------------------
 
 # Three threads, one after the other. threading's start would share a lock with the thread, which
-# waits for it if the machine stops the starter at the wrong place.
+# waits for it if the machine stops the starter at the wrong place. Each is gone before the next,
+# and before the interpreter ends: one that is asked to yield then never has the GIL again.
 STEADY = """
-import _thread, os
+import _thread, os, time
 def work():
     for _ in range(2000):
         os.stat("/")
@@ -214,6 +215,8 @@ done.acquire()
 for i in range(3):
     _thread.start_new_thread(work, ())
     done.acquire()
+    while _thread._count():
+        time.sleep(0.001)
 """
 
 BUSY = """

@@ -18,8 +18,9 @@ TIMEOUT_S = 300
 # Records, keeps the rings and says where they are.
 _KEEP_RINGS = """
 import sys
+from gilscope.recorder.options import Options
 from gilscope.recorder.record import record
-recorded = record(sys.argv[1:])
+recorded = record(sys.argv[1:], Options())
 print(recorded.session.directory, file=sys.stderr)
 sys.exit(recorded.notes.exit_code)
 """
