@@ -38,9 +38,10 @@ class Beside:
         self._pid: int | None = None
         self._input = self._output = -1
 
-    def tick(self, used_bytes: int) -> None:
+    def tick(self, used_bytes: int, limit_bytes: int) -> None:
         """Start it once so much of the rings is used. Never waits."""
-        if self._pid is None and self._input < 0 and used_bytes >= self._start_bytes:
+        start_bytes = min(self._start_bytes, limit_bytes // 8)  # it needs a while to come
+        if self._pid is None and self._input < 0 and used_bytes >= start_bytes:
             self._start()
 
     @property

@@ -124,7 +124,7 @@ def _tick(session: Session, writer: Beside | None, course: Course, *, endless: b
     course.tick()
     if writer:
         used_bytes = session.used_bytes
-        writer.tick(used_bytes)
+        writer.tick(used_bytes, session.limit_bytes)
         if endless and writer.started and used_bytes > session.limit_bytes // 2:
             session.stream()
 

@@ -165,12 +165,16 @@ def test_limits_around_gilscope(tmp_path: Path, limit: str) -> None:
         assert recorded.said("gilscope recover") or recorded.said("runs without")
 
 
-def test_a_limit_around_gilscope_stops_the_recording(tmp_path: Path) -> None:
-    """The probe maps all that the rings may take: what comes before the limit is whole."""
+def test_small_rings_under_a_limit_around_gilscope(tmp_path: Path) -> None:
+    """Four times what they hold is in the trace, or counted: they are used again meanwhile."""
     source = 'import os\nfor _ in range(600_000):\n    os.stat("/")'
     within = limited("ulimit -v 500000")
-    metadata = same(tmp_path, [PYTHON, script(tmp_path, source)], within=within).trace().metadata
-    assert (metadata.stopped, metadata.lost_events) == ("limits", 0)
+    recorded = same(tmp_path, [PYTHON, script(tmp_path, source)], within=within)
+    trace = gilscope.read(recorded.path)
+    if trace.metadata.stopped:
+        assert (trace.metadata.stopped, trace.metadata.lost_events) == ("limits", 0)
+    else:
+        assert trace.totals.events + trace.metadata.lost_events >= 2 * 600_000
 
 
 OWN_LIMITS = {
