@@ -60,7 +60,7 @@
 #define GS_IO_TURNS  256u
 #define GS_RETURNS   256u
 
-#define GS_POLL_NS 500000u /* who sleeps for less polls */
+#define GS_POLL_NS 500000u /* who asks to sleep for less polls */
 
 #define GS_KEPT_NS      30000u  /* a cpu thread, at a time … */
 #define GS_KEPT_MORE_NS 150000u /* … and for each io thread that waits beside the first … */
@@ -149,8 +149,7 @@ void gs_gil_wait_after_yield(struct gs_gil_condvar *condvar, pthread_mutex_t *mu
 /* The next release of the calling thread hands the GIL to a waiter at once. No mutex. */
 void gs_gil_thread_yields(void);
 
-/* The calling thread, which is without the GIL, has slept for so long and was woken by the clock.
- * No mutex. */
+/* The calling thread, which is without the GIL, asked to sleep for so long and did. No mutex. */
 void gs_gil_thread_slept(uint64_t ns);
 
 /* The calling thread is about to start a thread or a program, which would have its slice of the

@@ -1,5 +1,5 @@
-/* Tells the policy who slept: a thread that wakes by the clock after a very short sleep
- * polls, and nobody waits for what it does next (rule 2 of gil_condvar.h).
+/* Tells the policy who slept: a thread that asks for a very short sleep polls, and nobody waits for
+ * what it does next (rule 2 of gil_condvar.h). How long it slept in fact is the machine's doing.
  *
  * time.sleep is clock_nanosleep from 3.11 on and a select of no descriptor before.
  *
@@ -7,6 +7,7 @@
  * handler and in a vfork's child: they touch the thread's own storage alone. errno is kept. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/select.h>
 #include <time.h>
@@ -32,22 +33,31 @@ static inline void ensure_resolved(void) {
         resolve();
 }
 
+static uint64_t nanoseconds(time_t s, long ns) {
+    return (uint64_t)s * UINT64_C(1000000000) + (uint64_t)ns;
+}
+
 INTERPOSE int clock_nanosleep(clockid_t clock, int flags, const struct timespec *how_long,
                               struct timespec *left) {
     ensure_resolved();
-    uint64_t begin = gs_scheduling() ? gs_clock_monotonic() : 0;
+    bool until = (flags & TIMER_ABSTIME) != 0;
+    bool tell = gs_scheduling() && how_long && (!until || clock == CLOCK_MONOTONIC);
+    uint64_t begin = tell && until ? gs_clock_monotonic() : 0;
     int error = real.clock_nanosleep(clock, flags, how_long, left);
-    if (begin)
-        gs_gil_thread_slept(gs_clock_monotonic() - begin);
+    if (tell && error == 0) {
+        uint64_t end = nanoseconds(how_long->tv_sec, how_long->tv_nsec);
+        gs_gil_thread_slept(end > begin ? end - begin : 0);
+    }
     return error;
 }
 
 INTERPOSE int select(int descriptors, fd_set *readable, fd_set *writable, fd_set *exceptional,
                      struct timeval *timeout) {
     ensure_resolved();
-    uint64_t begin = gs_scheduling() && descriptors == 0 ? gs_clock_monotonic() : 0;
+    bool tell = gs_scheduling() && descriptors == 0 && timeout;
+    uint64_t ns = tell ? nanoseconds(timeout->tv_sec, timeout->tv_usec * 1000L) : 0;
     int result = real.select(descriptors, readable, writable, exceptional, timeout);
-    if (begin)
-        gs_gil_thread_slept(gs_clock_monotonic() - begin);
+    if (tell)
+        gs_gil_thread_slept(ns);
     return result;
 }

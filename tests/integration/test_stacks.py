@@ -238,6 +238,7 @@ def test_what_dies_meanwhile_does_no_harm(tmp_path: Path, name: str) -> None:
     assert trace.metadata.processes[0].lost_stacks == 0
 
 
+@pytest.mark.alone  # without a processor any line may keep the GIL, also those between the calls
 @pytest.mark.parametrize("name", interpreters.names())
 def test_waiting_is_blamed_on_the_right_function(tmp_path: Path, name: str) -> None:
     trace = run(tmp_path, name, CULPRITS).trace
