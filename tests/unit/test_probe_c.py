@@ -95,14 +95,14 @@ def test_written_is_read_plus_lost(
         print(run(program, tmp_path / "rings", mode, str(seed)), end="")
 
 
-@pytest.mark.parametrize(("mode", "turns"), [("forks", "200"), ("reused", "1500")])
+@pytest.mark.parametrize("mode", [("forks", "200"), ("reused", "1500")], ids=lambda mode: mode[0])
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("fuzz", [FUZZ_ORDER, FUZZ_FOLLOW], ids=["offline", "live"])
 def test_damaged_rings_end_in_an_error_or_in_events(
-    build: Build, tmp_path: Path, seed: int, mode: str, turns: str, fuzz: tuple[str, ...]
+    build: Build, tmp_path: Path, seed: int, mode: tuple[str, str], fuzz: tuple[str, ...]
 ) -> None:
     rings = tmp_path / "rings"
-    run(build(STRESS, ""), rings, mode, str(seed), turns)
+    run(build(STRESS, ""), rings, mode[0], str(seed), mode[1])
     told = run(build(fuzz, "address,undefined"), rings, str(ROUNDS), str(seed))
     print(told, end="")
     rounds, good, refused = list(map(int, re.findall(r"\d+", told)))[:3]
