@@ -126,6 +126,10 @@ test-newer: setup ## the end-to-end tests on CPython 3.14 and 3.15, from Debian'
 test-compare: setup ## trials of compare on real programs: false rows, effects found, fixes told; an hour
 	cd tests && $(CURDIR)/$(BIN)/python -m compare.trials
 
+.PHONY: test-verdicts
+test-verdicts: plus ## verdicts on the corpus of tests/verdicts, on every interpreter, quiet and busy; half an hour
+	cd tests && $(CURDIR)/$(BIN)/python -m verdicts --load 0 --load 8 --page ../docs/results/verdicts.md
+
 .PHONY: test-hosts
 test-hosts: plus ## programs of every kind, 20 times each as they run alone, recorded and scheduled; an hour
 	cd tests && $(CURDIR)/$(BIN)/python -m hosts.rounds --table ../docs/results/hosts.md

@@ -17,8 +17,9 @@ from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from gilscope.analysis.findings import known, place
+from gilscope.analysis.finding import known
 from gilscope.analysis.names import names_of
+from gilscope.analysis.places import place
 from gilscope.analysis.units import counted, duration, percent
 from gilscope.safe_text import escaped
 from gilscope.viewers.layout import (

@@ -6,8 +6,10 @@ Waits for an event (an idle worker, a join) are none: see gilscope.analysis.libr
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
+from gilscope.analysis.finding import Case, Finding, worst_site
 from gilscope.analysis.units import counted, duration, escaped, percent
 
 Row = dict[str, Any]
@@ -18,9 +20,9 @@ WORTH_NS = 1_000_000  # in all, below which no share of a short life is
 FREEZE_NS = 100_000_000  # of one wait, from which it is worth one however long the thread lived
 
 
-def lock_findings(process: Row, name: Names) -> list[tuple[int, str, str]]:
-    """The worst lock of a process: what it cost its worst waiter in ns, kind and sentence."""
-    threads = {t["id"]: t for t in process["threads"]}
+def lock_findings(case: Case) -> Iterator[Finding]:
+    """The worst lock of a process, by what it cost its worst waiter."""
+    process, threads = case.process, case.threads
     rows = [
         row
         for key in ("locks", "conditions")
@@ -40,10 +42,12 @@ def lock_findings(process: Row, name: Names) -> list[tuple[int, str, str]]:
         if worst:
             found.append((max(worst.values()), row, worst))
     if not found:
-        return []
+        return
     spent, row, waited_by = max(found, key=lambda it: it[0])
     kind = "import" if row["library"] == "import" else "lock"
-    return [(spent, kind, _sentence(row, waited_by, threads, name))]
+    worst_waiter = max(waited_by, key=waited_by.__getitem__)
+    text = _sentence(row, waited_by, threads, case.names)
+    yield case.problem(kind, text, spent, worst_waiter, worst_site(row["blame"]))
 
 
 def _worth(thread: Row, waited_ns: int, longest_ns: int) -> bool:

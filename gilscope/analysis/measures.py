@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from gilscope.analysis.findings import spot
 from gilscope.analysis.groups import group_of, root_of
+from gilscope.analysis.places import spot
 
 Row = dict[str, Any]
 

@@ -16,7 +16,6 @@ from gilscope.analysis import classification as rules
 from gilscope.analysis.findings import findings
 from gilscope.analysis.groups import groups_of
 from gilscope.analysis.intervals import REASONS, Folded, distribution_row, fold, holder_of
-from gilscope.analysis.kept import kept_gils
 from gilscope.analysis.lines import lines_of
 from gilscope.analysis.longest import longest_waits
 from gilscope.analysis.sync import Sync
@@ -96,7 +95,7 @@ def summarise(trace: Trace) -> Summary:
         "groups": groups_of(trace, processes),
         "longest_waits": longest_waits(trace, folded.sites),
     }
-    summary["findings"] = findings(summary, kept_gils(trace, folded.sites))
+    summary["findings"] = findings(trace, folded.sites, summary)
     return summary
 
 

@@ -108,8 +108,8 @@ def _table(trace: Trace, parts: Parts, rows: list[tuple[Note, list[dict[str, Any
     from rich.console import Console  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    from gilscope.analysis.findings import place  # noqa: PLC0415
     from gilscope.analysis.part import worst_waiter  # noqa: PLC0415
+    from gilscope.analysis.places import place  # noqa: PLC0415
     from gilscope.analysis.sites import sites_of  # noqa: PLC0415
     from gilscope.analysis.units import counted, duration, escaped, percent  # noqa: PLC0415
     from gilscope.viewers.layout import Column, lines, show, table  # noqa: PLC0415

@@ -39,7 +39,7 @@ KEYS = {
     "waiter holder reason wait_ns waits waiter_site holder_site others",
     "name grace_ns switch_interval_ns",
     "source clamped",
-    "severity kind text",
+    "severity kind text value_ns process thread site",
     "object kind waits timeouts notifies wait_ns wakeup_ns gil_ns waiter notifier waiter_site"
     " library waits_for blame",
     "object kind waits timeouts wait_ns others library waits_for blame",

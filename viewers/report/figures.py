@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gilscope.analysis.findings import place
+from gilscope.analysis.places import place
 
 if TYPE_CHECKING:
     from gilscope.trace.model import Trace

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from gilscope.analysis.findings import place
+from gilscope.analysis.places import place
 from gilscope.analysis.units import counted, duration, percent
 from gilscope.viewers.report import figures
 from gilscope.viewers.report.flame import Flame

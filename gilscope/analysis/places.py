@@ -1,0 +1,25 @@
+"""How a line is told in a sentence or a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gilscope.analysis.units import escaped
+
+Row = dict[str, Any]
+
+
+def place(site: Row) -> str:
+    """`in app.py:17 work`, or where only the end of a hold is known, `until it let go at …`."""
+    return f"{'in' if site['exact'] else 'until it let go at'} {spot(site)}"
+
+
+def spot(site: Row) -> str:
+    """`app.py:17 work`, and within the library what that line called.
+
+    Where the time went before the call that ended the hold, that call is not its place.
+    """
+    file = site["file"].rsplit("/", 1)[-1] or "?"
+    line = f":{site['line']}" if site["line"] else ""
+    inside = f" (in {site['library_line']})" if site["library_line"] and site["exact"] else ""
+    return escaped(f"{file}{line} {site['function']}".rstrip() + inside)

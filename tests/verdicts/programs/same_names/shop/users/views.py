@@ -1,0 +1,8 @@
+"""Requests about users."""
+
+import time
+
+
+def handle(end):
+    while time.monotonic() < end:
+        sum(range(20))
