@@ -6,11 +6,13 @@ all rules; a rule of another kind is a file of its own, `findings_KIND.py`, and 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+from gilscope.analysis.library import is_for_workers
 
 if TYPE_CHECKING:
     from gilscope.analysis.kept import Kept
@@ -79,12 +81,29 @@ class Case:
     summary: Row
     process: Row
     names: dict[int, str]  # of threads, by id, as they are written in a sentence
-    kept: list[Kept]  # holds of all processes that went on after their thread was asked for the GIL
+    kept: list[Kept]  # its holds that went on after their thread was asked for the GIL, if worth it
 
     @cached_property
     def threads(self) -> dict[int, Row]:
         """The process's threads, by id."""
         return {thread["id"]: thread for thread in self.process["threads"]}
+
+    @cached_property
+    def blame(self) -> dict[int, list[Row]]:
+        """The rows of blame of each waiter, but for those of who waited for threads to begin or to
+        be done: that is no loss, for it would have to wait for them anyhow."""
+        rows: dict[int, list[Row]] = defaultdict(list)
+        for row in self.process["blame"]:
+            site = row["waiter_site"]
+            if not site or not is_for_workers(site["library"]):
+                rows[row["waiter"]].append(row)
+        return rows
+
+    def suffered_ns(self, thread: Row) -> int:
+        """How long it waited, but for waits that are no loss and for kept holds, which are findings
+        of their own."""
+        waited: int = sum(row["wait_ns"] for row in self.blame.get(thread["id"], ()))
+        return max(waited - sum(row.waited_by.get(thread["id"], 0) for row in self.kept), 0)
 
     def problem(
         self, kind: str, text: str, value_ns: int, thread: int | None, site: Row | None = None

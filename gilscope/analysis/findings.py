@@ -10,8 +10,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from gilscope.analysis.finding import Case, Finding, Rule, known
-from gilscope.analysis.findings_gil import crowds, victims
-from gilscope.analysis.findings_kept import kept_findings
+from gilscope.analysis.findings_gil import gil_findings
+from gilscope.analysis.findings_kept import kept_findings, worth_telling
 from gilscope.analysis.findings_locks import lock_findings
 from gilscope.analysis.findings_trust import notes, part_of, warnings
 from gilscope.analysis.kept import kept_gils
@@ -26,11 +26,14 @@ Row = dict[str, Any]
 Names = dict[int, str]  # of threads, by id, as they are written in a sentence
 
 # All rules for problems. Each is asked for each process; the order is of no account.
-RULES: tuple[Rule, ...] = (kept_findings, victims, crowds, lock_findings)
+RULES: tuple[Rule, ...] = (kept_findings, gil_findings, lock_findings)
 
 MOST_PROBLEMS = 3
 QUIET_SHARE = 0.01  # of its life, from which its waits count as slow from a p99 of SLOW_WAIT_NS on
 SLOW_WAIT_NS = 1_000_000
+WORTH_NS = 1_000_000
+UNKNOWN_SHARE = 0.2  # of the threads' lives, from which nothing is said of the whole
+FAILURES = range(1, 128)  # exit codes; others are signals, by which servers are ended
 
 
 def findings(trace: Trace, sites: Sites, summary: Row) -> list[Row]:
@@ -45,10 +48,27 @@ def _verdicts(trace: Trace, sites: Sites, summary: Row) -> list[Finding]:
     if not any(t["acquires"] or t["wait_ns"]["count"] for t in threads):
         return [Finding("ok", "nothing", _nothing(summary))]
     kept = kept_gils(trace, sites)
-    cases = [Case(trace, sites, summary, p, names, kept) for p in summary["processes"]]
+    cases = []
+    for process in summary["processes"]:
+        mine = worth_telling(kept, {thread["id"]: thread for thread in process["threads"]})
+        cases.append(Case(trace, sites, summary, process, names, mine))
     problems = [finding for case in cases for rule in RULES for finding in rule(case)]
     problems.sort(key=lambda finding: -(finding.value_ns or 0))
-    return problems[:MOST_PROBLEMS] or [Finding("ok", "nothing", _well(threads, names))]
+    return problems[:MOST_PROBLEMS] or [_no_problem(summary, threads, names)]
+
+
+def _no_problem(summary: Row, threads: list[Row], names: Names) -> Finding:
+    """`ok` is said of what was seen alone."""
+    well = _well(threads, names)
+    life, unknown = sum(t["life_ns"] for t in threads), sum(t["unknown_ns"] for t in threads)
+    if unknown > UNKNOWN_SHARE * life:
+        text = f"no verdict: {percent(unknown, life)} of what the threads did is unknown."
+        return Finding("warning", "unknown", f"{text} Of the rest: {well}")
+    code = summary["exit_code"]
+    if code in FAILURES and max(t["waiting_ns"] for t in threads) < WORTH_NS:
+        text = f"no verdict: the command failed (exit code {code}). Until then: {well}"
+        return Finding("warning", "unknown", text)
+    return Finding("ok", "nothing", well)
 
 
 def _well(threads: list[Row], name: Names) -> str:

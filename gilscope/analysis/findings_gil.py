@@ -1,81 +1,137 @@
-"""Findings about threads that wait for the GIL: they come back from IO, or compute."""
+"""Findings about threads that wait for the GIL: they come back from IO, or compute.
+
+Threads that do the same under numbered names are looked at together: of a hundred equal ones some
+wait long by chance.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from gilscope.analysis.finding import Case, Finding, known, worst_site
+from gilscope.analysis.gain import gain_of
+from gilscope.analysis.groups import group_of
+from gilscope.analysis.library import IMPORT, PICKLING
 from gilscope.analysis.places import spot
 from gilscope.analysis.units import counted, duration, percent
 
 Row = dict[str, Any]
 Names = dict[int, str]  # of threads, by id, as they are written in a sentence
 
-WORTH_SHARE = 0.15  # of its life that a thread waits, from which it is worth a sentence
+WORTH_SHARE = 0.15  # of the time in which others used its GIL, from which a wait is worth telling
+WORTH_LIFE = 0.05  # and of its life
 WORTH_NS = 1_000_000  # in all, below which no share of a short life is worth a sentence
 CONVOY_WAITS = 2  # IO waits from which it is a pattern, and not a thread that waited at its start
-CONVOY_SHARE = 0.5  # of its waiting, for threads that compute, from which IO priority may help
-WORTH_GAIN = 1.2  # times as much work, from which a policy is worth a try
 MAIN_SHARE = 0.5  # of a whole, from which a part is most of it
 LEAST_SHARE = 0.01  # of its waiting, below which a part is not told
+LONG_INTERVAL_NS = 10_000_000  # a switch interval from which it is told
 
 
-def victims(case: Case) -> Iterator[Finding]:
-    """The thread that comes back from IO and waits longest."""
-    process, name = case.process, case.names
-    worst_first = sorted(process["threads"], key=lambda t: -t["waiting_ns"])
-    for thread in worst_first:
-        waits = thread["io_wait_ns"]
-        if not _worth(thread) or not _comes_from_io(thread):
-            continue
-        text = (
-            f"{name[thread['id']]} waited {duration(waits['p99'])} (p99) for the GIL when it came"
-            f" back from IO{_because(process, thread, name)}."
+@dataclass(frozen=True)
+class _Group:
+    """Equal threads of one GIL that wait long enough to be worth a sentence."""
+
+    threads: list[Row]
+    suffered_ns: dict[int, int]  # by thread
+
+    @property
+    def worst(self) -> Row:
+        """The thread that suffers most."""
+        return max(self.threads, key=lambda thread: self.suffered_ns[thread["id"]])
+
+    @property
+    def most_ns(self) -> int:
+        """What it suffers."""
+        return max(self.suffered_ns.values())
+
+
+def gil_findings(case: Case) -> Iterator[Finding]:
+    """The thread that comes back from IO and waits longest, and the GIL on which most compute."""
+    groups = list(_groups(case))
+    from_io = [g for g in groups if _comes_from_io(g.threads[0])]
+    if from_io:
+        yield _victim(case, max(from_io, key=lambda group: group.most_ns))
+    crowds: dict[int, list[_Group]] = defaultdict(list)
+    for group in groups:
+        if not _comes_from_io(group.threads[0]):
+            crowds[group.threads[0]["gil"]].append(group)
+    if crowds:
+        yield _crowd(case, max(crowds.values(), key=lambda of: max(g.most_ns for g in of)))
+
+
+def _groups(case: Case) -> Iterator[_Group]:
+    alike: dict[tuple[str, int, bool], list[Row]] = defaultdict(list)
+    for thread in case.process["threads"]:
+        if thread["waiting_ns"]:
+            key = (group_of(thread["name"]), thread["gil"], _comes_from_io(thread))
+            alike[key].append(thread)
+    for threads in alike.values():
+        suffered = {thread["id"]: case.suffered_ns(thread) for thread in threads}
+        total = sum(suffered.values())
+        shared, life = (
+            sum(t["shared_ns"] for t in threads),
+            sum(known(t) for t in threads),
         )
-        by_cpu = _held_by_cpu(case, thread)
-        life = known(thread)
-        gain = life / max(life - by_cpu, 1)
-        convoy = waits["count"] >= CONVOY_WAITS and by_cpu >= CONVOY_SHARE * thread["waiting_ns"]
-        convoy = convoy and gain >= WORTH_GAIN
-        if convoy and case.summary["policy"]["name"] == "classic":
-            text += (
-                f" Try `gilscope run --policy io-priority`: of the {duration(life)} of"
-                f" its life {duration(by_cpu)} went to waiting for threads that compute; without"
-                f" that it could do up to {gain:.3g} times as much."
-            )
-        kind, site = "convoy" if convoy else "io-waits", _culprit(process, thread)
-        yield case.problem(kind, text, thread["waiting_ns"], thread["id"], site)
-        return
-
-
-def _culprit(process: Row, waiter: Row) -> Row | None:
-    """Where those were who kept it waiting longest."""
-    rows = (r for r in process["blame"] if r["waiter"] == waiter["id"] and r["reason"] == "held")
-    return worst_site(rows)
-
-
-def _worth(thread: Row) -> bool:
-    return bool(thread["waiting_ns"] >= max(WORTH_NS, WORTH_SHARE * known(thread)))
+        if total >= max(WORTH_NS, WORTH_SHARE * shared, WORTH_LIFE * life):
+            yield _Group(threads, suffered)
 
 
 def _comes_from_io(thread: Row) -> bool:
     return thread["class"] != "cpu" and bool(thread["io_wait_ns"]["count"])
 
 
-def _held_by_cpu(case: Case, waiter: Row) -> int:
-    """What of its waiting a policy could spare it: C code that keeps the GIL obeys none."""
+def _victim(case: Case, group: _Group) -> Finding:
+    thread, rows = group.worst, case.blame[group.worst["id"]]
+    suffered = group.suffered_ns[thread["id"]]
+    waits = thread["io_wait_ns"]
+    who, they = case.names[thread["id"]], "it"
+    if len(group.threads) > 1:
+        who, they = f"{who} and {counted(len(group.threads) - 1, 'thread')} like it", "they"
+    long = f"waited {duration(waits['p99'])} (p99 of {counted(waits['count'], 'wait')})"
+    if waits["count"] == 1:
+        long = f"waited once, {duration(waits['max'])},"
+    text = f"{who} {long} for the GIL when {they} came back from IO"
+    text += f"{because(thread, rows, case.names)}."
     computing = {t["id"] for t in case.process["threads"] if t["class"] == "cpu"}
-    rows = (row for row in case.process["blame"] if row["waiter"] == waiter["id"])
-    by_cpu: int = sum(row["wait_ns"] for row in rows if row["holder"] in computing)
-    in_c = (row.waited_by.get(waiter["id"], 0) for row in case.kept if row.thread in computing)
-    return max(by_cpu - sum(in_c), 0)
+    in_c = sum(r.waited_by.get(thread["id"], 0) for r in case.kept if r.thread in computing)
+    by_cpu = max(sum(row["wait_ns"] for row in rows if row["holder"] in computing) - in_c, 0)
+    kind = _kind(case, thread, rows, by_cpu >= MAIN_SHARE * suffered)
+    if kind == "convoy" and case.summary["policy"]["name"] == "classic":
+        text += gain_of(case, thread, by_cpu)
+    text += _ADVICE.get(kind, "")
+    if kind == "switch-interval":
+        interval = duration(case.summary["policy"]["switch_interval_ns"])
+        text += (
+            f" The switch interval is {interval}, not 5 ms: the program, or a library of it, set"
+        )
+        text += " it. Look for `sys.setswitchinterval`."
+    return case.problem(kind, text, suffered, thread["id"], worst_site(rows))
 
 
-def _because(process: Row, thread: Row, name: Names) -> str:
-    """What the largest part of its waiting was for."""
-    rows = [row for row in process["blame"] if row["waiter"] == thread["id"]]
+_ADVICE = {
+    IMPORT: " Import it before the threads begin.",
+    "pickling": " Send less, or where the data is instead: a file's name, shared memory.",
+}
+
+
+def _kind(case: Case, thread: Row, rows: Sequence[Row], by_cpu: bool) -> str:
+    held = sum(row["wait_ns"] for row in rows if row["reason"] == "held")
+    for library, kind in ((IMPORT, "import"), (PICKLING, "pickling")):
+        at = (r["wait_ns"] for r in rows if (s := r["holder_site"]) and s["library"] == library)
+        if sum(at) > MAIN_SHARE * held:
+            return kind
+    if not by_cpu:
+        return "io-waits"
+    if (case.summary["policy"]["switch_interval_ns"] or 0) > LONG_INTERVAL_NS:
+        return "switch-interval"
+    return "convoy" if thread["io_wait_ns"]["count"] >= CONVOY_WAITS else "io-waits"
+
+
+def because(thread: Row, rows: Sequence[Row], names: Names) -> str:
+    """What the largest part of a thread's waiting was for: `rows` of blame."""
     causes: Counter[str] = Counter()
     for row in rows:
         unseen = row["reason"] == "held" and row["holder"] is None and not row["others"]
@@ -83,23 +139,24 @@ def _because(process: Row, thread: Row, name: Names) -> str:
     if not causes:
         return ""
     (cause, spent), *_ = causes.most_common(1)
+    waited = causes.total()
     if cause == "held":
-        return _held_by(process, thread, name, [row for row in rows if row["reason"] == "held"])
+        return _held_by(waited, names, [row for row in rows if row["reason"] == "held"])
     words = {
         "wakeup": "the GIL was free and the thread was still waking up",
         "idle": "the GIL was free and another thread took it",
         "unseen": "nobody saw who held it",
     }
-    return f"; {percent(spent, thread['waiting_ns'])} of that time {words[cause]}"
+    return f"; {percent(spent, waited)} of that time {words[cause]}"
 
 
-def _held_by(process: Row, thread: Row, name: Names, rows: list[Row]) -> str:
+def _held_by(waiting: int, name: Names, rows: list[Row]) -> str:
     holders: Counter[int] = Counter()
     for row in rows:
         if row["holder"] is not None:
             holders[row["holder"]] += row["wait_ns"]
     many = sum(row["wait_ns"] for row in rows if row["holder"] is None and row["others"])
-    waiting, held = thread["waiting_ns"], holders.total() + many
+    held = holders.total() + many
     if not holders or many > holders.total():
         return f"; many threads held it {percent(held, waiting)} of that time"
     (first, longest), *others = holders.most_common()
@@ -139,30 +196,24 @@ def _mostly_at(rows: list[Row], held_ns: int) -> str:
     )
 
 
-def crowds(case: Case) -> Iterator[Finding]:
+def _crowd(case: Case, groups: Iterable[_Group]) -> Finding:
     """Threads that compute and wait: for each other, or one for whoever keeps the GIL."""
-    process, name = case.process, case.names
-    found: dict[int, list[Row]] = defaultdict(list)
-    for thread in process["threads"]:
-        if _worth(thread) and not _comes_from_io(thread):
-            found[thread["gil"]].append(thread)
-    if not found:
-        return
-    crowd = max(found.values(), key=lambda crowd: max(t["waiting_ns"] for t in crowd))
-    waiting, life = sum(t["waiting_ns"] for t in crowd), sum(known(t) for t in crowd)
-    worst = max(crowd, key=lambda t: t["waiting_ns"])
+    crowd = [thread for group in groups for thread in group.threads]
+    suffered = {thread["id"]: case.suffered_ns(thread) for thread in crowd}
+    worst = max(crowd, key=lambda thread: suffered[thread["id"]])
+    rows, name = case.blame[worst["id"]], case.names[worst["id"]]
+    waiting, shared = sum(suffered.values()), sum(t["shared_ns"] for t in crowd)
     if len(crowd) > 1:
         text = (
-            f"{name[worst['id']]} and {len(crowd) - 1} more compute on one GIL: they waited"
-            f" {percent(waiting, life)} of their time for it."
+            f"{name} and {len(crowd) - 1} more compute on one GIL: they waited"
+            f" {percent(waiting, shared)} of their time for it."
         )
     else:
         text = (
-            f"{name[worst['id']]} computes, and waited {percent(waiting, life)} of its time for the"
-            f" GIL{_because(process, worst, name)}."
+            f"{name} computes, and waited {percent(waiting, shared)} of its time for the"
+            f" GIL{because(worst, rows, case.names)}."
         )
-    rows = (row for row in process["blame"] if row["waiter"] == worst["id"])
     held = sum(row["wait_ns"] for row in rows if row["reason"] == "held")
     if len(crowd) > 1 or held > MAIN_SHARE * waiting:
         text += " Threads do not make Python code faster: use processes for it."
-    yield case.problem("crowd", text, worst["waiting_ns"], worst["id"], _culprit(process, worst))
+    return case.problem("crowd", text, suffered[worst["id"]], worst["id"], worst_site(rows))

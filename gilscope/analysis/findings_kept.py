@@ -6,52 +6,100 @@ from collections.abc import Iterator
 from typing import Any
 
 from gilscope.analysis.finding import Case, Finding
-from gilscope.analysis.kept import NO_PROCESSOR, SLEEPS, Kept
+from gilscope.analysis.kept import FREEZE_NS, NO_PROCESSOR, SLEEPS, TIMES, Kept
+from gilscope.analysis.library import IMPORT, PICKLING
 from gilscope.analysis.places import place
 from gilscope.analysis.units import duration, percent
 
 Row = dict[str, Any]
 Names = dict[int, str]  # of threads, by id, as they are written in a sentence
 
-KEPT_SHARE = 0.05  # of the longest waiting thread's, from which C code that kept the GIL is told
+WORTH_SHARE = 0.01  # of the time in which it was shared, that a thread waited for calls into C
+NO_PROCESSOR_SHARE = 0.15  # or for one without a processor
 HAD_PROCESSOR = 0.75  # of the time after a request, below which C code's lack of one is told
 
 
+def worth_telling(kept: list[Kept], threads: dict[int, Row]) -> list[Kept]:
+    """Those of one process that cost somebody enough: what they explain, nothing else does."""
+    return [row for row in kept if row.thread in threads and _worth(row, threads)]
+
+
+def _worth(row: Kept, threads: dict[int, Row]) -> bool:
+    if not row.waited_by:
+        return False
+    worst, waited_ns = max(row.waited_by.items(), key=lambda it: it[1])
+    shared = threads[worst]["shared_ns"]
+    least_ns: float = WORTH_SHARE * shared
+    if row.why == NO_PROCESSOR:
+        least_ns = NO_PROCESSOR_SHARE * shared
+    elif row.times < TIMES:
+        least_ns = FREEZE_NS
+    return waited_ns >= least_ns
+
+
 def kept_findings(case: Case) -> Iterator[Finding]:
-    """The worst line of C code, and the worst thread without a processor."""
-    waits = {number: thread["waiting_ns"] for number, thread in case.threads.items()}
+    """The worst of each kind."""
     told = set()
     for row in case.kept:
-        least_ns = KEPT_SHARE * max(*waits.values(), 1)
-        if row.thread not in waits or not row.waited_by or row.waited_ns < least_ns:
-            continue
-        kind = "no-processor" if row.why == NO_PROCESSOR else "c-call"
+        kind = _kind(row)
         if kind not in told:
             told.add(kind)
             worst, waited_ns = max(row.waited_by.items(), key=lambda it: it[1])
             site = row.site.json if row.site else None
-            yield case.problem(kind, _kept_for(row, case.names), waited_ns, worst, site)
+            yield case.problem(kind, _told(row, kind, case.names), waited_ns, worst, site)
 
 
-def _kept_for(row: Kept, name: Names) -> str:
-    times = f"{row.times:,} times after it was asked for it, for {duration(row.median_ns)} (median)"
-    others = f"Others waited {duration(row.waited_ns)} for it."
+def _kind(row: Kept) -> str:
     if row.why == NO_PROCESSOR:
-        return (
-            f"{name[row.thread]} kept the GIL {times}, because it had no processor: it ran for"
-            f" {duration(row.cpu_ns)} of {duration(row.late_ns)}. {others} That is not Python's"
-            " doing: other programs, or a limit on this one's processors, took them."
+        return "no-processor"
+    library = row.site.library if row.site else None
+    if library in (IMPORT, PICKLING):
+        return "import" if library == IMPORT else "pickling"
+    return "freeze" if row.times < TIMES else "c-call"
+
+
+def _told(row: Kept, kind: str, name: Names) -> str:
+    worst, waited_ns = max(row.waited_by.items(), key=lambda it: it[1])
+    where = f" {place(row.site.json)}" if row.site else ""
+    if row.times < TIMES:
+        once = "once" if row.times == 1 else "twice"
+        text = (
+            f"{name[worst]} stood still {once}, for {duration(waited_ns)}: {name[row.thread]} kept"
         )
-    where = f", {place(row.site.json)}" if row.site else ""
-    text = f"{name[row.thread]} kept the GIL {times}{where}: "
-    advice = " Split the work into smaller calls, move it to a process, or let the C code release"
-    advice += " the GIL."
+        text += f" the GIL{where}"
+    else:
+        text = f"{name[row.thread]} kept the GIL {row.times:,} times after it was asked for it, for"
+        text += f" {duration(row.median_ns)} (median),{where}"
+    others = f"{name[worst]} waited {duration(waited_ns)} for that"
+    others += f", all threads {duration(row.waited_ns)}." if len(row.waited_by) > 1 else "."
+    if kind == "no-processor":
+        return (
+            f"{text.rstrip(',')} because it had no processor: it ran for {duration(row.cpu_ns)} of"
+            f" {duration(row.late_ns)}. {others} That is not Python's doing: other programs, or a"
+            " limit on this one's processors, took them."
+        )
+    return f"{text}: {_why(row, kind)}. {others} {_ADVICE[kind]}"
+
+
+def _why(row: Kept, kind: str) -> str:
+    if kind == "pickling":
+        return "it pickles what another process is to have"
     if row.why == SLEEPS:
-        return text + f"a call into C that waits and does not let it go. {others}{advice}"
+        return "a call into C that waits and does not let it go"
     if row.why is None:  # an older trace
-        text += "a call into C that does not let it go, or a processor that others had."
-        return f"{text} {others}{advice}"
-    text += "a call into C that computes and does not let it go"
+        return "a call into C that does not let it go, or a processor that others had"
+    text = "a call into C that computes and does not let it go"
     if row.cpu_ns < HAD_PROCESSOR * row.late_ns:
         text += f", with a processor for only {percent(row.cpu_ns, row.late_ns)} of that time"
-    return f"{text}. {others}{advice}"
+    return text
+
+
+_SPLIT = (
+    "Split the work into smaller calls, move it to a process, or let the C code release the GIL."
+)
+_ADVICE = {
+    "c-call": _SPLIT,
+    "freeze": _SPLIT,
+    "import": "Import it before the threads begin.",
+    "pickling": "Send less, or send where the data is instead: a file's name, shared memory.",
+}

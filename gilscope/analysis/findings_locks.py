@@ -33,7 +33,8 @@ def lock_findings(case: Case) -> Iterator[Finding]:
     for row in rows:
         waited: Counter[int] = Counter()
         for part in row["blame"]:
-            waited[part["waiter"]] += part["wait_ns"]
+            if part["holder"] is not None or part["waiter_site"]:  # else it was cut off
+                waited[part["waiter"]] += part["wait_ns"]
         worst = {
             thread: ns
             for thread, ns in waited.items()

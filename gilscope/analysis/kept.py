@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from gilscope.trace.model import Trace
 
 KEPT_NS = 10_000_000  # after the request, from which a hold counts: two switch intervals
-TIMES = 3  # at one line
+TIMES = 3  # at one line, from which it is a habit
+FREEZE_NS = 100_000_000  # after the request, from which a single one is told
 COMPUTED_NS = 1_000_000  # of CPU time after the request, which is more than Python code needs
 ASLEEP = 50  # percent of the looks, from which it slept
 
@@ -89,7 +90,7 @@ def kept_gils(trace: Trace, sites: Sites) -> list[Kept]:
         found.setdefault(key, []).append(_Late(index, late_ns, cpu_ns))
     rows = []
     for (thread, number, why), kept in found.items():
-        if len(kept) < TIMES:
+        if len(kept) < TIMES and max(hold.late_ns for hold in kept) < FREEZE_NS:
             continue
         lengths = sorted(hold.late_ns for hold in kept)
         known = [hold for hold in kept if hold.cpu_ns is not None]

@@ -32,16 +32,34 @@ class Library(NamedTuple):
     name: str
     of_event: bool
     made_anew: bool
+    for_workers: bool = False  # who waits there waits for threads to begin, or to be done
+
+
+PICKLING = "pickling for another process"
+IMPORT = "import"
 
 
 LOCK, EVENT = False, True
 
 _ON_CONDITIONS = {"threading.Semaphore.acquire", "queue.Queue.put"}  # though for a lock
 
+
+_WORK_OF_OTHERS = (
+    *("threading.Thread.", "concurrent.futures.", "multiprocessing."),
+    *("an idle worker", "the begin of", "the end of"),
+)
+
+
+def _for_workers(name: str) -> bool:
+    return name.startswith(_WORK_OF_OTHERS)
+
+
 # By module and the function's own name (up to 3.10 code knows no other). `wait` of threading has
 # rules of its own.
 _KNOWN: dict[tuple[str, str], Library] = {
-    (module, function): Library(name, of_event, made_anew=of_event or name in _ON_CONDITIONS)
+    (module, function): Library(
+        name, of_event, of_event or name in _ON_CONDITIONS, _for_workers(name)
+    )
     for module, function, name, of_event in (
         ("threading", "wait_for", "threading.Condition.wait_for", EVENT),
         ("threading", "acquire", "threading.Semaphore.acquire", LOCK),
@@ -72,12 +90,27 @@ _KNOWN: dict[tuple[str, str], Library] = {
             "concurrent.futures.ProcessPoolExecutor.shutdown",
             EVENT,
         ),
+        ("multiprocessing.pool", "get", "multiprocessing.pool.AsyncResult.get", EVENT),
+        ("multiprocessing.pool", "wait", "multiprocessing.pool.AsyncResult.wait", EVENT),
+        ("multiprocessing.pool", "worker", "an idle worker of a multiprocessing.Pool", EVENT),
+        ("multiprocessing.pool", "_handle_workers", "multiprocessing.Pool itself", EVENT),
+        ("multiprocessing.pool", "_handle_tasks", "multiprocessing.Pool itself", EVENT),
+        ("multiprocessing.pool", "_handle_results", "multiprocessing.Pool itself", EVENT),
+        ("multiprocessing.pool", "join", "multiprocessing.Pool.join", EVENT),
+        ("multiprocessing.process", "start", "multiprocessing.Process.start", EVENT),
+        ("multiprocessing.process", "join", "multiprocessing.Process.join", EVENT),
+        ("multiprocessing.queues", "_feed", PICKLING, EVENT),
+        ("multiprocessing.reduction", "dumps", PICKLING, EVENT),
         ("logging", "acquire", "logging.Handler.acquire", LOCK),
         ("logging", "handle", "logging.Handler.acquire", LOCK),
         ("logging", "_acquireLock", "logging's own lock", LOCK),
     )
 }
-_IMPORT = Library("import", LOCK, made_anew=False)
+_IMPORT = Library(IMPORT, LOCK, made_anew=False)
+_BEGIN = Library("the begin of a thread", EVENT, made_anew=False, for_workers=True)
+_BEGINNINGS = {
+    *("runpy", "multiprocessing.process", "multiprocessing.popen_fork", "multiprocessing.spawn"),
+}
 
 _MODULE = re.compile(r"/python3\.\d+/(?P<module>.+?)(?:/__init__)?\.py$|^<frozen (?P<frozen>.+)>$")
 
@@ -105,8 +138,32 @@ def library_of(table: Sequence[Stack], leaf: int) -> Library | None:
             known = _KNOWN.get((module, name), known)
     if known or not frames:
         return known
-    module, function = frames[-1]
+    called = [frame for frame in frames if not _begins(*frame)]
+    if not called:
+        return _BEGIN
+    module, function = called[-1]
     return Library(f"{module}.{function}", LOCK, made_anew=False)
+
+
+def _begins(module: str, function: str) -> bool:
+    """Whether a frame lies below all that a thread or a process does."""
+    if module == "threading":
+        return function.rsplit(".", 1)[-1] in {"_bootstrap", "_bootstrap_inner", "run"}
+    return module in _BEGINNINGS
+
+
+def activity_of(table: Sequence[Stack], leaf: int) -> str | None:
+    """What of the library the user's line was in with this stack, by the same names; `import` also
+    where the line itself runs because its module is being imported."""
+    if any(_module(row.file).startswith("importlib.") for row in stacks.path(table, leaf)):
+        return IMPORT
+    found = library_of(table, leaf)
+    return found.name if found else None
+
+
+def is_for_workers(name: str | None) -> bool:
+    """Whether who waits in what has this name waits for threads to begin, or to be done."""
+    return name is not None and _for_workers(name)
 
 
 def _wait_of_threading(function: str, inner: str) -> Library:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gilscope.analysis.library import Library, library_of
+from gilscope.analysis.library import Library, activity_of, library_of
 from gilscope.trace import stacks
 
 if TYPE_CHECKING:
@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 
 
 class Site(NamedTuple):
-    """A place; `exact` is whether the time went at this line, or at it or before it."""
+    """A place; `exact` is whether the time went at this line, or at it or before it. `library` is
+    what its line called there, by the name of gilscope.analysis.library, or None."""
 
     place: stacks.Site
     exact: bool
+    library: str | None = None
 
     @property
     def json(self) -> dict[str, Any]:
         """As the summary has it."""
-        return {**self.place._asdict(), "exact": self.exact}
+        return {**self.place._asdict(), "exact": self.exact, "library": self.library}
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,14 @@ def sites_of(trace: Trace) -> Sites:
         rows["leaf"].astype(np.uint64) << 1 | exact.astype(np.uint64), return_inverse=True
     )
     table: dict[Site | None, int] = {None: 0}
-    known: dict[int, stacks.Site] = {}
+    known: dict[int, tuple[stacks.Site, str | None]] = {}
 
     def number_of(leaf: int, *, is_exact: bool) -> int:
         if leaf not in known:
-            known[leaf] = stacks.site(trace.metadata.stacks, leaf)
-        return table.setdefault(Site(known[leaf], is_exact), len(table))
+            frames = trace.metadata.stacks
+            known[leaf] = stacks.site(frames, leaf), activity_of(frames, leaf)
+        place, library = known[leaf]
+        return table.setdefault(Site(place, is_exact, library), len(table))
 
     numbers = np.array([number_of(p >> 1, is_exact=bool(p & 1)) for p in pairs.tolist()], np.uint32)
     of_hold = np.zeros(len(trace.holds), np.uint32)

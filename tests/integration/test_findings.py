@@ -114,7 +114,7 @@ def test_a_convoy(tmp_path: Path) -> None:
 
 def test_io_threads_that_wait_for_each_other(tmp_path: Path) -> None:
     text = problem(tmp_path, SERVERS, "io-waits")
-    assert "for the GIL when it came back from IO" in text
+    assert "for the GIL when they came back from IO" in text
     assert "policy" not in text  # IO priority has nothing to give here
     one_by_one = SERVERS.replace("thread.start()", "thread.start(), thread.join()")
     assert "io-waits" not in findings(tmp_path, one_by_one)

@@ -158,6 +158,7 @@ def test_sites_of_both_sides() -> None:
         "function": "serve",
         "library_line": "re/_compiler.py:8 compile",
         "exact": True,
+        "library": "re.match",
     }
     assert held["waiter_site"] == woken["waiter_site"]
     assert woken["waiter_site"]["function"] == "Werk.tue"

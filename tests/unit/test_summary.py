@@ -25,7 +25,7 @@ KEYS = {
     "name threads processes class life_ns shared_ns held_ns waiting_ns outside_ns unknown_ns"
     " wait_ns io_wait_ns cpu_wait_ns",
     "at_ns wait_ns waiter waiter_site holder held_ns holder_site free_ns others acquired",
-    "file line function library_line exact",
+    "file line function library_line exact library",
     "id pid command python feed interpreter life_ns lost_events unclean_end inferred stacks"
     " lost_stacks gils threads"
     " blame lines conditions locks atomic",
@@ -218,10 +218,10 @@ def verdict(source: MemorySource) -> str:
 
 def test_verdict_names_victim_holder_and_number() -> None:
     assert verdict(convoy().source()) == (
-        "`echo` waited 5.01 ms (p99) for the GIL when it came back from IO;"
-        " `spin` held it >99 % of that time. Try `gilscope run --policy io-priority`: of the 589 ms"
-        " of its life 500 ms went to waiting for threads that compute; without that it could do up"
-        " to 6.59 times as much."
+        "`echo` waited 5.01 ms (p99 of 100 waits) for the GIL when it came back from IO;"
+        " `spin` held it >99 % of that time. Try `gilscope run --policy io-priority`: of the 509 ms"
+        " in which it had to share the GIL 500 ms went to waiting for threads that compute; without"
+        " that it could do 10 times and more as much."
     )
 
 
@@ -246,11 +246,11 @@ IN_TURN = """
 def test_verdict_of_several_holders() -> None:
     """Where none stands out they are told together, else the others beside the one that does."""
     assert verdict(told(IN_TURN.format(c=3_200_000))) == (
-        "`b` waited 6 ms (p99) for the GIL when it came back from IO; `c` and 2 more held it 100 %"
+        "`b` waited once, 6 ms, for the GIL when it came back from IO; `c` and 2 more held it 100 %"
         " of that time, most of it in main.py:17 serve."
     )
     assert verdict(told(IN_TURN.format(c=4_500_000))) == (
-        "`b` waited 6 ms (p99) for the GIL when it came back from IO; `c` held it 58 % of that"
+        "`b` waited once, 6 ms, for the GIL when it came back from IO; `c` held it 58 % of that"
         " time (2 other threads 42 %)."
     )
 
@@ -304,8 +304,8 @@ def test_each_waiter_is_spared_all_but_its_own_waiting_for_c_code() -> None:
         for io in "wxyz":
             text += f"{at} {io} gil.acquire waited\n{at + 9} {io} gil.release\n"
             at += 9
-    kept, convoy, *_ = summary_of(told(text + f"{at} a process.end"))["findings"]
-    assert "Others waited 240 ms for it." in kept["text"]
+    convoy, kept, *_ = summary_of(told(text + f"{at} a process.end"))["findings"]
+    assert "all threads 240 ms." in kept["text"]
     assert "100 ms went to waiting for threads that compute" in convoy["text"]
 
 
@@ -318,7 +318,7 @@ def test_verdict_of_computing_threads() -> None:
         text += f"{at + 20} {holder} gil.wait cpu\n"
     text += f"{40 * MS} a process.end"
     assert verdict(told(text)).startswith(
-        "`b` and 1 more compute on one GIL: they waited 50 % of their time for it."
+        "`b` and 1 more compute on one GIL: they waited 80 % of their time for it."
     )
 
 
@@ -332,7 +332,7 @@ def test_verdict_of_one_thread_that_computes_and_waits() -> None:
     source = told(text + f"{240 * MS} a process.end")
     assert classes(source)["g"] == "cpu"
     assert verdict(source) == (
-        "`g` computes, and waited 83 % of its time for the GIL; `f` held it 100 % of that time."
+        "`g` computes, and waited 93 % of its time for the GIL; `f` held it 100 % of that time."
         " Threads do not make Python code faster: use processes for it."
     )
 
@@ -348,7 +348,7 @@ def test_threads_of_different_gils_do_not_crowd_each_other() -> None:
             text += f"{at + 20} {waiter} gil.wait {'cpu' if turn else 'io'} gil={gil}\n"
             text += f"{at + 5 * MS} {holder} gil.yield gil={gil}\n"
     source = told(text + f"{50 * MS} a process.end")
-    assert verdict(source).startswith("`b` and 1 more compute on one GIL: they waited 56 %")
+    assert verdict(source).startswith("`b` and 1 more compute on one GIL: they waited 83 %")
 
 
 def test_verdict_when_all_is_well() -> None:
@@ -377,14 +377,14 @@ def test_the_longest_wait_of_all_is_told_whoever_had_it() -> None:
 @pytest.mark.parametrize(
     ("life_ms", "kind"),
     [
-        (1_100, "convoy"),
-        (1_300, "io-waits"),
-        (1_400, "little to fix"),
+        (1_400, "convoy"),
+        (3_900, "convoy"),
+        (4_100, "little to fix"),
         (30_000, "nothing to fix"),
     ],
 )
 def test_only_what_has_weight_is_a_problem(life_ms: int, kind: str) -> None:
-    """200 ms of waiting in a longer and longer life; a policy is worth a try from 1.2 times on."""
+    """200 ms of waiting, all the time that it shares the GIL, in a longer and longer life."""
     source = convoy(turns=40).source()
     main, spin, echo = source.metadata.threads
     echo = replace(echo, end_ns=echo.start_ns + life_ms * MS)
@@ -403,7 +403,7 @@ def test_what_waited_less_than_a_millisecond_in_all_is_no_problem() -> None:
     text += "{end} a gil.release\n{end} b gil.acquire waited\n{end} b gil.release\n"
     text += "{end} b thread.end\n5000000 a process.end"
     assert verdict(told(text.format(end=999_000))).startswith("nothing to fix")
-    assert verdict(told(text.format(end=1_001_000))).startswith("`b` waited 1 ms (p99)")
+    assert verdict(told(text.format(end=1_001_000))).startswith("`b` waited once, 1 ms,")
 
 
 def notes(source: MemorySource) -> list[str]:
@@ -507,7 +507,9 @@ def test_where_nothing_was_recorded_is_no_share_and_no_finding() -> None:
     assert (by_name["a"]["class"], by_name["b"]["class"]) == ("cpu", "io")
     problem, warning = summary["findings"][0], summary["findings"][-1]
     assert problem["kind"] == "convoy"
-    assert "of the 53 ms of its life 40 ms went to waiting" in problem["text"]
+    assert (
+        "40 ms went to waiting for threads that compute" in problem["text"]
+    )
     assert warning["text"] == (
         "recording stopped early (the rings' file system had little room), after 64 ms of 10.1 s;"
         " what came later is unknown."

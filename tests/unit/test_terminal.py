@@ -214,7 +214,7 @@ def test_who_is_left_out_of_a_cause_is_always_counted() -> None:
 
 def test_the_verdict_is_first_with_its_number() -> None:
     first = shown(convoy(), 200).splitlines()[0]
-    assert first.startswith("echo waited 5.01 ms (p99) for the GIL")
+    assert first.startswith("echo waited 5.01 ms (p99 of 2 waits) for the GIL")
 
 
 def test_a_wait_for_a_processor_is_not_told_as_one_for_a_thread() -> None:

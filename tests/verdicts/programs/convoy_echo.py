@@ -3,7 +3,7 @@
 # /// verdict
 # kind = "convoy"
 # thread = ["server", "client"]
-# value_ms = [400, 1400]
+# value_ms = [150, 1400]
 # ///
 
 import socket

@@ -3,7 +3,7 @@
 # /// verdict
 # kind = "convoy"
 # thread = "MainThread"
-# value_ms = [100, 700]
+# value_ms = [300, 1200]
 # ///
 
 import threading

@@ -11,8 +11,8 @@ import time
 
 def worker(number):
     for _ in range(6):
-        time.sleep(0.004 * (number % 7))
-        sum(x * x for x in range(8_000))  # CULPRIT
+        time.sleep(0.002 * (number % 7))  # CULPRIT
+        sum(x * x for x in range(25_000))  # CULPRIT
 
 
 threads = [threading.Thread(target=worker, args=(n,), name=f"worker-{n:03}") for n in range(100)]

@@ -1,4 +1,4 @@
-"""A short script whose heap takes a while to be freed, and a thread that only slept."""
+"""A short script whose heap takes a while to be freed at the end, beside a thread that sleeps."""
 
 # /// verdict
 # kind = "nothing"
@@ -7,5 +7,5 @@
 import threading
 import time
 
-threading.Thread(target=time.sleep, args=(0.5,), name="sleeper").start()
 heap = [{"key": [i]} for i in range(400_000)]
+threading.Thread(target=time.sleep, args=(0.5,), name="sleeper").start()

@@ -3,7 +3,7 @@
 # /// verdict
 # kind = "crowd"
 # thread = "ThreadPoolExecutor-*"
-# value_ms = [200, 1700]
+# value_ms = [80, 1700]
 # ///
 
 import concurrent.futures
@@ -18,4 +18,4 @@ def primes(limit):
 
 
 with concurrent.futures.ThreadPoolExecutor(4) as pool:
-    list(pool.map(primes, [3_000] * 16))
+    list(pool.map(primes, [6_000] * 12))

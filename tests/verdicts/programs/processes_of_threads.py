@@ -1,7 +1,7 @@
 """Eight processes, each with three threads that compute: a crowd in every one."""
 
 # /// verdict
-# kind = "crowd"
+# kind = ["crowd", "no-processor"]
 # thread = "burn-*"
 # value_ms = [100, 1500]
 # ///
