@@ -40,12 +40,15 @@ class Column:
 
 def show(console: Console, what: RenderableType) -> None:
     """Print it; in a pipe or a file without the blanks that fill a table's lines."""
-    if console.is_terminal:
-        console.print(what)
-        return
     with console.capture() as capture:
         console.print(what)
-    for line in capture.get().splitlines():
+    text = capture.get()
+    if not console.encoding.lower().startswith("utf"):
+        text = text.replace("µ", "u")
+    if console.is_terminal:
+        console.file.write(text)
+        return
+    for line in text.splitlines():
         console.file.write(line.rstrip() + "\n")
 
 
@@ -133,7 +136,8 @@ def table(names: Column, others: Sequence[Column], width: int, ellipsis: str) ->
                 no_wrap=True,
             )
         for name, *cells in zip(names.cells, *(c.cells for c in shown), strict=True):
-            made.add_row(Text(short[str(name)]), *(_text(cell) for cell in cells))
+            style = name.style if isinstance(name, Text) else ""
+            made.add_row(Text(short[str(name)], style), *(_text(cell) for cell in cells))
         return made
     return None
 

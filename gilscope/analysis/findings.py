@@ -6,7 +6,8 @@ whole) or "note" (how far it can be trusted).
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gilscope.analysis.finding import Case, Finding, Rule, known
@@ -54,7 +55,23 @@ def _verdicts(trace: Trace, sites: Sites, summary: Row) -> list[Finding]:
         cases.append(Case(trace, sites, summary, process, names, mine))
     problems = [finding for case in cases for rule in RULES for finding in rule(case)]
     problems.sort(key=lambda finding: -(finding.value_ns or 0))
-    return problems[:MOST_PROBLEMS] or [_no_problem(summary, threads, names)]
+    return _merged(problems)[:MOST_PROBLEMS] or [_no_problem(summary, threads, names)]
+
+
+def _merged(problems: list[Finding]) -> list[Finding]:
+    """Of several processes that have the same problem at the same place the first."""
+    alike: dict[tuple[Any, ...], list[Finding]] = defaultdict(list)
+    for found in problems:
+        site = found.site or {}
+        alike[found.kind, site.get("file"), site.get("function")].append(found)
+    merged = []
+    for first, *more in alike.values():
+        others = {found.process for found in more} - {first.process}
+        text = first.text
+        if others:
+            text += f" The same in {counted(len(others), 'more process')}."
+        merged.append(replace(first, text=text))
+    return merged
 
 
 def _no_problem(summary: Row, threads: list[Row], names: Names) -> Finding:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from gilscope.analysis.finding import Case, Finding, worst_site
-from gilscope.analysis.units import counted, duration, escaped, percent
+from gilscope.analysis.places import spot
+from gilscope.analysis.units import counted, duration, percent
 
 Row = dict[str, Any]
 Names = dict[int, str]  # of threads, by id, as they are written in a sentence
@@ -97,7 +98,5 @@ def _at(blame: list[Row], site: str, words: str) -> str:
     spots: Counter[str] = Counter()
     for part in blame:
         if found := part[site]:
-            file = found["file"].rsplit("/", 1)[-1] or "?"
-            line = f":{found['line']}" if found["line"] else ""
-            spots[escaped(f"{file}{line} {found['function']}".rstrip())] += part["wait_ns"]
+            spots[spot({**found, "library_line": None})] += part["wait_ns"]
     return f" {words} {spots.most_common(1)[0][0]}" if spots else ""

@@ -17,7 +17,7 @@ def gain_of(case: Case, thread: Row, by_cpu_ns: int) -> str:
     """A sentence. `by_cpu_ns` is what it waited for threads that compute."""
     life = max(thread["shared_ns"], thread["waiting_ns"])
     gain = life / max(life - by_cpu_ns, 1)
-    times = f"up to {gain:.3g} times" if gain < MOST_GAIN else f"{MOST_GAIN} times and more"
+    times = f"up to {gain:.3g} times" if gain < MOST_GAIN else f"{MOST_GAIN} times or more"
     return (
         f" Try {COMMAND}: of the {duration(life)} in which it had to share the GIL"
         f" {duration(by_cpu_ns)} went to waiting for threads that compute; without that it could do"

@@ -19,7 +19,8 @@ def spot(site: Row) -> str:
 
     Where the time went before the call that ended the hold, that call is not its place.
     """
-    file = site["file"].rsplit("/", 1)[-1] or "?"
+    file = site["short"] or "?"
     line = f":{site['line']}" if site["line"] else ""
     inside = f" (in {site['library_line']})" if site["library_line"] and site["exact"] else ""
-    return escaped(f"{file}{line} {site['function']}".rstrip() + inside)
+    function = site["function"].replace(".<locals>", "")
+    return escaped(f"{file}{line} {function}".rstrip() + inside)

@@ -19,16 +19,23 @@ if TYPE_CHECKING:
 
 class Site(NamedTuple):
     """A place; `exact` is whether the time went at this line, or at it or before it. `library` is
-    what its line called there, by the name of gilscope.analysis.library, or None."""
+    what its line called there, by the name of gilscope.analysis.library, or None; `short` is the
+    end of the file's path that no other file of the trace has."""
 
     place: stacks.Site
     exact: bool
     library: str | None = None
+    short: str = ""
 
     @property
     def json(self) -> dict[str, Any]:
         """As the summary has it."""
-        return {**self.place._asdict(), "exact": self.exact, "library": self.library}
+        return {
+            **self.place._asdict(),
+            "exact": self.exact,
+            "library": self.library,
+            "short": self.short,
+        }
 
 
 @dataclass(frozen=True)
@@ -67,13 +74,15 @@ def sites_of(trace: Trace) -> Sites:
     )
     table: dict[Site | None, int] = {None: 0}
     known: dict[int, tuple[stacks.Site, str | None]] = {}
+    short = stacks.shortest_paths(row.file for row in trace.metadata.stacks)
 
     def number_of(leaf: int, *, is_exact: bool) -> int:
         if leaf not in known:
             frames = trace.metadata.stacks
             known[leaf] = stacks.site(frames, leaf), activity_of(frames, leaf)
         place, library = known[leaf]
-        return table.setdefault(Site(place, is_exact, library), len(table))
+        made = Site(place, is_exact, library, short[place.file])
+        return table.setdefault(made, len(table))
 
     numbers = np.array([number_of(p >> 1, is_exact=bool(p & 1)) for p in pairs.tolist()], np.uint32)
     of_hold = np.zeros(len(trace.holds), np.uint32)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 HELP = "show who waited for the GIL, how long and because of whom"
 
-TOP = 10
 _ROWS_DEPTH = 4  # summary, processes, a process, its threads: of what lies below one row is little
 
 
@@ -28,14 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--top",
         metavar="N",
         type=int,
-        default=TOP,
-        help="how many threads to show, worst first (default %(default)s)",
+        help="show so many threads, one by one (default: like threads as one row, on a page)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the summary. Raises TraceError for what cannot be read, and UsageError."""
-    if args.top < 1:
+    if args.top is not None and args.top < 1:
         raise UsageError("--top takes a number from 1 on")
     from gilscope.cli.progress import read  # noqa: PLC0415 - numpy, perfetto
 
@@ -43,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def show(trace: Trace, *, as_json: bool = False, top: int = TOP) -> None:
+def show(trace: Trace, *, as_json: bool = False, top: int | None = None) -> None:
     """Print the summary of `trace` on stdout."""
     from gilscope.analysis.summary import summarise  # noqa: PLC0415 - numpy
 

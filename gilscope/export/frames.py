@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from gilscope.analysis.flame import NO_LEAF, Flame
 from gilscope.safe_text import escaped
-from gilscope.trace.stacks import path
+from gilscope.trace.stacks import path, shortest_paths
 
 if TYPE_CHECKING:
     from gilscope.trace.schema import Metadata
@@ -70,18 +68,3 @@ def burnt(flame: Flame, metadata: Metadata) -> Iterator[Burnt]:
         yield Burnt((threads[row.thread], *frames), row.held_ns, row.caused_ns)
     if flame.free_ns:
         yield Burnt((Frame(FREE),), 0, flame.free_ns)
-
-
-def shortest_paths(files: Iterable[str]) -> dict[str, str]:
-    """The last parts of each path, as few as tell it from the others."""
-    left = {file: file.split(os.sep) for file in files}
-    short: dict[str, str] = {}
-    parts = 1
-    while left:
-        ends = {file: os.sep.join(words[-parts:]) for file, words in left.items()}
-        count = Counter(ends.values())
-        done = {f: end for f, end in ends.items() if count[end] == 1 or parts >= len(left[f])}
-        short |= done
-        left = {file: words for file, words in left.items() if file not in done}
-        parts += 1
-    return short

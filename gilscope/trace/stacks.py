@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -159,3 +160,18 @@ def where(row: Stack, folders: int = 2) -> str:
     file = "/".join(row.file.rsplit("/", folders)[-folders:]) or "?"
     line = f":{row.line}" if row.line else ""
     return f"{file}{line} {row.function}".rstrip()
+
+
+def shortest_paths(files: Iterable[str]) -> dict[str, str]:
+    """The last parts of each path, as few as tell it from the others."""
+    left = {file: file.split(os.sep) for file in files}
+    short: dict[str, str] = {}
+    parts = 1
+    while left:
+        ends = {file: os.sep.join(words[-parts:]) for file, words in left.items()}
+        count = Counter(ends.values())
+        done = {f: end for f, end in ends.items() if count[end] == 1 or parts >= len(left[f])}
+        short |= done
+        left = {file: words for file, words in left.items() if file not in done}
+        parts += 1
+    return short

@@ -159,6 +159,7 @@ def test_sites_of_both_sides() -> None:
         "library_line": "re/_compiler.py:8 compile",
         "exact": True,
         "library": "re.match",
+        "short": "main.py",
     }
     assert held["waiter_site"] == woken["waiter_site"]
     assert woken["waiter_site"]["function"] == "Werk.tue"

@@ -12,8 +12,9 @@ from gilscope.analysis.caused import caused_ns
 from gilscope.analysis.flame import NO_LEAF, flame_of
 from gilscope.analysis.summary import summarise
 from gilscope.export.collapsed import collapsed
-from gilscope.export.frames import FREE, burnt, shortest_paths
+from gilscope.export.frames import FREE, burnt
 from gilscope.trace.model import Trace
+from gilscope.trace.stacks import shortest_paths
 
 STORY = """
     0   a process.start

@@ -25,7 +25,7 @@ KEYS = {
     "name threads processes class life_ns shared_ns held_ns waiting_ns outside_ns unknown_ns"
     " wait_ns io_wait_ns cpu_wait_ns",
     "at_ns wait_ns waiter waiter_site holder held_ns holder_site free_ns others acquired",
-    "file line function library_line exact library",
+    "file line function library_line exact library short",
     "id pid command python feed interpreter life_ns lost_events unclean_end inferred stacks"
     " lost_stacks gils threads"
     " blame lines conditions locks atomic",
@@ -221,7 +221,7 @@ def test_verdict_names_victim_holder_and_number() -> None:
         "`echo` waited 5.01 ms (p99 of 100 waits) for the GIL when it came back from IO;"
         " `spin` held it >99 % of that time. Try `gilscope run --policy io-priority`: of the 509 ms"
         " in which it had to share the GIL 500 ms went to waiting for threads that compute; without"
-        " that it could do 10 times and more as much."
+        " that it could do 10 times or more as much."
     )
 
 
@@ -507,9 +507,7 @@ def test_where_nothing_was_recorded_is_no_share_and_no_finding() -> None:
     assert (by_name["a"]["class"], by_name["b"]["class"]) == ("cpu", "io")
     problem, warning = summary["findings"][0], summary["findings"][-1]
     assert problem["kind"] == "convoy"
-    assert (
-        "40 ms went to waiting for threads that compute" in problem["text"]
-    )
+    assert "40 ms went to waiting for threads that compute" in problem["text"]
     assert warning["text"] == (
         "recording stopped early (the rings' file system had little room), after 64 ms of 10.1 s;"
         " what came later is unknown."

@@ -31,7 +31,7 @@ VIEWS = CONVOY.parent.parent
 FIGURE = re.compile(r"[\d.,]+ (?:[nµm]?s\b|%)")
 
 
-def shown(source: MemorySource, width: int = 80, top: int = 10, **options: Any) -> str:
+def shown(source: MemorySource, width: int = 80, top: int | None = 10, **options: Any) -> str:
     file = io.StringIO()
     console = Console(file=file, width=width, highlight=False, **options)
     render(summarise(Trace.from_source(source)), console, top)
@@ -79,6 +79,82 @@ def test_convoy_looks_like_this(width: int) -> None:
 @pytest.mark.parametrize("width", [80, 200])
 def test_conditions_locks_and_sections_look_like_this(width: int) -> None:
     expect_golden(VIEWS / f"conditions-{width}.txt", shown(conditions(), width))
+
+
+# Workers that compute, and one that comes back from IO.
+PAGE = """
+    0        main process.start
+    0        worker-1 thread.start
+    0        worker-2 thread.start
+    0        echo thread.start
+    0        worker-1 gil.acquire
+    10000    echo gil.wait io
+    20000    worker-2 gil.wait io
+    5000000  worker-1 stack arg=0 seen
+    5000000  worker-1 gil.yield arg=3
+    5000009  worker-2 gil.acquire waited
+    5000020  worker-1 gil.wait cpu
+    10000000 worker-2 stack arg=1 seen
+    10000000 worker-2 gil.yield arg=3
+    10000020 echo gil.acquire waited
+    10000030 worker-2 gil.wait cpu
+    10100000 echo gil.release arg=3
+    10100009 worker-1 gil.acquire waited
+    10200000 echo gil.wait io
+    15000000 worker-1 stack arg=1 seen
+    15000000 worker-1 gil.yield arg=3
+    15000009 worker-2 gil.acquire waited
+    15000020 worker-1 gil.wait cpu
+    20000000 worker-2 gil.release arg=1
+    20000009 echo gil.acquire waited
+    20100000 echo gil.release arg=1
+    20100009 worker-1 gil.acquire waited
+    21000000 worker-1 gil.release
+    22000000 main process.end
+"""
+
+
+def page() -> MemorySource:
+    return told(PAGE)
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_a_page_looks_like_this(width: int) -> None:
+    expect_golden(VIEWS / f"page-{width}.txt", shown(page(), width, None))
+
+
+def test_a_page_in_ascii_looks_like_this() -> None:
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding="ascii", errors="strict")
+    render(summarise(Trace.from_source(page())), Console(file=file, width=80, highlight=False))
+    file.flush()
+    expect_golden(VIEWS / "page-ascii.txt", raw.getvalue().decode("ascii"))
+
+
+def test_a_page_on_a_terminal_looks_like_this() -> None:
+    """Lines are linked to their files; nobody's colours are dark or light ones."""
+    options: dict[str, Any] = {"force_terminal": True, "color_system": "standard", "_environ": {}}
+    text = re.sub(r"id=\d+", "id=1", shown(page(), 80, None, **options))
+    expect_golden(VIEWS / "page-terminal.txt", text)
+    assert "\x1b]8;id=1;file:///app/main.py\x1b\\" in text
+    assert "\x1b[37m" not in text
+    assert "\x1b[30m" not in text
+
+
+@pytest.mark.parametrize(
+    "shape", [((5, 1),), ((500, 1),), ((500, 9),), ((5, 1),) * 64], ids=lambda s: f"{len(s)}x{s[0]}"
+)
+def test_a_page_fits_on_a_screen(shape: tuple[tuple[int, int], ...]) -> None:
+    text = shown(rolled_story(7, 20_000, shape), 80, None)
+    assert 15 < len(text.splitlines()) <= 50
+
+
+def test_like_threads_are_one_row_of_a_page() -> None:
+    text = shown(page(), 120, None)
+    assert "worker-* (2)  cpu" in text
+    tables = text[text.index("thread   ") : text.index("the longest waits")]
+    assert "worker-1" not in tables
+    assert "worker-1  " in shown(page(), 120, 10)
 
 
 def test_what_is_unknown_is_no_part_of_a_share() -> None:
@@ -205,6 +281,7 @@ def test_who_is_left_out_of_a_cause_is_always_counted() -> None:
     """A sum over many threads is not told as one of them."""
     summary = deepcopy(summary_with("targets"))
     site = {"file": "app.py", "line": 9, "function": "render", "library_line": None, "exact": True}
+    site |= {"library": None, "short": "app.py"}
     for row in (row for p in summary["processes"] for row in p["blame"]):
         row["holder_site"] = None if row["holder"] is None else site
     cause = re.compile(r"Thread-\d+ \(process_request_thread\) \+\d+ more in app.py:9 render")
