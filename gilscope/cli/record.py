@@ -245,4 +245,4 @@ def _print_summary(trace: Path) -> None:
     from gilscope.cli.progress import read  # noqa: PLC0415
     from gilscope.viewers.terminal import render  # noqa: PLC0415
 
-    render(summarise(read(trace)), Console(file=sys.stderr), top=10)
+    render(summarise(read(trace)), Console(file=sys.stderr))

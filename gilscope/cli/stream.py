@@ -163,6 +163,6 @@ def _print_summary(rings: Following, story: Story, totals: Totals, trace: Path) 
 
     try:
         told = Trace.of_story(story, str(trace), rings.metadata, totals)
-        render(summarise(told), Console(file=sys.stderr), top=10)
+        render(summarise(told), Console(file=sys.stderr))
     except (GilscopeError, MemoryError, ImportError) as error:
         say(f"no summary: {' '.join(str(error).split()) or type(error).__name__}")
