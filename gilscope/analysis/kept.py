@@ -83,7 +83,7 @@ def kept_gils(trace: Trace, sites: Sites) -> list[Kept]:
         site = sites.table[number]
         if why == NO_PROCESSOR:
             number = 0
-        elif site is None or not site.exact or late_ns < KEPT_NS:
+        elif late_ns < (KEPT_NS if site is not None and site.exact else FREEZE_NS):
             continue
         cpu_ns = None if row is None else int(row["cpu_ns"])
         key = (int(holds["thread"][index]), number, why)

@@ -86,11 +86,11 @@ def _several(value: str | list[str]) -> tuple[str, ...]:
 
 
 def judge(program: Program, summary: Row, load: int = 0) -> tuple[str, str]:
-    """The outcome, and why it is not right. `load`: how many others computed beside it."""
+    """The outcome, and why. `load`: how many others computed beside it."""
     first = summary["findings"][0]
     kind = first["kind"]
     if load and kind == "no-processor":
-        return RIGHT, ""  # others had the processors: that is so
+        return RIGHT, "others had the processors"
     if kind not in program.kinds:
         quiet = FALSE_ALARM if set(program.kinds) & SILENT else WRONG
         return MISSED if kind in SILENT else quiet, f"{kind}: {first['text']}"
@@ -113,6 +113,8 @@ def _thread(program: Program, finding: Row, summary: Row) -> str:
 
 def _site(program: Program, finding: Row) -> str:
     site = finding["site"]
+    if finding["kind"] == "no-processor":
+        return ""  # it has none at any line
     told = f"{site['file']}:{site['line']} {site['function']}" if site else "none"
     if pattern := program.truth.get("site"):
         return "" if fnmatchcase(told, pattern) else f"site {told}, not {pattern}"

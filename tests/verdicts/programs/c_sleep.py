@@ -2,6 +2,7 @@
 
 # /// verdict
 # kind = "c-call"
+# ci = true
 # thread = "heartbeat"
 # value_ms = [500, 1400]
 # ///

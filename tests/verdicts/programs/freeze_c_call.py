@@ -2,6 +2,7 @@
 
 # /// verdict
 # kind = "freeze"
+# ci = true
 # thread = "heartbeat"
 # value_ms = [250, 500]
 # ///

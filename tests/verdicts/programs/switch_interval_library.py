@@ -2,6 +2,7 @@
 
 # /// verdict
 # kind = "switch-interval"
+# ci = true
 # thread = "ticker"
 # value_ms = [400, 1400]
 # ///

@@ -1,0 +1,48 @@
+"""A server with a selector, two clients, and one thread that computes."""
+
+# /// verdict
+# kind = "convoy"
+# thread = ["server", "client-*"]
+# value_ms = [150, 1400]
+# ///
+
+import selectors
+import socket
+import threading
+import time
+
+
+def serve(connections, end):
+    selector = selectors.DefaultSelector()
+    for connection in connections:
+        selector.register(connection, selectors.EVENT_READ)
+    while time.monotonic() < end:
+        for key, _ in selector.select(0.05):
+            if message := key.fileobj.recv(100):
+                key.fileobj.sendall(message)
+
+
+def client(connection, end):
+    connection.settimeout(0.5)
+    while time.monotonic() < end:
+        connection.sendall(b"x")
+        connection.recv(100)
+
+
+def compute(end):
+    while time.monotonic() < end:  # CULPRIT
+        sorted(range(200), key=lambda n: -n)  # CULPRIT
+
+
+pairs = [socket.socketpair() for _ in range(2)]
+end = time.monotonic() + 1.2
+threads = [
+    threading.Thread(target=serve, args=([here for here, _ in pairs], end + 0.1), name="server"),
+    threading.Thread(target=compute, args=(end,), name="compute"),
+]
+for n, (_, there) in enumerate(pairs):
+    threads.append(threading.Thread(target=client, args=(there, end), name=f"client-{n}"))
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
