@@ -34,13 +34,14 @@ struct gs_detail {
     int64_t other_ns;    /* hold: sum of the waits for it; wait: its part under one hold */
     uint32_t thread;     /* whose slice it is */
     uint32_t leaf;       /* of its stack; UINT32_MAX: none */
-    uint32_t others;     /* hold: how many threads waited meanwhile */
+    uint32_t others;     /* hold: how many threads waited meanwhile; wait: how many holds were */
     uint32_t holder;     /* wait: whose hold kept it longest; UINT32_MAX: nobody's */
     uint32_t other_leaf; /* of that hold's stack */
     uint16_t gil;
     uint8_t of_wait, yielded;
     uint8_t seen, other_seen; /* the line is where a requester saw the holder */
-    uint16_t pad[3];
+    uint16_t some; /* wait, none of whose holds took half of it: about how many there were */
+    uint16_t pad[2];
 };
 
 struct gs_encode_result {

@@ -63,7 +63,8 @@ class Detail(ctypes.Structure):
         ("yielded", ctypes.c_uint8),
         ("seen", ctypes.c_uint8),
         ("other_seen", ctypes.c_uint8),
-        ("pad", ctypes.c_uint16 * 3),
+        ("some", ctypes.c_uint16),
+        ("pad", ctypes.c_uint16 * 2),
     )
 
 

@@ -1,7 +1,8 @@
 """What a trace tells of long holds and waits besides their own slices, for people who look at it.
 
 Below a hold of a millisecond or more stands a slice named by its line, below such a wait one named
-by whom it waited for; the annotations have the rest. "GIL flame" is a track per GIL with the stacks
+by whom it waited for (one hold that took half of it or more, else how many holds there were and the
+longest); the annotations have the rest. "GIL flame" is a track per GIL with the stacks
 of such holds: selecting a stretch of it adds them up. All of it is derived from the events around
 it; readers pass it by (decode_detail.h).
 """
@@ -26,7 +27,7 @@ from gilscope.perfetto.codec import (
     interned_names,
 )
 from gilscope.trace import stacks
-from gilscope.trace.schema import Metadata
+from gilscope.trace.schema import Metadata, Stack
 
 _NONE = 0xFFFFFFFF
 MOST_TEXTS = 1 << 14  # that a sequence interns; later ones are spelled out: memory is bounded
@@ -39,6 +40,7 @@ class Details:
         self._metadata = metadata
         self._texts: dict[tuple[int, int], _Texts] = {}  # by thread and GIL
         self._frames: dict[int, _Texts] = {}  # by GIL
+        self._files: dict[str, str] = {}  # how they are told
 
     def grow(self, metadata: Metadata) -> None:
         """Its tables have got more rows."""
@@ -65,14 +67,26 @@ class Details:
             return [], b""
         texts = self._frames.setdefault(detail.gil, _Texts(1))
         path = stacks.path(self._metadata.stacks, detail.leaf)
-        return [texts.name(stacks.where(row, 1)) for row in reversed(path)], texts.take_new()
+        names = [self._frame(row) for row in reversed(path)]
+        return [texts.name(name) for name in names], texts.take_new()
+
+    def _frame(self, row: Stack) -> str:
+        line = f":{row.line}" if row.line else ""
+        return f"{self._short(row.file) or '?'}{line} {row.function}".rstrip()
 
     def _line(self, leaf: int, exact: bool) -> str | None:
         if leaf == _NONE:
             return None
         site = stacks.site(self._metadata.stacks, leaf)
-        file = site.file.rsplit("/", 1)[-1] or "?"
+        file = self._short(site.file) or "?"
         return f"{'' if exact else 'at or before '}{file}:{site.line} {site.function}"
+
+    def _short(self, file: str) -> str:
+        """The end of its path that none of the files that were told before has."""
+        if file not in self._files:
+            short = stacks.shortest_paths([*self._files, file])[file]
+            self._files[file] = short
+        return self._files[file]
 
     def _hold(self, detail: Detail) -> tuple[str, dict[str, Any]]:
         line = self._line(detail.leaf, bool(detail.seen))
@@ -85,8 +99,9 @@ class Details:
     def _wait(self, detail: Detail) -> tuple[str, dict[str, Any]]:
         line = self._line(detail.leaf, True)
         values: dict[str, Any] = {"line": line, "stack": self._stack(detail.leaf)}
+        some = f"some {detail.some:,} holds" if detail.some else ""
         if detail.holder == _NONE:
-            return "for no long hold", values
+            return f"for {some or 'no long hold'}", values
         holder = layout.printable(self._metadata.threads[detail.holder].name)
         where = self._line(detail.other_leaf, bool(detail.other_seen))
         values |= {
@@ -94,7 +109,8 @@ class Details:
             "waited_for_line": where,
             "waited_for_stack": self._stack(detail.other_leaf),
         }
-        return f"for {holder}" + (f" {where}" if where else ""), values
+        whom = f"{some}, longest {holder}" if some else holder
+        return f"for {whom}" + (f" {where}" if where else ""), values
 
     def _stack(self, leaf: int) -> list[str] | None:
         if leaf == _NONE:

@@ -37,6 +37,14 @@ static void remember(struct gs_sequences *all, const struct gs_sequence *hold, i
     }
 }
 
+/* 2, 5, 10, 20, 50 …, so that few names tell of any number of holds. */
+static uint16_t about(uint32_t number) {
+    uint32_t unit = 1;
+    while (number / unit >= 10 && unit < 1000)
+        unit *= 10;
+    return (uint16_t)(unit * (number / unit >= 5 ? 5 : number / unit >= 2 ? 2 : 1));
+}
+
 /* Before the packets of an event: whether it ends a slice that is worth a detail. */
 static bool detail_of(const struct gs_encoder *encoder, const struct gs_event *event,
                       const struct gs_sequence *pair, struct gs_detail *out) {
@@ -60,6 +68,9 @@ static bool detail_of(const struct gs_encoder *encoder, const struct gs_event *e
         .other_leaf = GS_NONE,
     };
     if (wait) {
+        out->others = gil->n_holds - pair->holds_before;
+        if (out->others > 1 && 2 * pair->worst_ns < event->time_ns - pair->since_ns)
+            out->some = about(out->others);
         out->other_ns = pair->worst_ns;
         out->holder = pair->worst_ns ? pair->worst : GS_NONE;
         out->other_leaf = pair->worst_ns ? pair->worst_leaf : GS_NONE;
@@ -84,6 +95,7 @@ static void account(struct gs_encoder *encoder, const struct gs_event *event,
         gil->n_begun++;
         pair->since_ns = now;
         pair->worst_ns = 0;
+        pair->holds_before = gil->n_holds - (gil->holder != GS_NONE);
         pair->waiting = true;
         break;
     case GS_GIL_ACQUIRE:
@@ -93,6 +105,7 @@ static void account(struct gs_encoder *encoder, const struct gs_event *event,
         pair->since_ns = now;
         gil->held_waited_ns = gil->waited_ns;
         gil->held_begun = gil->n_begun - gil->n_waiting;
+        gil->n_holds++;
         encoder->all.threads[event->thread].has_leaf = false;
         break;
     case GS_GIL_RELEASE:

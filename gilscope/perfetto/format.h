@@ -120,7 +120,8 @@
     X(37, WAITED_FOR, "waited_for")           /* name of the thread that kept it longest */        \
     X(38, WAITED_FOR_LINE, "waited_for_line")                                                      \
     X(39, WAITED_FOR_STACK, "waited_for_stack")                                                    \
-    X(40, WAITED_FOR_NS, "waited_for_ns")
+    X(40, WAITED_FOR_NS, "waited_for_ns")                                                          \
+    X(41, WAITED_FOR_HOLDS, "waited_for_holds") /* how many there were while it waited */
 
 enum gs_name {
     GS_NAME_NONE = 0,

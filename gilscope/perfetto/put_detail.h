@@ -132,8 +132,9 @@ static uint8_t *put_detail_begin(uint8_t *p, const struct gs_sequence *pair,
     bool later = pair->time_ns != detail->start_ns;
     uint64_t time = later ? (uint64_t)detail->start_ns : 0;
     uint8_t counts[32], *end = counts;
-    if (!detail->of_wait)
-        end = put_count(end, GS_ANNOTATION_KEPT_WAITING, detail->others);
+    end = put_count(end,
+                    detail->of_wait ? GS_ANNOTATION_WAITED_FOR_HOLDS : GS_ANNOTATION_KEPT_WAITING,
+                    detail->others);
     if (!detail->of_wait || detail->holder != GS_NONE)
         end = put_count(
             end, detail->of_wait ? GS_ANNOTATION_WAITED_FOR_NS : GS_ANNOTATION_KEPT_WAITING_NS,

@@ -40,7 +40,8 @@ struct gs_sequence {
     uint32_t closing;                     /* slices whose end is implied; their END is to come */
     uint32_t worst, worst_leaf;           /* encoder: whose hold kept this wait longest */
     int64_t worst_ns;
-    int64_t since_ns; /* encoder: begin of its slice */
+    int64_t since_ns;      /* encoder: begin of its slice */
+    uint32_t holds_before; /* encoder: that were over when it began to wait */
     bool worst_seen, waiting;
     uint16_t gil;
     uint8_t role;
@@ -85,6 +86,7 @@ struct gs_gil_state {
     /* encoder: how many wait, how many waits began, the time they took so far; and at the hold's
      * begin. */
     uint32_t n_waiting, n_begun, held_begun;
+    uint32_t n_holds; /* encoder: that began */
     int64_t waited_ns, counted_ns, held_waited_ns;
 };
 
