@@ -14,6 +14,7 @@ from typing import Any
 from gilscope.analysis.finding import Case, Finding, known, worst_site
 from gilscope.analysis.gain import gain_of
 from gilscope.analysis.groups import group_of
+from gilscope.analysis.kept import FREEZE_NS
 from gilscope.analysis.library import IMPORT, PICKLING
 from gilscope.analysis.places import spot
 from gilscope.analysis.units import counted, duration, percent
@@ -54,12 +55,45 @@ def gil_findings(case: Case) -> Iterator[Finding]:
     from_io = [g for g in groups if _comes_from_io(g.threads[0])]
     if from_io:
         yield _victim(case, max(from_io, key=lambda group: group.most_ns))
+    else:
+        yield from _starved(case)
     crowds: dict[int, list[_Group]] = defaultdict(list)
     for group in groups:
         if not _comes_from_io(group.threads[0]):
             crowds[group.threads[0]["gil"]].append(group)
     if crowds:
         yield _crowd(case, max(crowds.values(), key=lambda of: max(g.most_ns for g in of)))
+
+
+def _starved(case: Case) -> Iterator[Finding]:
+    """Whoever waited long for one hold, whatever for, where the switch interval lets that be."""
+    if (case.summary["policy"]["switch_interval_ns"] or 0) <= LONG_INTERVAL_NS:
+        return
+    waits = [
+        wait
+        for wait in case.summary["longest_waits"]
+        if wait["waiter"] in case.threads and wait["held_ns"] >= FREEZE_NS
+    ]
+    if waits:
+        # Who starts another thread, or joins it, has nothing else to do.
+        wait = max(waits, key=lambda wait: (not _manages(wait["waiter_site"]), wait["wait_ns"]))
+        holder = case.names.get(wait["holder"], "another thread")
+        text = f"{case.names[wait['waiter']]} waited {duration(wait['wait_ns'])} for the GIL, which"
+        text += f" {holder} held.{_interval(case)}"
+        thread, site = wait["waiter"], wait["holder_site"]
+        yield case.problem("switch-interval", text, wait["wait_ns"], thread, site)
+
+
+def _manages(site: Row | None) -> bool:
+    return bool(site and (site["library"] or "").startswith("threading.Thread."))
+
+
+def _interval(case: Case) -> str:
+    interval = duration(case.summary["policy"]["switch_interval_ns"])
+    return (
+        f" The switch interval is {interval}, not 5 ms: the program or a library set it so. Look"
+        " for `sys.setswitchinterval`."
+    )
 
 
 def _groups(case: Case) -> Iterator[_Group]:
@@ -98,9 +132,13 @@ def _victim(case: Case, group: _Group) -> Finding:
     computing = {t["id"] for t in case.process["threads"] if t["class"] == "cpu"}
     in_c = sum(r.waited_by.get(thread["id"], 0) for r in case.kept if r.thread in computing)
     by_cpu = max(sum(row["wait_ns"] for row in rows if row["holder"] in computing) - in_c, 0)
-    kind = _kind(case, thread, rows, by_cpu >= MAIN_SHARE * suffered)
+    in_sections = _in_sections(case, thread)
+    movable = by_cpu - in_sections  # by a policy: sections heed none
+    kind = _kind(case, thread, rows, movable >= MAIN_SHARE * suffered)
     if kind == "convoy" and case.summary["policy"]["name"] == "classic":
-        text += gain_of(case, thread, by_cpu)
+        text += gain_of(case, thread, movable)
+    if in_sections >= MAIN_SHARE * suffered:
+        text += f" Atomic sections kept it {duration(in_sections)} of that: make them shorter."
     text += _ADVICE.get(kind, "")
     if kind == "switch-interval":
         interval = duration(case.summary["policy"]["switch_interval_ns"])
@@ -109,6 +147,12 @@ def _victim(case: Case, group: _Group) -> Finding:
         )
         text += " it. Look for `sys.setswitchinterval`."
     return case.problem(kind, text, suffered, thread["id"], worst_site(rows))
+
+
+def _in_sections(case: Case, thread: Row) -> int:
+    """How long it waited while an atomic section had the GIL."""
+    sections = case.process["atomic"] or {"waiters": []}
+    return sum(row["wait_ns"] for row in sections["waiters"] if row["thread"] == thread["id"])
 
 
 _ADVICE = {

@@ -34,7 +34,7 @@ def lock_findings(case: Case) -> Iterator[Finding]:
     for row in rows:
         waited: Counter[int] = Counter()
         for part in row["blame"]:
-            if part["holder"] is not None or part["waiter_site"]:  # else it was cut off
+            if part["waiter_site"]:  # else it was cut off, or too short to know what it was for
                 waited[part["waiter"]] += part["wait_ns"]
         worst = {
             thread: ns

@@ -2,6 +2,7 @@
 
 # /// verdict
 # kind = ["deadlock", "hang"]
+# thread = ["debit", "credit"]
 # ///
 
 import os
