@@ -209,6 +209,8 @@ def _arm64(folder: Path, suite: str, name: str, version: str) -> Place:
                 ["dpkg-deb", "--fsys-tarfile", package],
                 ["tar", "-x", "--keep-directory-symlink", "-C", root],
             )
+    for made in ("mnt", "proc", "dev", "tmp"):
+        (root / made).mkdir(exist_ok=True)
     return Place(f"{name}, arm64 under qemu", "aarch64", {version: python}, (version,), root)
 
 
