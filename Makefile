@@ -211,9 +211,14 @@ flame: ## build viewers/report/assets/flame.js from npm packages (needs Node.js 
 	cd build/flame && npm ci && node build.js $(CURDIR)/viewers/report/assets/flame.js
 
 .PHONY: docs
-docs: setup ## generate docs/events.md and the tables of docs/export.md
+docs: setup ## generate docs/events.md, the tables of docs/export.md, the overview of docs/results
 	$(BIN)/python docs/generate_events.py > docs/events.md
 	$(BIN)/python docs/generate_export.py docs/export.md
+	$(BIN)/python docs/generate_results.py docs/results
+
+.PHONY: site
+site: setup ## docs/ as a web site in build/site; a warning, or a link that leads nowhere, is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 .PHONY: clean
 clean: ## remove what the other targets made

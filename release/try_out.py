@@ -91,7 +91,7 @@ def main() -> int:
     for name in args.places or PLACES:
         place = PLACES[name](folder)
         for version in place.runs_gilscope:
-            target = install(args.dist.resolve(), folder, place.arch, version)
+            target = install(args.dist.resolve(), folder, place, version)
             for recorded in place.pythons:
                 why = tried(place, version, recorded, target, folder)
                 print(
@@ -103,16 +103,18 @@ def main() -> int:
     return int(bool(failed))
 
 
-def install(dist: Path, folder: Path, arch: str, version: str) -> Path:
+def install(dist: Path, folder: Path, place: Place, version: str) -> Path:
     """A folder with gilscope's wheel and what it needs, as pip chooses them for that Python."""
-    target = folder / f"installed-{arch}-{version}"
-    (wheel,) = dist.glob(f"gilscope-*_{arch}.whl")
-    platforms = [f"manylinux{tag}_{arch}" for tag in ("_2_28", "_2_27", "_2_17", "2014")]
-    _run(
-        [sys.executable, "-m", "pip", "install", "-qq", "--upgrade", "--target", target]
-        + [f"--platform={platform}" for platform in platforms]
-        + [f"--python-version={version}", "--only-binary=:all:", wheel]
-    )
+    target = folder / f"installed-{place.arch}-{version}"
+    (wheel,) = dist.glob(f"gilscope-*_{place.arch}.whl")
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "-qq"]
+    if place.root is None:
+        pip += ["--python", place.pythons[version], "install"]
+    else:
+        platforms = (f"manylinux{tag}_{place.arch}" for tag in ("_2_28", "_2_27", "_2_17", "2014"))
+        pip += ["install", f"--python-version={version}"]
+        pip += [f"--platform={platform}" for platform in platforms]
+    _run([*pip, "--upgrade", "--only-binary=:all:", "--target", target, wheel])
     return target
 
 
@@ -235,7 +237,8 @@ def _debootstrap(root: Path, suite: str, arch: str, packages: str, *options: str
 
 
 def _run(command: list[str | Path], into: list[str | Path] | None = None) -> str:
-    done = subprocess.run(command, capture_output=True, check=False)
+    # Not where a gilscope lies that is not the one to try.
+    done = subprocess.run(command, cwd="/", capture_output=True, check=False)
     if into and not done.returncode:
         done = subprocess.run(into, input=done.stdout, capture_output=True, check=False)
     if done.returncode:
