@@ -57,6 +57,7 @@ class Code:
     lines: bytes
     exceptions: bytes | None  # from 3.11 on
     n_locals: int
+    stack_size: int
 
 
 class Frames:
@@ -141,15 +142,18 @@ class Frames:
             return None
         first = memory.word(at + layout.first_line)
         count = memory.word(at + layout.n_locals)
+        size = memory.word(at + layout.stack_size)
         file = self._objects.text(memory.pointer(at + layout.file))
         function = self._objects.text(memory.pointer(at + layout.function))
         lines = self._objects.bytes_(memory.pointer(at + layout.lines))
         exceptions = None
         if layout.exceptions is not None:
             exceptions = self._objects.bytes_(memory.pointer(at + layout.exceptions))
-        if first is None or count is None or file is None or function is None or lines is None:
+        if file is None or function is None or lines is None:
             return None
-        return Code(file, function, first, lines, exceptions, count)
+        if first is None or count is None or size is None:
+            return None
+        return Code(file, function, first, lines, exceptions, count, size)
 
 
 def _word(data: bytes, at: int) -> int:

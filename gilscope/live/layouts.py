@@ -60,8 +60,10 @@ class Layout:
     code: int
     at: int
     owner: int | None
+    top: int | None  # a pointer to the end of the stack of values, kept while other code runs
     locals: int  # and behind them the stack of values
-    blocks: int | None  # how many `try` and `with` it is in, then these; else the code tells
+    values: int | None  # a pointer to that stack; None: the code tells how many locals there are
+    blocks: int | None  # how many `try` and `with` it is in, then these; None: the code tells
     # of a code object
     file: int
     function: int  # the qualified name from 3.11 on
@@ -69,6 +71,7 @@ class Layout:
     lines: int
     exceptions: int | None  # the table of `try` and `with`
     n_locals: int
+    stack_size: int
     instructions: int
     # how
     text: int  # where the characters of a compact ASCII string begin
@@ -84,19 +87,19 @@ _LNOTAB, _RANGES, _LOCATIONS = LineTable.LNOTAB, LineTable.RANGES, LineTable.LOC
 _TABLES = {
     (3, 9): Layout(
         (3, 9), 32, 0, 24, 8, 856, None, 8, 16, 176, None, 24, None,
-        24, 32, 104, None, 360, 112, 104, 112, 40, 120, None, 28, 48,
+        24, 32, 104, None, None, 360, 64, 112, 104, 112, 40, 120, None, 28, 32, 48,
         48, 0, _LNOTAB, 1, True, 864),
     (3, 10): Layout(
         (3, 10), 32, 0, 24, 8, 856, None, 8, 16, 176, None, 24, None,
-        24, 32, 96, None, 352, 104, 104, 112, 40, 120, None, 28, 48,
+        24, 32, 96, None, None, 352, 64, 104, 104, 112, 40, 120, None, 28, 32, 48,
         48, 0, _RANGES, 2, True, 872),
     (3, 11): Layout(
         (3, 11), 40, 0, 48, 16, 888, None, 8, 16, 152, 160, 56, 8,
-        48, 32, 56, 69, 72, None, 112, 128, 72, 136, 40, 76, 184,
+        48, 32, 56, 69, None, 72, None, None, 112, 128, 72, 136, 40, 76, 68, 184,
         48, 3, _LOCATIONS, 0, False, 872),
     (3, 12): Layout(
         (3, 12), 40, 0, 8, 72, 944, 384, 8, 16, 136, 144, 56, 0,
-        8, 0, 56, 70, 72, None, 112, 128, 68, 136, 40, 72, 192,
+        8, 0, 56, 70, None, 72, None, None, 112, 128, 68, 136, 40, 72, 64, 192,
         40, 3, _LOCATIONS, 0, False, 880),
 }
 # fmt: on
@@ -169,7 +172,9 @@ def layout_of(memory: Memory, python: Python) -> Layout:
         code=words[published.code],
         at=words[published.at],
         owner=words[published.owner],
+        top=words[published.owner + 1] if minor >= 14 else None,
         locals=words[published.locals],
+        values=None,
         blocks=None,
         file=words[published.file],
         function=words[published.function],
@@ -177,6 +182,7 @@ def layout_of(memory: Memory, python: Python) -> Layout:
         lines=words[published.lines],
         exceptions=40,
         n_locals=first_line + 4,
+        stack_size=first_line - 4,
         instructions=words[published.instructions],
         text=40,
         owner_c=3,

@@ -123,6 +123,15 @@ def find_python(memory: Memory) -> Python:
     raise Unsupported(f"process {memory.pid} runs no Python")
 
 
+def full_version(memory: Memory, python: Python) -> str:
+    """ "3.13.5", or "3.9" before 3.11, where no exported number has the rest."""
+    number = python.module.elf.symbol("Py_Version")
+    value = None if number is None else memory.pointer(number.address)
+    if value is None:
+        return ".".join(map(str, python.version))
+    return f"{value >> 24 & 255}.{value >> 16 & 255}.{value >> 8 & 255}"
+
+
 def _version(memory: Memory, module: Module) -> tuple[int, int]:
     """By what it exports: a number from 3.11 on, before that by calls that came with a version."""
     number = module.elf.symbol("Py_Version")

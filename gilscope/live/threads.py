@@ -8,6 +8,8 @@ a pointer into the GIL, which the code that sleeps keeps on its stack, says it (
 from __future__ import annotations
 
 import struct
+import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from gilscope.live import tasks
@@ -21,6 +23,7 @@ from gilscope.live.runtime import Runtime, ThreadState
 _NEAR = 1024  # bytes of a stack in which the code lies that sleeps for the GIL
 _OWN = 1 << 16  # how far above its stack pointer a thread's own word may be
 _READINGS = 4
+_PAUSE_S = 0.0005
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,10 @@ class Look:
     threads: tuple[Thread, ...]
 
 
-def look(runtime: Runtime) -> Look:
-    """Reads all of it once. Threads that end meanwhile are left out."""
+def look(runtime: Runtime, only: Collection[int] | None = None) -> Look:
+    """Reads all of it once, or the threads of these numbers (as the process knows them). Threads
+    that end meanwhile are left out.
+    """
     objects = Objects(runtime.memory, runtime.layout)
     names = Names(runtime, objects)
     frames = Frames(runtime.memory, runtime.layout, objects)
@@ -61,7 +66,7 @@ def look(runtime: Runtime) -> Look:
         interpreter = state.interpreter
         if interpreter.address not in by_interpreter:
             by_interpreter[interpreter.address] = names.of(interpreter)
-        if state.tid is None and here:
+        if (state.tid is None and here) or (only is not None and state.tid not in only):
             continue
         tid = None if state.tid is None else here.get(state.tid)
         name = by_interpreter[interpreter.address].get(state.ident)
@@ -106,8 +111,9 @@ def _thread(
         held = said is not None and said.holder == state.address
         still_held = later is not None and later.holder == state.address
         steady = before == after and held == still_held and stack.certain
-        if steady:
+        if steady and (after is not None or still_held):
             break
+        time.sleep(_PAUSE_S)  # it may be awake for a moment only
     waiting, inferred = (False, False)
     if gil is not None and not still_held:
         waiting, inferred = waits_for(runtime.memory, gil, after)
