@@ -51,7 +51,8 @@ class Finding:
 
     `value_ns` is how long the thread that suffered most waited for this cause; problems are sorted
     by it. `process` and `thread` are ids, the thread is that one; `site` is the culprit's line, as
-    SITE of the summary. None: it is about no such thing, or that is not known.
+    SITE of the summary. `gain` is of a convoy: what the policy io-priority would win. None: it is
+    about no such thing, or that is not known.
     """
 
     severity: str
@@ -61,6 +62,7 @@ class Finding:
     process: int | None = None
     thread: int | None = None
     site: Row | None = None
+    gain: Row | None = None
 
     def __post_init__(self) -> None:
         assert self.kind in KINDS, self.kind

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gilscope.analysis.finding import Case, Finding, known, worst_site
-from gilscope.analysis.gain import gain_of
+from gilscope.analysis.gain import gain
 from gilscope.analysis.groups import group_of
 from gilscope.analysis.kept import FREEZE_NS
 from gilscope.analysis.library import IMPORT, PICKLING
@@ -135,8 +135,10 @@ def _victim(case: Case, group: _Group) -> Finding:
     in_sections = _in_sections(case, thread)
     movable = by_cpu - in_sections  # by a policy: sections heed none
     kind = _kind(case, thread, rows, movable >= MAIN_SHARE * suffered)
+    won = None
     if kind == "convoy" and case.summary["policy"]["name"] == "classic":
-        text += gain_of(case, thread, movable)
+        won = gain(case, thread, movable)
+        text += won.text
     if in_sections >= MAIN_SHARE * suffered:
         text += f" Atomic sections kept it {duration(in_sections)} of that: make them shorter."
     text += _ADVICE.get(kind, "")
@@ -146,7 +148,8 @@ def _victim(case: Case, group: _Group) -> Finding:
             f" The switch interval is {interval}, not 5 ms: the program, or a library of it, set"
         )
         text += " it. Look for `sys.setswitchinterval`."
-    return case.problem(kind, text, suffered, thread["id"], worst_site(rows))
+    found = case.problem(kind, text, suffered, thread["id"], worst_site(rows))
+    return replace(found, gain=won.json if won else None)
 
 
 def _in_sections(case: Case, thread: Row) -> int:

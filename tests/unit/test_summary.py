@@ -39,7 +39,7 @@ KEYS = {
     "waiter holder reason wait_ns waits waiter_site holder_site others",
     "name grace_ns switch_interval_ns",
     "source clamped",
-    "severity kind text value_ns process thread site",
+    "severity kind text value_ns process thread site gain",
     "object kind waits timeouts notifies wait_ns wakeup_ns gil_ns waiter notifier waiter_site"
     " library waits_for blame",
     "object kind waits timeouts wait_ns others library waits_for blame",
@@ -221,7 +221,8 @@ def test_verdict_names_victim_holder_and_number() -> None:
         "`echo` waited 5.01 ms (p99 of 100 waits) for the GIL when it came back from IO;"
         " `spin` held it >99 % of that time. Try `gilscope run --policy io-priority`: of the 509 ms"
         " in which it had to share the GIL 500 ms went to waiting for threads that compute; without"
-        " that it could do 10 times or more as much."
+        " that it could do 10 times or more as much, and they would lose about 100 % of their"
+        " time."
     )
 
 
