@@ -54,6 +54,9 @@ def gain(case: Case, thread: Row, by_cpu_ns: int) -> Gain:
     shared = max(thread["shared_ns"], thread["waiting_ns"], 1)
     spared = max(by_cpu_ns - waits * SWITCH_NS, 0)
     times = shared / max(shared - spared, shared / 1_000)
-    held = sum(t["held_ns"] for t in case.process["threads"] if t["class"] == "cpu")
-    more = (times - 1) * (thread["held_ns"] + waits * SWITCH_NS)
+    on_it = [t for t in case.process["threads"] if t["gil"] == thread["gil"]]
+    held = sum(t["held_ns"] for t in on_it if t["class"] == "cpu")
+    more = (times - 1) * sum(
+        t["held_ns"] + t["io_wait_ns"]["count"] * SWITCH_NS for t in on_it if t["class"] != "cpu"
+    )
     return Gain(shared, by_cpu_ns, times, min(more / max(held, 1), 1.0))

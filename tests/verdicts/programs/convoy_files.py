@@ -3,7 +3,7 @@
 # /// verdict
 # kind = ["convoy", "crowd"]  # what it reads is in memory: it hardly blocks
 # thread = "reader"
-# value_ms = [400, 1300]
+# value_ms = [50, 1300]
 # ///
 
 import threading
