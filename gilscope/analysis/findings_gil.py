@@ -148,8 +148,19 @@ def _victim(case: Case, group: _Group) -> Finding:
             f" The switch interval is {interval}, not 5 ms: the program, or a library of it, set"
         )
         text += " it. Look for `sys.setswitchinterval`."
-    found = case.problem(kind, text, suffered, thread["id"], worst_site(rows))
+    site = None if kind == "no-processor" else worst_site(rows)
+    found = case.problem(kind, text, suffered, thread["id"], site)
     return replace(found, gain=won.json if won else None)
+
+
+def _woke(rows: Sequence[Row]) -> int:
+    """How long the GIL was free for it, and it did not run."""
+    return sum(row["wait_ns"] for row in rows if row["reason"] == "wakeup")
+
+
+def _held(rows: Sequence[Row]) -> int:
+    """How long another thread held it."""
+    return sum(row["wait_ns"] for row in rows if row["reason"] == "held")
 
 
 def _in_sections(case: Case, thread: Row) -> int:
@@ -159,13 +170,16 @@ def _in_sections(case: Case, thread: Row) -> int:
 
 
 _ADVICE = {
+    "no-processor": " That is not the GIL: others had the processors.",
     IMPORT: " Import it before the threads begin.",
     "pickling": " Send less, or where the data is instead: a file's name, shared memory.",
 }
 
 
 def _kind(case: Case, thread: Row, rows: Sequence[Row], by_cpu: bool) -> str:
-    held = sum(row["wait_ns"] for row in rows if row["reason"] == "held")
+    held = _held(rows)
+    if _woke(rows) > MAIN_SHARE * sum(row["wait_ns"] for row in rows):
+        return "no-processor"
     for library, kind in ((IMPORT, "import"), (PICKLING, "pickling")):
         at = (r["wait_ns"] for r in rows if (s := r["holder_site"]) and s["library"] == library)
         if sum(at) > MAIN_SHARE * held:
@@ -260,7 +274,10 @@ def _crowd(case: Case, groups: Iterable[_Group]) -> Finding:
             f"{name} computes, and waited {percent(waiting, shared)} of its time for the"
             f" GIL{because(worst, rows, case.names)}."
         )
-    held = sum(row["wait_ns"] for row in rows if row["reason"] == "held")
-    if len(crowd) > 1 or held > MAIN_SHARE * waiting:
+    kind = "crowd"
+    if _woke(rows) > MAIN_SHARE * sum(row["wait_ns"] for row in rows):
+        kind, text = "no-processor", text + _ADVICE["no-processor"]
+    elif len(crowd) > 1 or _held(rows) > MAIN_SHARE * waiting:
         text += " Threads do not make Python code faster: use processes for it."
-    return case.problem("crowd", text, suffered[worst["id"]], worst["id"], worst_site(rows))
+    site = None if kind == "no-processor" else worst_site(rows)
+    return case.problem(kind, text, suffered[worst["id"]], worst["id"], site)

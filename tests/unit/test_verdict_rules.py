@@ -1,0 +1,124 @@
+"""Rules of findings that need no program: what is told once, of whom, when there is no verdict."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from support.stories import MemorySource, told
+
+from gilscope.analysis.summary import summarise
+from gilscope.trace.model import Trace
+from gilscope.trace.schema import Policy
+
+MS = 1_000_000
+
+
+def findings(source: MemorySource) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = summarise(Trace.from_source(source))["findings"]
+    return found
+
+
+def first(source: MemorySource) -> dict[str, Any]:
+    return findings(source)[0]
+
+
+# b comes back from IO 20 times and each time waits 9 ms for a, which computes.
+CONVOY = "0 a process.start\n0 b thread.start\n0 a gil.acquire\n" + "".join(
+    f"{at * MS + 1} b gil.wait io\n{(at + 9) * MS} a gil.yield arg=3\n"
+    f"{(at + 9) * MS + 1} b gil.acquire waited\n{(at + 9) * MS + 2} a gil.wait cpu\n"
+    f"{(at + 9) * MS + 50_000} b gil.release arg=3\n{(at + 9) * MS + 50_001} a gil.acquire waited\n"
+    for at in range(0, 200, 10)
+)
+END = f"{200 * MS} a gil.release\n{200 * MS} a process.end"
+
+
+def test_a_finding_says_what_it_is_about() -> None:
+    found = first(told(CONVOY + END))
+    assert (found["kind"], found["process"], found["thread"]) == ("convoy", 0, 1)
+    assert found["value_ns"] == pytest.approx(180 * MS, rel=0.01)
+    assert found["gain"]["times"] > 5
+    assert 0 < found["gain"]["cost"] < 0.5
+
+
+def test_under_the_policy_no_gain_is_promised() -> None:
+    source = told(CONVOY + END)
+    source.metadata = replace(source.metadata, policy=Policy("io-priority", 5_000))
+    assert first(source)["gain"] is None
+
+
+@pytest.mark.parametrize(
+    ("interval", "kind"), [(5, "convoy"), (10, "convoy"), (11, "switch-interval")]
+)
+def test_a_long_switch_interval_is_the_cause(interval: int, kind: str) -> None:
+    source = told(CONVOY + END)
+    policy = replace(source.metadata.policy, switch_interval_ns=interval * MS)
+    source.metadata = replace(source.metadata, policy=policy)
+    found = first(source)
+    assert found["kind"] == kind
+    assert (f"The switch interval is {interval} ms" in found["text"]) == (kind != "convoy")
+
+
+def test_what_sections_kept_no_policy_moves() -> None:
+    section = CONVOY.replace("a gil.acquire\n", "a gil.acquire\n0 a atomic.enter depth=1\n", 1)
+    end = f"{200 * MS} a atomic.exit depth=1\n{END}"
+    found = first(told(section + end))
+    assert found["kind"] == "io-waits"
+    assert "Atomic sections kept it 180 ms of that" in found["text"]
+    assert "policy" not in found["text"]
+
+
+def alike(*waits_ms: int) -> MemorySource:
+    """Threads worker-1, -2 … of a life of 100 ms, of which each waits so long for a."""
+    numbers = range(len(waits_ms))
+    text = "0 a process.start\n" + "".join(f"0 worker-{n} thread.start\n" for n in numbers)
+    text += "0 a gil.acquire\n" + "".join(f"10 worker-{n} gil.wait io\n" for n in numbers)
+    ends = sorted((ms, n) for n, ms in enumerate(waits_ms))
+    for ms, n in ends:
+        at = ms * MS + n * 100
+        text += f"{at} a gil.release\n{at + 10} worker-{n} gil.acquire waited\n"
+        text += f"{at + 20} worker-{n} gil.release\n{at + 30} a gil.acquire\n"
+    text += "".join(f"{100 * MS} worker-{n} thread.end\n" for n in numbers)
+    return told(text + f"{100 * MS} a gil.release\n{100 * MS} a process.end")
+
+
+def test_of_like_threads_all_have_to_suffer() -> None:
+    """One of ten that waits long does so by chance."""
+    assert first(alike(40, *[1] * 9))["kind"] == "nothing"
+    found = first(alike(40, *[20] * 9))
+    assert found["kind"] == "io-waits"
+    assert found["text"].startswith("`worker-0` and 9 threads like it waited once, 40 ms")
+
+
+def test_equal_processes_have_one_finding() -> None:
+    other = CONVOY.replace("a gil", "c gil").replace("b gil", "d gil").replace("gil.", "gil.")
+    lines = [f"{line} gil=1" if " gil." in line else line for line in other.splitlines()]
+    text = "\n".join(lines).replace("a process.start", "c process.start process=1")
+    text = text.replace("b thread.start", "d thread.start process=1")
+    both = CONVOY + END + "\n" + text
+    both += f"\n{200 * MS} c gil.release gil=1\n{200 * MS} c process.end"
+    rows = sorted(both.splitlines(), key=lambda row: int(row.split()[0]))
+    found = findings(told("\n".join(rows)))
+    assert [f["kind"] for f in found if f["severity"] == "problem"] == ["convoy"]
+    assert found[0]["text"].endswith("The same in 1 more process.")
+
+
+QUIET = "0 a process.start\n0 a gil.acquire\n10000000 a gil.release\n{}100000000 a process.end"
+
+
+@pytest.mark.parametrize(
+    ("lost", "exit_code", "kind"),
+    [
+        ("", 0, "nothing"),
+        ("11000000 a gil.lost arg=0\n", 0, "unknown"),
+        ("85000000 a gil.lost arg=0\n", 0, "nothing"),
+        ("", 1, "unknown"),
+        ("", 130, "nothing"),
+        ("", 143, "nothing"),
+    ],
+)
+def test_green_is_for_what_was_seen(lost: str, exit_code: int, kind: str) -> None:
+    found = first(told(QUIET.format(lost), exit_code=exit_code))
+    assert found["kind"] == kind
+    assert found["severity"] == ("ok" if kind == "nothing" else "warning")
