@@ -56,7 +56,11 @@ def gain(case: Case, thread: Row, by_cpu_ns: int) -> Gain:
     times = shared / max(shared - spared, shared / 1_000)
     on_it = [t for t in case.process["threads"] if t["gil"] == thread["gil"]]
     held = sum(t["held_ns"] for t in on_it if t["class"] == "cpu")
+    # Each time that one comes back: a switch, and a hold as half of its holds are, or longer. All
+    # that it held has its start-up in it.
     more = (times - 1) * sum(
-        t["held_ns"] + t["io_wait_ns"]["count"] * SWITCH_NS for t in on_it if t["class"] != "cpu"
+        t["io_wait_ns"]["count"] * (SWITCH_NS + (t["hold_ns"]["p50"] or 0))
+        for t in on_it
+        if t["class"] != "cpu"
     )
     return Gain(shared, by_cpu_ns, times, min(more / max(held, 1), 1.0))

@@ -221,7 +221,7 @@ def test_verdict_names_victim_holder_and_number() -> None:
         "`echo` waited 5.01 ms (p99 of 100 waits) for the GIL when it came back from IO;"
         " `spin` held it >99 % of that time. Try `gilscope run --policy io-priority`: of the 509 ms"
         " in which it had to share the GIL 500 ms went to waiting for threads that compute; without"
-        " that it could do 10 times or more as much, and they would lose about 100 % of their"
+        " that it could do 10 times or more as much, and they would lose about 55 % of their"
         " time."
     )
 
