@@ -8,7 +8,16 @@ from gilscope.cli import load
 
 HELP = "measure gilscope itself and what it claims"
 
-BENCHMARKS = ("probe", "export", "echo", "giltest", "testserver", "condition", "starvation")
+BENCHMARKS = (
+    "probe",
+    "export",
+    "echo",
+    "giltest",
+    "testserver",
+    "condition",
+    "starvation",
+    "peers",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
