@@ -12,6 +12,7 @@ from rich.text import Text
 
 from gilscope.analysis.places import spot
 from gilscope.analysis.units import counted, duration
+from gilscope.safe_text import escaped
 from gilscope.viewers.layout import Column
 from gilscope.viewers.terminal_page import SMALL, Page
 
@@ -55,9 +56,11 @@ def worst_lines(summary: Row, page: Page) -> list[RenderableType]:
 
 
 def _where(row: Row) -> Text:
-    """`app.py:35-36 spin`, which a terminal links to the file."""
+    """`app.py:35-36 spin (json.dumps)`, which a terminal links to the file."""
     site = row["site"]
-    text = spot(site)
+    text = spot({**site, "library_line": None})
+    if site["library"]:
+        text += f" ({escaped(site['library'])})"
     if row["last_line"] and row["last_line"] != row["first_line"]:
         place = f"{site['short']}:{site['line']}"
         text = text.replace(place, f"{site['short']}:{row['first_line']}-{row['last_line']}", 1)

@@ -1,7 +1,7 @@
 """One huge power is computed while a loop of events ticks. Its line is gone when it lets go."""
 
 # /// verdict
-# kind = "freeze"
+# kind = ["freeze", "c-call"]  # by version it is one call, or three
 # thread = "MainThread"
 # value_ms = [100, 2500]
 # ///
