@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gilscope.analysis.finding import Case, Finding
-from gilscope.analysis.kept import FREEZE_NS, NO_PROCESSOR, SLEEPS, TIMES, Kept
+from gilscope.analysis.kept import COMPUTES, FREEZE_NS, KEPT_NS, NO_PROCESSOR, SLEEPS, TIMES, Kept
 from gilscope.analysis.library import IMPORT, PICKLING
 from gilscope.analysis.places import place
 from gilscope.analysis.units import duration, percent
@@ -30,18 +30,26 @@ def _worth(row: Kept, threads: dict[int, Row]) -> bool:
     worst, waited_ns = max(row.waited_by.items(), key=lambda it: it[1])
     shared = threads[worst]["shared_ns"]
     least_ns: float = WORTH_SHARE * shared
-    if row.why == NO_PROCESSOR:
+    if _starved(row):
         least_ns = NO_PROCESSOR_SHARE * shared
     elif row.times < TIMES:
         least_ns = FREEZE_NS
     return waited_ns >= least_ns
 
 
+def _starved(row: Kept) -> bool:
+    """Whether it would have let the GIL go in time if it had had a processor."""
+    least_ns = FREEZE_NS if row.times < TIMES else KEPT_NS
+    return row.why == NO_PROCESSOR or (
+        row.why == COMPUTES and row.cpu_ns < min(least_ns * row.times, HAD_PROCESSOR * row.late_ns)
+    )
+
+
 def kept_findings(case: Case) -> Iterator[Finding]:
     """The worst of each kind."""
     told = set()
     for row in case.kept:
-        kind = _kind(row)
+        kind = kind_of(row)
         if kind not in told:
             told.add(kind)
             worst, waited_ns = max(row.waited_by.items(), key=lambda it: it[1])
@@ -49,8 +57,9 @@ def kept_findings(case: Case) -> Iterator[Finding]:
             yield case.problem(kind, _told(row, kind, case.names), waited_ns, worst, site)
 
 
-def _kind(row: Kept) -> str:
-    if row.why == NO_PROCESSOR:
+def kind_of(row: Kept) -> str:
+    """Of the finding that tells of it."""
+    if _starved(row):
         return "no-processor"
     library = row.site.library if row.site else None
     if library in (IMPORT, PICKLING):

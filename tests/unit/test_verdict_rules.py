@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from support.stories import MemorySource, told
 
+from gilscope.analysis.findings_kept import kind_of, worth_telling
+from gilscope.analysis.kept import COMPUTES, Kept
 from gilscope.analysis.summary import summarise
 from gilscope.trace.model import Trace
 from gilscope.trace.schema import Policy
@@ -122,3 +124,25 @@ def test_green_is_for_what_was_seen(lost: str, exit_code: int, kind: str) -> Non
     found = first(told(QUIET.format(lost), exit_code=exit_code))
     assert found["kind"] == kind
     assert found["severity"] == ("ok" if kind == "nothing" else "warning")
+
+
+@pytest.mark.parametrize(
+    ("times", "late_ms", "cpu_ms", "kind"),
+    [
+        (3, 40, 38, "c-call"),
+        (3, 40, 12, "c-call"),  # it would have kept the GIL for 12 ms anyhow
+        (3, 40, 8, "no-processor"),
+        (1, 200, 190, "freeze"),
+        (1, 200, 110, "freeze"),
+        (1, 200, 50, "no-processor"),  # alone it would have been none
+        (1, 110, 95, "freeze"),  # it had a processor nearly all the time
+    ],
+)
+def test_c_code_that_only_wants_a_processor_is_told_apart(
+    times: int, late_ms: int, cpu_ms: int, kind: str
+) -> None:
+    late, cpu = (times * part * MS for part in (late_ms, cpu_ms))
+    row = Kept(0, None, COMPUTES, times, late_ms * MS, late, cpu, {1: late})
+    shared = {number: {"shared_ns": 2 * late} for number in (0, 1)}
+    assert worth_telling([row], shared) == [row]
+    assert kind_of(row) == kind

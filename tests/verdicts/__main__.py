@@ -82,7 +82,9 @@ def _stalled_us() -> int:
 @contextlib.contextmanager
 def busy(number: int) -> Iterator[None]:
     """So many other programs that compute."""
-    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
+    # They end with this process, however that ends.
+    burn = f"import os\nwhile os.getppid() == {os.getpid()}: sum(range(10_000))"
+    burners = [subprocess.Popen([sys.executable, "-c", burn]) for _ in range(number)]
     try:
         yield
     finally:
