@@ -74,6 +74,7 @@ ENGINE = Extension(
         "gilscope/recorder/rooms_old.c",
         "gilscope/recorder/takers.c",
         "gilscope/recorder/watch.c",
+        "gilscope/recorder/standing.c",
         "gilscope/trace/holes.c",
         "gilscope/trace/ring_index.c",
         "gilscope/trace/ring_stacks.c",

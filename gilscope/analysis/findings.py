@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gilscope.analysis.finding import Case, Finding, Rule, known
 from gilscope.analysis.findings_gil import gil_findings
+from gilscope.analysis.findings_hangs import hang_findings, outside_notes
 from gilscope.analysis.findings_kept import kept_findings, worth_telling
 from gilscope.analysis.findings_locks import lock_findings
 from gilscope.analysis.findings_trust import notes, part_of, warnings
@@ -27,8 +28,9 @@ Row = dict[str, Any]
 Names = dict[int, str]  # of threads, by id, as they are written in a sentence
 
 # All rules for problems. Each is asked for each process; the order is of no account.
-RULES: tuple[Rule, ...] = (kept_findings, gil_findings, lock_findings)
+RULES: tuple[Rule, ...] = (hang_findings, kept_findings, gil_findings, lock_findings)
 
+ENDLESS = ("deadlock", "hang")  # told first: they explain the others' waits
 MOST_PROBLEMS = 3
 QUIET_SHARE = 0.01  # of its life, from which its waits count as slow from a p99 of SLOW_WAIT_NS on
 SLOW_WAIT_NS = 1_000_000
@@ -40,6 +42,7 @@ FAILURES = range(1, 128)  # exit codes; others are signals, by which servers are
 def findings(trace: Trace, sites: Sites, summary: Row) -> list[Row]:
     """All findings of a summary, the verdict first, ready for `json.dumps`."""
     found = [*_verdicts(trace, sites, summary), *warnings(summary), *notes(summary)]
+    found += outside_notes(summary, found)
     return [finding.json for finding in found]
 
 
@@ -54,7 +57,7 @@ def _verdicts(trace: Trace, sites: Sites, summary: Row) -> list[Finding]:
         mine = worth_telling(kept, {thread["id"]: thread for thread in process["threads"]})
         cases.append(Case(trace, sites, summary, process, names, mine))
     problems = [finding for case in cases for rule in RULES for finding in rule(case)]
-    problems.sort(key=lambda finding: -(finding.value_ns or 0))
+    problems.sort(key=lambda finding: (finding.kind not in ENDLESS, -(finding.value_ns or 0)))
     return _merged(problems)[:MOST_PROBLEMS] or [_no_problem(summary, threads, names)]
 
 

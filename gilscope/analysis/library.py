@@ -14,13 +14,13 @@ What has no frame of the library is a lock: the user's own line took it.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from gilscope.trace import stacks
 
 if TYPE_CHECKING:
-    from gilscope.trace.schema import Stack
+    from gilscope.trace.schema import LookFrame, Stack
 
 
 class Library(NamedTuple):
@@ -121,8 +121,13 @@ def library_of(table: Sequence[Stack], leaf: int) -> Library | None:
     The outermost frame that is known, of those between the wait and the user's own code; where none
     is known, the outermost of them, which the user's code called.
     """
+    return library_above(stacks.path(table, leaf))
+
+
+def library_above(rows: Iterable[Stack | LookFrame]) -> Library | None:
+    """The same of a stack's frames, leaf first."""
     frames = []
-    for row in stacks.path(table, leaf):
+    for row in rows:
         if not row.library:
             break
         frames.append((_module(row.file), row.function))

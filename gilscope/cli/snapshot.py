@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import json
 import mmap
@@ -100,7 +101,7 @@ def write(directory: Path, trace: Path) -> Written:
 
 def copy(directory: Path) -> Path:
     """A folder with a copy of the rings of a recording that runs. Raises RecordingError."""
-    from gilscope.recorder.notes import NOTES, RINGS  # noqa: PLC0415
+    from gilscope.recorder.notes import LOOKS, NOTES, RINGS  # noqa: PLC0415
     from gilscope.recorder.session import choose_directory, free_bytes  # noqa: PLC0415
 
     engine = _native.engine()
@@ -137,6 +138,8 @@ def copy(directory: Path) -> Path:
         finally:
             engine.gs_rooms_let_go(header, pid)
         shutil.copy(directory / NOTES, target / NOTES)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copy(directory / LOOKS, target / LOOKS)
     except BaseException:
         shutil.rmtree(target, ignore_errors=True)
         raise

@@ -28,15 +28,13 @@ def tids(pid: int) -> dict[int, int]:
     """Number in the innermost pid namespace, which is what the process itself knows, → number
     here. Empty where the process is gone.
     """
-    found: dict[int, int] = {}
     try:
-        names = os.listdir(f"/proc/{pid}/task")
+        here = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
     except OSError:
-        return found
-    for name in names:
-        inner = _status(pid, int(name)).get("NSpid", name).split()
-        found[int(inner[-1])] = int(name)
-    return found
+        return {}
+    if len(_names(pid, pid)) < 2:  # it is in our own, as most are
+        return {tid: tid for tid in here}
+    return {names[-1]: tid for tid in here if (names := _names(pid, tid))}
 
 
 def call(pid: int, tid: int) -> Call | None:
@@ -61,9 +59,12 @@ def state(pid: int, tid: int | None = None) -> str | None:
     return data.rpartition(")")[2].split()[0] if ")" in data else None
 
 
-def _status(pid: int, tid: int) -> dict[str, str]:
-    lines = _read(pid, tid, "status").splitlines()
-    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+def _names(pid: int, tid: int) -> list[int]:
+    """A thread's numbers, from this namespace's to its own; none where it is gone."""
+    for line in _read(pid, tid, "status").splitlines():
+        if line.startswith("NSpid:"):
+            return [int(name) for name in line.split()[1:]]
+    return []
 
 
 def _read(pid: int, tid: int, name: str) -> str:

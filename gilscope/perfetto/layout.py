@@ -24,7 +24,7 @@ from gilscope.trace.schema import NO_GIL, Metadata, Thread, Totals
 FORMAT = 5  # of the file; a reader refuses what it does not know
 # 2 had its details on the main sequence, 3 told all gaps' counts, 4 had its metadata at the begin.
 READABLE = (2, 3, 4, FORMAT)
-TABLES = ("processes", "threads", "gils", "stacks")  # of the metadata
+TABLES = ("processes", "threads", "gils", "stacks", "looks", "look_frames")  # of the metadata
 _ROWS = 1 << 12  # of a table, in one packet
 
 # Clock ids of Perfetto, and one of our own: deltas to the same sequence's packet before.

@@ -7,6 +7,7 @@ parsed by protobuf's classes when its turn comes, and has gone before the next.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any, NamedTuple
@@ -179,15 +180,26 @@ def _fit(metadata: Metadata) -> bool:
         metadata.stacks,
     )
     called = all(row.parent is None or 0 <= row.parent < row.id for row in metadata.stacks)
-    in_order = all(row.id == index for table in tables for index, row in enumerate(table))
+    in_order = all(
+        row.id == index for table in (*tables, metadata.looks) for index, row in enumerate(table)
+    )
+    seen = all(
+        0 <= thread < len(metadata.threads)
+        for look in metadata.looks
+        for thread in (look.thread, 0 if look.holder is None else look.holder)
+    ) and all(0 <= frame.look < len(metadata.looks) for frame in metadata.look_frames)
     inside = all(
         0 <= row.process < len(metadata.processes)
         for table in (metadata.threads, metadata.gils)
         for row in table
     )
-    return (
-        in_order and inside and called and len(metadata.gils) <= NO_GIL and metadata.start_ns >= 0
-    )
+    few = len(metadata.gils) <= NO_GIL and _shallow_looks(metadata)
+    return in_order and inside and called and seen and few and metadata.start_ns >= 0
+
+
+def _shallow_looks(metadata: Metadata) -> bool:
+    depths = Counter(frame.look for frame in metadata.look_frames)
+    return max(depths.values(), default=0) <= limits.STACK_DEPTH
 
 
 def _known_words(metadata: Metadata) -> bool:
@@ -195,6 +207,8 @@ def _known_words(metadata: Metadata) -> bool:
     words = {metadata.clock_source, metadata.gilscope, metadata.stopped, metadata.policy.name}
     for process in metadata.processes:
         words |= {process.python, process.feed, process.interpreter, process.stacks}
+    for look in metadata.looks:
+        words |= {look.waits_for, look.known_by}
     return all(len(word) <= limits.WORD_BYTES and word.isprintable() for word in words if word)
 
 

@@ -16,6 +16,7 @@ LEFT = "left"  # the user asked twice, and the program did not end
 SNAPSHOT = "snapshot"  # it did not stop: this is a copy of what was kept
 DURATION = "duration"  # -d SECONDS
 NOTES = "recording.json"
+LOOKS = "looks.json"  # of recorder/standing.py
 _BLOCK = 4096
 _ROOM = 256  # for the numbers that come later
 

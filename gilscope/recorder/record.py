@@ -21,6 +21,7 @@ from gilscope.recorder.patience import Patience
 from gilscope.recorder.policy import Choice
 from gilscope.recorder.preload import preload
 from gilscope.recorder.session import Session
+from gilscope.recorder.standing import Looks
 from gilscope.safe_text import escaped
 
 RINGS = "GILSCOPE_RINGS"
@@ -91,8 +92,9 @@ def record(
             if beside:
                 writer = beside(session, pid)
             course = Course(session, options, trace or trace_name(command, pid), say)
+            looks = Looks(session)
             endless = options.max_bytes is None
-            tick = partial(_tick, session, writer, course, endless=endless)
+            tick = partial(_tick, session, writer, course, looks, endless=endless)
             patience = Patience(lambda: say(_STILL_THERE.format(pid=pid)))
             exit_code = launch.wait(pid, tick, patience, course.signal)
             ended_ns = None if exit_code is None else time.monotonic_ns()
@@ -101,6 +103,7 @@ def record(
             stopped = course.stopped or session.stopped or (LEFT if exit_code is None else None)
             session.stop()
             over = True
+            looks.finish()
             course.finish()
     except KeyboardInterrupt:
         # Held while the program runs. Behind its end it came too late for the program and too early
@@ -118,10 +121,13 @@ def record(
     return Recorded(session, notes, writer, course, patience.over() if exit_code is None else None)
 
 
-def _tick(session: Session, writer: Beside | None, course: Course, *, endless: bool) -> None:
+def _tick(
+    session: Session, writer: Beside | None, course: Course, looks: Looks, *, endless: bool
+) -> None:
     """`endless`: where the rings fill up, what is in the trace already makes room."""
     session.tick()
     course.tick()
+    looks.tick()
     if writer:
         used_bytes = session.used_bytes
         writer.tick(used_bytes, session.limit_bytes)

@@ -26,6 +26,7 @@ FIRST_UNIT = 16  # of the rooms
 LEAST_BYTES = 1024 * 1024
 MOST_BYTES = 1024 * 1024 * 1024  # the default of --max-size: 64 M events
 CLOCK_PERIOD_S = 1.0
+MOST_STANDING = 1024  # threads, of those that hold or wait for long
 
 # Of struct gs_file_header; a test compares them.
 _ROOT_PID_OFFSET = 20
@@ -107,6 +108,26 @@ class Image(NamedTuple):
     interpreter: str
 
 
+class Standing(NamedTuple):
+    """A hold or wait that does not end; of `enum gs_standing_kind`."""
+
+    pid: int  # as the process knows itself
+    tid: int
+    kind: int
+    for_ns: int
+    is_new: bool  # it is open for the whole of it, and was not told as that before
+
+
+class _StandingRow(ctypes.Structure):
+    _fields_ = (
+        ("for_ns", ctypes.c_uint64),
+        ("pid", ctypes.c_uint32),
+        ("tid", ctypes.c_uint32),
+        ("kind", ctypes.c_uint32),
+        ("is_new", ctypes.c_uint32),
+    )
+
+
 class Session:
     """The rings of one recording while it runs.
 
@@ -121,6 +142,7 @@ class Session:
         self._engine = _engine()  # before there is anything that a failure would leave behind
         self._rooms: int | None = None
         self._watch: int | None = None
+        self._standing: int | None = None
         self.directory = choose_directory()
         self.path = self.directory / RINGS
         self.disk_full = False
@@ -192,6 +214,18 @@ class Session:
     def longest(self) -> int:
         """The longest of them since the last look, in ns; 0: none."""
         return int(self._engine.gs_watch_look(self._rooms, self._watch))
+
+    def standing(self, ns: int) -> list[Standing]:
+        """The holds and waits that have been open for half of so long; see recorder/standing.c."""
+        if not self._standing:
+            self._standing = self._engine.gs_standing_open(self._rooms)
+            if not self._standing:
+                return []
+        rows = (_StandingRow * MOST_STANDING)()
+        n = self._engine.gs_standing_look(self._rooms, self._standing, ns, rows, len(rows))
+        return [
+            Standing(row.pid, row.tid, row.kind, row.for_ns, bool(row.is_new)) for row in rows[:n]
+        ]
 
     def stream(self) -> None:
         """Take back what a reader says it has, in the header's `safe_before`."""
@@ -279,7 +313,9 @@ class Session:
         shutil.rmtree(self.directory, ignore_errors=True)
         rooms, self._rooms = self._rooms, None
         watch, self._watch = self._watch, None
+        standing, self._standing = self._standing, None
         self._engine.gs_watch_close(watch)
+        self._engine.gs_standing_close(standing)
         self._engine.gs_rooms_close(rooms)
 
 
@@ -304,6 +340,12 @@ def _engine() -> ctypes.CDLL:
     engine.gs_watch_look.restype = u64
     engine.gs_watch_close.argtypes = [pointer]
     engine.gs_watch_close.restype = None
+    engine.gs_standing_open.argtypes = [pointer]
+    engine.gs_standing_open.restype = pointer
+    engine.gs_standing_look.argtypes = [pointer, pointer, u64, pointer, u64]
+    engine.gs_standing_look.restype = u64
+    engine.gs_standing_close.argtypes = [pointer]
+    engine.gs_standing_close.restype = None
     engine.gs_rooms_processes.argtypes = [pointer, pointer, u64]
     engine.gs_rooms_processes.restype = u64
     return engine

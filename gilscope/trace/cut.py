@@ -11,6 +11,7 @@ waited for. Waits for locks and atomic sections of other threads go.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -26,6 +27,8 @@ from gilscope.trace.schema import (
     NO_GIL,
     EventKind,
     EventSource,
+    Look,
+    LookFrame,
     Metadata,
     Process,
     Totals,
@@ -180,6 +183,7 @@ class Cut:
             for number, row in enumerate(metadata.stacks[s] for s in self._leaves.tolist())
         ]
         stop = metadata.stopped_ns is not None and metadata.stopped_ns < end
+        looks, look_frames = self._cut_looks()
         return replace(
             metadata,
             start_ns=max(metadata.start_ns, first),
@@ -191,7 +195,40 @@ class Cut:
             threads=tuple(threads),
             gils=tuple(gils),
             stacks=tuple(stacks),
+            looks=looks,
+            look_frames=look_frames,
         )
+
+    def _cut_looks(self) -> tuple[tuple[Look, ...], tuple[LookFrame, ...]]:
+        """Those of the threads and the time that are kept. A circle stays only as a whole."""
+        metadata = self._source.metadata
+        kept = [
+            look
+            for look in metadata.looks
+            if self._from_ns <= look.time_ns < self._to_ns
+            and self._thread_ids[look.thread] != _NONE
+        ]
+        whole = Counter(look.circle for look in metadata.looks)
+        left = Counter(look.circle for look in kept)
+        ids = {look.id: number for number, look in enumerate(kept)}
+        looks = []
+        for look in kept:
+            holder = None if look.holder is None else int(self._thread_ids[look.holder])
+            looks.append(
+                replace(
+                    look,
+                    id=ids[look.id],
+                    thread=int(self._thread_ids[look.thread]),
+                    holder=None if holder == _NONE else holder,
+                    circle=look.circle if whole[look.circle] == left[look.circle] else None,
+                )
+            )
+        frames = [
+            replace(frame, look=ids[frame.look])
+            for frame in metadata.look_frames
+            if frame.look in ids
+        ]
+        return tuple(looks), tuple(frames)
 
     # ---- events ---------------------------------------------------------------------------
 

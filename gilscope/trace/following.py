@@ -27,6 +27,7 @@ from gilscope import _native
 from gilscope.errors import TraceError
 from gilscope.recorder.notes import MAX_SIZE, RINGS, Notes
 from gilscope.trace import redact, ring_pages, stacks
+from gilscope.trace.looks import with_looks
 from gilscope.trace.rings import LeftOut
 from gilscope.trace.schema import EVENT_DTYPE, Gil, Metadata, Policy, Process, Stack, Thread, Totals
 
@@ -391,7 +392,7 @@ class Following:
             replace(t, end_ns=processes[t.process].end_ns if t.end_ns <= 0 else t.end_ns)
             for t in threads
         ]
-        return Metadata(
+        metadata = Metadata(
             command=redact.secrets(notes.command),
             start_ns=header.start_ns,
             end_ns=max([p.end_ns for p in processes], default=header.start_ns)
@@ -414,6 +415,7 @@ class Following:
             gils=tuple(self._gils),
             stacks=tuple(self._stacks),
         )
+        return with_looks(metadata, self.path.parent) if self._final else metadata
 
     def _row(self, number: int, place: int, lost: int) -> Process:
         page = self._pages[place]

@@ -12,9 +12,9 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from gilscope.trace.schema import EventSource, Metadata, Stack, Totals
+from gilscope.trace.schema import EventSource, LookFrame, Metadata, Stack, Totals
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,6 +80,7 @@ def redacted(metadata: Metadata, folder: str | None = None) -> Metadata:
             replace(process, command=_program(process.command)) for process in metadata.processes
         ),
         stacks=tuple(_without_folder(stack, folder) for stack in metadata.stacks),
+        look_frames=tuple(_without_folder(frame, folder) for frame in metadata.look_frames),
     )
 
 
@@ -141,7 +142,10 @@ def _program(command: Sequence[str]) -> tuple[str, ...]:
     return (os.path.basename(command[0]), *([HIDDEN] if len(command) > 1 else []))
 
 
-def _without_folder(stack: Stack, folder: str) -> Stack:
+_Framed = TypeVar("_Framed", Stack, LookFrame)
+
+
+def _without_folder(stack: _Framed, folder: str) -> _Framed:
     if stack.file.startswith(folder):
         return replace(stack, file=stack.file[len(folder) :])
     if not os.path.isabs(stack.file):  # <frozen …>, or relative as the program gave it

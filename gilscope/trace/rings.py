@@ -18,6 +18,7 @@ from gilscope.errors import TraceError
 from gilscope.recorder.notes import MAX_SIZE, RINGS, SNAPSHOT, Notes
 from gilscope.safe_text import escaped
 from gilscope.trace import redact, stacks
+from gilscope.trace.looks import with_looks
 from gilscope.trace.schema import EVENT_DTYPE, Gil, Metadata, Policy, Process, Stack, Thread, Totals
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ class RingSource:
         )
         if self._until_ns is not None:
             stopped, last_record = SNAPSHOT, self._until_ns
-        return Metadata(
+        metadata = Metadata(
             command=redact.secrets(self.notes.command),
             start_ns=monotonic if self._cut_ns is None else self._cut_ns,
             end_ns=max(end, self.notes.root_end_ns or 0),
@@ -212,6 +213,7 @@ class RingSource:
             stacks=self._stacks(),
             kept_from_ns=self._cut_ns,
         )
+        return with_looks(metadata, self._directory)
 
     def _time_of(self, ticks: int) -> int | None:
         return self._to_ns(ticks) if ticks else None

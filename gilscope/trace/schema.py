@@ -154,6 +154,34 @@ class Stack:
     library: bool  # its code belongs to Python's standard library
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A thread as it was seen from outside: it had held or waited for a second or longer, or it has
+    what such a one waits for.
+    """
+
+    id: int
+    thread: int  # Thread.id
+    time_ns: int
+    waits_for: str | None  # "gil", "lock" …: live/waits.py; None: for nothing that is known
+    name: str | None  # of what it waits for: an import's module, a joined thread
+    holder: int | None  # Thread.id of who has that; None: nobody, or not known
+    known_by: str | None  # "owner": it notes who has it; "with": that thread is inside its `with`
+    limited: bool  # it waits for a limited time
+    circle: int | None  # of equal numbers: each waits for what the next one has, in this order
+
+
+@dataclass(frozen=True, slots=True)
+class LookFrame:
+    """A frame of a thread that was seen from outside; those of one look leaf first."""
+
+    look: int  # Look.id
+    file: str
+    function: str
+    line: int  # 0: not known
+    library: bool  # its code belongs to Python's standard library
+
+
 @dataclass(frozen=True)
 class Policy:
     """How the GIL was scheduled while recording; None where the interpreter did not say.
@@ -188,6 +216,8 @@ class Metadata:
     gils: tuple[Gil, ...] = ()
     stacks: tuple[Stack, ...] = ()
     kept_from_ns: int | None = None  # what came before was not kept; None: all was
+    looks: tuple[Look, ...] = ()
+    look_frames: tuple[LookFrame, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from gilscope.trace.limits import STACK_DEPTH, TEXT_BYTES
-from gilscope.trace.schema import Stack
+from gilscope.trace.schema import LookFrame, Stack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,7 +54,7 @@ class Table:
         self.ids = np.zeros(0, np.uint32)  # of each node
         self._known: dict[tuple[int | None, str, str, int], int] = {}
         self._depths: list[int] = []  # of each stack
-        self._in_library = _Library()
+        self._in_library = Library()
 
     @property
     def n_nodes(self) -> int:
@@ -116,7 +116,7 @@ def table(
     return made.stacks, ids
 
 
-class _Library:
+class Library:
     """Whether a file belongs to Python's standard library, by where it lies."""
 
     def __init__(self) -> None:
@@ -128,6 +128,7 @@ class _Library:
         self._folders = (*self._folders, *sorted(found.difference(self._folders)))
 
     def __call__(self, file: str) -> bool:
+        """Whether this file does."""
         if _STANDARD.search(file):
             return True
         third = "/site-packages/" in file or "/dist-packages/" in file
@@ -155,7 +156,7 @@ def site(stacks: Sequence[Stack], leaf: int) -> Site:
     return Site(own.file, own.line, own.function, inside)
 
 
-def where(row: Stack, folders: int = 2) -> str:
+def where(row: Stack | LookFrame, folders: int = 2) -> str:
     """In short: `app/image.py:17 blur`, with the last `folders` parts of the path."""
     file = "/".join(row.file.rsplit("/", folders)[-folders:]) or "?"
     line = f":{row.line}" if row.line else ""

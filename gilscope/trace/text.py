@@ -48,7 +48,14 @@ _STACKS_OF = {
     FLAG_OF_SYNC | FLAG_OF_WAIT: "sync-wait",
     FLAG_OF_SYNC: "waker",
 }
-_TABLES = ("processes", "threads", "gils", "stacks")
+_TABLES = {
+    "processes": "process",
+    "threads": "thread",
+    "gils": "gil",
+    "stacks": "stack",
+    "looks": "look",
+    "look_frames": "look-frame",
+}
 
 
 def lines(source: EventSource) -> Iterator[str]:
@@ -80,10 +87,10 @@ def header(metadata: Metadata) -> str:
         "recording " + _pairs(metadata, flat),
         "policy " + _pairs(metadata.policy, [f.name for f in fields(metadata.policy)]),
     ]
-    for label, table in zip(("process", "thread", "gil", "stack"), _TABLES, strict=True):
-        for row in getattr(metadata, table):
+    for table, label in _TABLES.items():
+        for number, row in enumerate(getattr(metadata, table)):
             names = [f.name for f in fields(row) if f.name != "id"]
-            rows.append(f"{label} {row.id} {_pairs(row, names)}")
+            rows.append(f"{label} {number} {_pairs(row, names)}")
     return "\n".join(rows) + "\n"
 
 

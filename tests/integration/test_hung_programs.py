@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -204,3 +205,50 @@ def test_the_process_is_left_as_it_was(interpreter: Path) -> None:
         for _ in range(3):
             _stacks(process.pid)
         assert state(process.pid) == before
+
+
+AS_NOBODY = """
+import os, sys
+from gilscope.errors import NotAllowed
+from gilscope.live.picture import take
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+try:
+    take(int(sys.argv[1]))
+except NotAllowed as error:
+    sys.exit(f"{error.exit_code} {error}")
+"""
+
+
+def test_another_users_process_is_refused() -> None:
+    with running(interpreters.path("3.13"), LOST_RELEASE.source) as (process, _):
+        pid = process.pid if os.geteuid() == 0 else 1  # which is root's
+        done = subprocess.run(
+            [sys.executable, "-c", AS_NOBODY, str(pid)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.stderr.startswith(f"4 process {pid} belongs to another user")
+        assert "run gilscope as that user, or as root" in done.stderr
+        assert process.poll() is None
+
+
+def test_a_process_in_a_container(tmp_path: Path) -> None:
+    """With pids and a /proc of its own: it is told by the numbers that are known here."""
+    flags = "-pf" if os.geteuid() == 0 else "-Urpf"
+    hung = CIRCLES["rlocks"]
+    before = ("unshare", flags, "--mount-proc")
+    with running(interpreters.path("3.9"), hung.source, before=before) as (process, inside):
+        (child,) = (
+            int(pid)
+            for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        )
+        assert child != inside
+        said = _until(child, lambda said: bool(said["deadlocks"]))
+        _assert_circle(hung, said)
+        here = {int(one.name) for one in Path(f"/proc/{child}/task").iterdir()}
+        assert {thread["tid"] for thread in said["threads"]} == here
