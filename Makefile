@@ -94,7 +94,7 @@ plus: setup system-tools ## build Python Plus, once; it is kept where users have
 test-patch-level: setup system-tools ## Python Plus of another patch level, built whole from an archive with moved lines; 5 minutes
 	@rm -rf build/patch-level
 	@set -e; cd tests; \
-	archive=$$(XDG_CACHE_HOME= $(CURDIR)/$(BIN)/python -m support.other_patch_level $(CURDIR)/build/patch-level); \
+	archive=$$($(CURDIR)/$(BIN)/python -m support.other_patch_level $(CURDIR)/build/patch-level); \
 	export XDG_DATA_HOME=$(CURDIR)/build/patch-level/data XDG_CACHE_HOME=$(CURDIR)/build/patch-level/cache; \
 	$(CURDIR)/$(BIN)/gilscope interpreter build --source $${archive% *} --sha256 $${archive#* }; \
 	$(CURDIR)/$(BIN)/gilscope interpreter list; \
@@ -194,7 +194,7 @@ wheels: setup ## dist/: the sdist and a wheel for each architecture, of the last
 	@rm -rf dist
 	$(BIN)/python release/wheels.py dist
 	$(BIN)/twine check --strict dist/*
-	$(BIN)/auditwheel -q show dist/*_x86_64.whl
+	$(BIN)/auditwheel show dist/*_x86_64.whl | grep '"manylinux_2_17_x86_64"'
 
 .PHONY: test-wheels
 test-wheels: wheels ## dist/ on every Python, in Debian 11, and for arm64 under qemu (as root on Debian; minutes)

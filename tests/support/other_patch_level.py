@@ -14,7 +14,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
-from gilscope.interpreter import patches, source
+from gilscope.interpreter import patches, places, source
 from gilscope.interpreter.progress import Lines
 from gilscope.interpreter.release import RELEASES
 
@@ -72,5 +72,6 @@ def write(
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    archive = write(source.bring(PINNED, None, folder, Lines()), folder)
+    places.builds().mkdir(parents=True, exist_ok=True)
+    archive = write(source.bring(PINNED, None, places.builds(), Lines()), folder)
     print(archive, source.sha256(archive))
