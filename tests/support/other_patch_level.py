@@ -55,6 +55,7 @@ def write(
                 continue
             content = old.extractfile(member) if member.isfile() else None
             member.name = f"Python-{full}/{name}".rstrip("/")
+            member.pax_headers = {}  # they would have the old name of what has a long one
             if content is not None and (name in names or name == "Include/patchlevel.h"):
                 text = content.read().decode()
                 if name in names:
