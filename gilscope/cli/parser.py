@@ -31,6 +31,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: object) -> None:
         options.setdefault("allow_abbrev", False)
         super().__init__(**options)  # type: ignore[arg-type]
+        self.suggest_on_error = False  # argparse's own, since 3.14: in other words than ours
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError."""
