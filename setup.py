@@ -53,6 +53,7 @@ PROBE = Extension(
         "gilscope/probe/interpose.c",
         "gilscope/probe/locks.c",
         "gilscope/probe/waits.c",
+        "gilscope/probe/collections.c",
         "gilscope/probe/processor.c",
         "gilscope/probe/exec.c",
         "gilscope/probe/limits.c",

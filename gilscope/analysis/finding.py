@@ -93,11 +93,13 @@ class Case:
     @cached_property
     def blame(self) -> dict[int, list[Row]]:
         """The rows of blame of each waiter, but for those of who waited for threads to begin or to
-        be done: that is no loss, for it would have to wait for them anyhow."""
+        be done: that is no loss, for it would have to wait for them anyhow; and of who waited for
+        garbage collections, which are a finding of their own."""
         rows: dict[int, list[Row]] = defaultdict(list)
         for row in self.process["blame"]:
             site = row["waiter_site"]
-            if not site or not is_for_workers(site["library"]):
+            of_gc = row["holder_site"] and row["holder_site"]["gc"]
+            if not of_gc and (not site or not is_for_workers(site["library"])):
                 rows[row["waiter"]].append(row)
         return rows
 

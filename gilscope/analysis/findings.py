@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gilscope.analysis.finding import Case, Finding, Rule, known
+from gilscope.analysis.findings_gc import gc_findings
 from gilscope.analysis.findings_gil import gil_findings
 from gilscope.analysis.findings_hangs import hang_findings, outside_notes
 from gilscope.analysis.findings_kept import kept_findings, worth_telling
@@ -28,7 +29,7 @@ Row = dict[str, Any]
 Names = dict[int, str]  # of threads, by id, as they are written in a sentence
 
 # All rules for problems. Each is asked for each process; the order is of no account.
-RULES: tuple[Rule, ...] = (hang_findings, kept_findings, gil_findings, lock_findings)
+RULES: tuple[Rule, ...] = (hang_findings, kept_findings, gil_findings, lock_findings, gc_findings)
 
 ENDLESS = ("deadlock", "hang")  # told first: they explain the others' waits
 MOST_PROBLEMS = 3

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gilscope.analysis.collections import mostly_collections
 from gilscope.analysis.intervals import lasted_until
 from gilscope.trace.story import HOLD_REQUESTED, NO_LOOKS
 
@@ -75,8 +76,11 @@ def kept_gils(trace: Trace, sites: Sites) -> list[Kept]:
         return []
     holds = trace.holds
     told = {int(row["hold"]): row for row in trace.kept}
+    collected = mostly_collections(trace)
     found: dict[tuple[int, int, str | None], list[_Late]] = {}
     for index, late_ns in _late_holds(trace):
+        if collected[index]:
+            continue  # known for what it was
         row = told.get(index)
         why = None if row is None else _why(row)
         number = 0 if sites.of_hold is None else int(sites.of_hold[index])

@@ -84,7 +84,8 @@ def _loops(found: Iterable[_Line]) -> list[tuple[_Line, int | None, int | None]]
             rows.append((line, None, None))
             continue
         site = line.site
-        functions[site["file"], site["function"], site["library_line"], site["exact"]].append(line)
+        key = ("file", "function", "library_line", "exact", "gc")
+        functions[tuple(site[part] for part in key)].append(line)
     for members in functions.values():
         numbered = sorted(((_number(line), line) for line in members), key=lambda entry: entry[0])
         first, whole = numbered[0]

@@ -10,8 +10,11 @@ Row = dict[str, Any]
 
 
 def place(site: Row) -> str:
-    """`in app.py:17 work`, or where only the end of a hold is known, `until it let go at …`."""
-    return f"{'in' if site['exact'] else 'until it let go at'} {spot(site)}"
+    """`in app.py:17 work`, or where only the end of a hold is known, `until it let go at …`; `gc in
+    app.py:17 work` where the time went to garbage collections.
+    """
+    how = "gc in" if site["gc"] else "in" if site["exact"] else "until it let go at"
+    return f"{how} {spot(site)}"
 
 
 def spot(site: Row) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from gilscope.analysis.collections import mostly_collections
 from gilscope.analysis.library import Library, activity_of, library_of
 from gilscope.trace import stacks
 
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
 class Site(NamedTuple):
     """A place; `exact` is whether the time went at this line, or at it or before it. `library` is
     what its line called there, by the name of gilscope.analysis.library, or None; `short` is the
-    end of the file's path that no other file of the trace has."""
+    end of the file's path that no other file of the trace has; `gc`, whether the time went to
+    garbage collections there.
+    """
 
     place: stacks.Site
     exact: bool
     library: str | None = None
     short: str = ""
+    gc: bool = False
 
     @property
     def json(self) -> dict[str, Any]:
@@ -35,6 +39,7 @@ class Site(NamedTuple):
             "exact": self.exact,
             "library": self.library,
             "short": self.short,
+            "gc": self.gc,
         }
 
 
@@ -68,26 +73,32 @@ def sites_of(trace: Trace) -> Sites:
     if not len(trace.stacks) and not len(trace.sync_stacks):
         return Sites([None], None, None)
     rows = trace.stacks
-    exact = rows["seen"].astype(bool) | rows["of_wait"].astype(bool)
+    waits = rows["of_wait"] != 0
+    exact = (rows["seen"] != 0) | waits
+    gc = np.zeros(len(rows), bool)
+    gc[~waits] = mostly_collections(trace)[rows["interval"][~waits]]
     pairs, inverse = np.unique(
-        rows["leaf"].astype(np.uint64) << 1 | exact.astype(np.uint64), return_inverse=True
+        rows["leaf"].astype(np.uint64) << 2 | gc.astype(np.uint64) << 1 | exact.astype(np.uint64),
+        return_inverse=True,
     )
     table: dict[Site | None, int] = {None: 0}
     known: dict[int, tuple[stacks.Site, str | None]] = {}
     short = stacks.shortest_paths(row.file for row in trace.metadata.stacks)
 
-    def number_of(leaf: int, *, is_exact: bool) -> int:
+    def number_of(leaf: int, *, is_exact: bool, is_gc: bool = False) -> int:
         if leaf not in known:
             frames = trace.metadata.stacks
             known[leaf] = stacks.site(frames, leaf), activity_of(frames, leaf)
         place, library = known[leaf]
-        made = Site(place, is_exact, library, short[place.file])
+        made = Site(place, is_exact, library, short[place.file], is_gc)
         return table.setdefault(made, len(table))
 
-    numbers = np.array([number_of(p >> 1, is_exact=bool(p & 1)) for p in pairs.tolist()], np.uint32)
+    numbers = np.array(
+        [number_of(p >> 2, is_exact=bool(p & 1), is_gc=bool(p & 2)) for p in pairs.tolist()],
+        np.uint32,
+    )
     of_hold = np.zeros(len(trace.holds), np.uint32)
     of_wait = np.zeros(len(trace.waits), np.uint32)
-    waits = rows["of_wait"] != 0
     numbers = numbers[inverse]
     of_wait[rows["interval"][waits]] = numbers[waits]
     of_hold[rows["interval"][~waits]] = numbers[~waits]

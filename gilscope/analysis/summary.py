@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gilscope.analysis import classification as rules
+from gilscope.analysis.collections import collections_of
 from gilscope.analysis.findings import findings
 from gilscope.analysis.groups import groups_of
 from gilscope.analysis.intervals import REASONS, Folded, distribution_row, fold, holder_of
@@ -43,6 +44,7 @@ def summarise(trace: Trace) -> Summary:
     gils = _by_process(metadata.gils, _gils(trace))
     blame = _blame(trace, folded)
     held = _held_at(trace, folded.sites)
+    collected = collections_of(trace)
     lives = np.diff(_lives(metadata.processes, trace.process_stats))[:, 0].tolist()
     processes = []
     for process, life_ns, stats in zip(
@@ -73,6 +75,7 @@ def summarise(trace: Trace) -> Summary:
                 "conditions": sync.conditions(process),
                 "locks": sync.locks(process),
                 "atomic": sync.atomic(process),
+                "gc": collected[process.id],
             }
         )
     summary: Summary = {

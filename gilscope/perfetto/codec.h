@@ -41,7 +41,8 @@ struct gs_detail {
     uint8_t of_wait, yielded;
     uint8_t seen, other_seen; /* the line is where a requester saw the holder */
     uint16_t some; /* wait, none of whose holds took half of it: about how many there were */
-    uint16_t pad[2];
+    uint8_t gc, other_gc; /* its time went to garbage collections */
+    uint16_t pad[1];
 };
 
 struct gs_encode_result {

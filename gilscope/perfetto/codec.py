@@ -64,7 +64,9 @@ class Detail(ctypes.Structure):
         ("seen", ctypes.c_uint8),
         ("other_seen", ctypes.c_uint8),
         ("some", ctypes.c_uint16),
-        ("pad", ctypes.c_uint16 * 2),
+        ("gc", ctypes.c_uint8),
+        ("other_gc", ctypes.c_uint8),
+        ("pad", ctypes.c_uint16 * 1),
     )
 
 

@@ -27,6 +27,9 @@ static const char *on_life(struct gs_decoder *decoder, const struct packet *pack
         [GS_NAME_STACK_WAKER] = GS_STACK,
         [GS_NAME_HOLD_CPU] = GS_HOLD_CPU,
         [GS_NAME_HOLD_ASLEEP] = GS_HOLD_ASLEEP,
+        [GS_NAME_HOLD_GC] = GS_HOLD_GC,
+        [GS_NAME_HOLD_GC_LEAST] = GS_HOLD_GC_LEAST,
+        [GS_NAME_HOLD_GC_MOST] = GS_HOLD_GC_MOST,
     };
     if (packet->type != GS_INSTANT || packet->name >= sizeof kinds || !kinds[packet->name])
         return "an unknown packet on a thread's track";

@@ -74,12 +74,13 @@ class Details:
         line = f":{row.line}" if row.line else ""
         return f"{self._short(row.file) or '?'}{line} {row.function}".rstrip()
 
-    def _line(self, leaf: int, exact: bool) -> str | None:
+    def _line(self, leaf: int, *, exact: bool, gc: bool = False) -> str | None:
         if leaf == _NONE:
-            return None
+            return "gc" if gc else None
         site = stacks.site(self._metadata.stacks, leaf)
         file = self._short(site.file) or "?"
-        return f"{'' if exact else 'at or before '}{file}:{site.line} {site.function}"
+        how = "gc in " if gc else "" if exact else "at or before "
+        return f"{how}{file}:{site.line} {site.function}"
 
     def _short(self, file: str) -> str:
         """The end of its path that none of the files that were told before has."""
@@ -89,7 +90,7 @@ class Details:
         return self._files[file]
 
     def _hold(self, detail: Detail) -> tuple[str, dict[str, Any]]:
-        line = self._line(detail.leaf, bool(detail.seen))
+        line = self._line(detail.leaf, exact=bool(detail.seen), gc=bool(detail.gc))
         return line or "no stack", {
             "line": line,
             "stack": self._stack(detail.leaf),
@@ -97,13 +98,15 @@ class Details:
         }
 
     def _wait(self, detail: Detail) -> tuple[str, dict[str, Any]]:
-        line = self._line(detail.leaf, True)
+        line = self._line(detail.leaf, exact=True)
         values: dict[str, Any] = {"line": line, "stack": self._stack(detail.leaf)}
         some = f"some {detail.some:,} holds" if detail.some else ""
         if detail.holder == _NONE:
             return f"for {some or 'no long hold'}", values
         holder = layout.printable(self._metadata.threads[detail.holder].name)
-        where = self._line(detail.other_leaf, bool(detail.other_seen))
+        where = self._line(
+            detail.other_leaf, exact=bool(detail.other_seen), gc=bool(detail.other_gc)
+        )
         values |= {
             "waited_for": holder,
             "waited_for_line": where,

@@ -20,6 +20,16 @@ static void end_waiting(struct gs_gil_state *gil, struct gs_sequence *pair, int6
     pair->waiting = false;
 }
 
+/* Whether the time of a hold that ends now went to collections: at least half of what came after
+ * the first request, or of all where nobody asked. gilscope.analysis.collections has the same. */
+static bool was_collection(const struct gs_sequences *all, const struct gs_sequence *hold,
+                           int64_t now) {
+    const struct gs_gil_state *gil = &all->gils[hold->gil];
+    const int64_t from = gil->asked_ns ? gil->asked_ns : hold->since_ns;
+    const int64_t gc_ns = all->threads[hold->thread].gc_ns;
+    return gc_ns > 0 && gc_ns >= (now - from + 1) / 2;
+}
+
 /* A hold ends: the waits that it kept longer than any before remember it. */
 static void remember(struct gs_sequences *all, const struct gs_sequence *hold, int64_t now) {
     const struct gs_thread_state *thread = &all->threads[hold->thread];
@@ -34,6 +44,7 @@ static void remember(struct gs_sequences *all, const struct gs_sequence *hold, i
         wait->worst = hold->thread;
         wait->worst_leaf = thread->has_leaf ? thread->leaf : GS_NONE;
         wait->worst_seen = thread->leaf_flags & GS_FLAG_SEEN;
+        wait->worst_gc = was_collection(all, hold, now);
     }
 }
 
@@ -75,10 +86,12 @@ static bool detail_of(const struct gs_encoder *encoder, const struct gs_event *e
         out->holder = pair->worst_ns ? pair->worst : GS_NONE;
         out->other_leaf = pair->worst_ns ? pair->worst_leaf : GS_NONE;
         out->other_seen = pair->worst_seen;
+        out->other_gc = pair->worst_ns && pair->worst_gc;
     } else {
         int64_t since = event->time_ns > gil->counted_ns ? event->time_ns - gil->counted_ns : 0;
         out->other_ns = gil->waited_ns + gil->n_waiting * since - gil->held_waited_ns;
         out->others = gil->n_begun - gil->held_begun;
+        out->gc = was_collection(&encoder->all, pair, event->time_ns);
     }
     return true;
 }
@@ -106,7 +119,13 @@ static void account(struct gs_encoder *encoder, const struct gs_event *event,
         gil->held_waited_ns = gil->waited_ns;
         gil->held_begun = gil->n_begun - gil->n_waiting;
         gil->n_holds++;
+        gil->asked_ns = 0;
         encoder->all.threads[event->thread].has_leaf = false;
+        encoder->all.threads[event->thread].gc_ns = 0;
+        break;
+    case GS_GIL_REQUEST:
+        if (!gil->asked_ns)
+            gil->asked_ns = now;
         break;
     case GS_GIL_RELEASE:
     case GS_GIL_YIELD:

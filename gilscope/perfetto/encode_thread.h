@@ -32,6 +32,9 @@ static const char *check_thread_event(const struct gs_encoder *encoder,
         return event->arg < encoder->all.n_stacks ? NULL : "a stack that is not in the table";
     case GS_THREAD_LOST:
     case GS_HOLD_CPU:
+    case GS_HOLD_GC:
+    case GS_HOLD_GC_LEAST:
+    case GS_HOLD_GC_MOST:
         return NULL;
     case GS_HOLD_ASLEEP:
         return event->arg > 100 ? "more than a hundred percent" : NULL;
@@ -171,10 +174,17 @@ static uint8_t *put_atomic_event(struct gs_encoder *encoder, uint8_t *p,
 
 static uint8_t *put_life_event(uint8_t *p, struct gs_sequence *own, const struct gs_event *event) {
     static const uint8_t names[] = {
-        [GS_THREAD_START] = GS_NAME_THREAD_START,   [GS_THREAD_END] = GS_NAME_THREAD_END,
-        [GS_PROCESS_START] = GS_NAME_PROCESS_START, [GS_PROCESS_END] = GS_NAME_PROCESS_END,
-        [GS_THREAD_LOST] = GS_NAME_THREAD_LOST,     [GS_STACK] = GS_NAME_STACK_HOLD,
-        [GS_HOLD_CPU] = GS_NAME_HOLD_CPU,           [GS_HOLD_ASLEEP] = GS_NAME_HOLD_ASLEEP,
+        [GS_THREAD_START] = GS_NAME_THREAD_START,
+        [GS_THREAD_END] = GS_NAME_THREAD_END,
+        [GS_PROCESS_START] = GS_NAME_PROCESS_START,
+        [GS_PROCESS_END] = GS_NAME_PROCESS_END,
+        [GS_THREAD_LOST] = GS_NAME_THREAD_LOST,
+        [GS_STACK] = GS_NAME_STACK_HOLD,
+        [GS_HOLD_CPU] = GS_NAME_HOLD_CPU,
+        [GS_HOLD_ASLEEP] = GS_NAME_HOLD_ASLEEP,
+        [GS_HOLD_GC] = GS_NAME_HOLD_GC,
+        [GS_HOLD_GC_LEAST] = GS_NAME_HOLD_GC_LEAST,
+        [GS_HOLD_GC_MOST] = GS_NAME_HOLD_GC_MOST,
     };
     bool killed = event->kind == GS_PROCESS_END && event->arg;
     bool stack = event->kind == GS_STACK;
@@ -217,6 +227,8 @@ static uint8_t *put_thread_event(struct gs_encoder *encoder, uint8_t *p,
         all->threads[event->thread].leaf_flags = event->flags;
         all->threads[event->thread].has_leaf = true;
     }
+    if (event->kind == GS_HOLD_GC_LEAST)
+        all->threads[event->thread].gc_ns = (int64_t)event->arg;
     if (atomic)
         return put_atomic_event(encoder, p, sequence, event);
     p = put_life_event(p, sequence, event);

@@ -81,7 +81,10 @@
     X(27, STACK_SYNC_WAIT, "stack, wait for a lock or condition")                                  \
     X(28, STACK_WAKER, "stack, of who ends the wait")                                              \
     X(29, HOLD_CPU, "on a processor since it was asked for the GIL")                               \
-    X(30, HOLD_ASLEEP, "asleep since it was asked for the GIL")
+    X(30, HOLD_ASLEEP, "asleep since it was asked for the GIL")                                    \
+    X(31, HOLD_GC, "garbage collections")                                                          \
+    X(32, HOLD_GC_LEAST, "garbage collections took at least")                                      \
+    X(33, HOLD_GC_MOST, "garbage collections took at most")
 
 #define GS_CATEGORY_TABLE(X)                                                                       \
     X(1, IO, "io")                                                                                 \
@@ -108,7 +111,8 @@
     X(6, DEPTH, "depth")         /* of an atomic section */                                        \
     X(7, LEAF, "leaf")           /* id of a stack */                                               \
     X(8, CPU_NS, "cpu_ns")       /* of a thread */                                                 \
-    X(9, PERCENT, "percent")     /* of the looks at a holder */
+    X(9, PERCENT, "percent")     /* of the looks at a holder */                                    \
+    X(10, NS, "ns")
 
 /* Those of details, interned by a sequence's first one. */
 #define GS_DETAIL_ANNOTATION_TABLE(X)                                                              \
@@ -167,6 +171,11 @@ static inline enum gs_annotation gs_annotation_of(enum gs_event_kind kind, uint6
         return GS_ANNOTATION_CPU_NS;
     case GS_HOLD_ASLEEP:
         return GS_ANNOTATION_PERCENT;
+    case GS_HOLD_GC:
+        return GS_ANNOTATION_COUNT;
+    case GS_HOLD_GC_LEAST:
+    case GS_HOLD_GC_MOST:
+        return GS_ANNOTATION_NS;
     default:
         return GS_ANNOTATION_NONE;
     }

@@ -42,7 +42,7 @@ struct gs_sequence {
     int64_t worst_ns;
     int64_t since_ns;      /* encoder: begin of its slice */
     uint32_t holds_before; /* encoder: that were over when it began to wait */
-    bool worst_seen, waiting;
+    bool worst_seen, worst_gc, waiting;
     uint16_t gil;
     uint8_t role;
     uint8_t slice; /* enum gs_slice */
@@ -74,6 +74,7 @@ struct gs_thread_state {
     uint32_t leaf;       /* encoder: of the stack told last, for the slice that ends next … */
     uint8_t leaf_flags;
     bool has_leaf; /* … if there is one */
+    int64_t gc_ns; /* encoder: that collections took of its hold, at the least */
     struct gs_open_wait waits[GS_NESTING_MAX];
 };
 
@@ -88,6 +89,7 @@ struct gs_gil_state {
     uint32_t n_waiting, n_begun, held_begun;
     uint32_t n_holds; /* encoder: that began */
     int64_t waited_ns, counted_ns, held_waited_ns;
+    int64_t asked_ns; /* encoder: when its holder was asked for it first; 0: was not */
 };
 
 struct gs_sequences {

@@ -72,14 +72,18 @@ void gs_built_in_gil_created(uint64_t *storage, const unsigned long *interval, c
                              pthread_cond_t *cond) {
     gs_process_revive();
     struct gs_built_in_gil *gil = built_in(storage);
-    *gil = (struct gs_built_in_gil){
-        .gil = {.index = gs_next_gil_index(GS_NO_INDEX), .state = holder}, .own_cond = cond};
+    *gil =
+        (struct gs_built_in_gil){.gil = {.index = gs_next_gil_index(GS_NO_INDEX),
+                                         .state = holder,
+                                         .collections = {.try_at = UINT64_MAX}}, /* they are told */
+                                 .own_cond = cond};
     gil->queue.gil = &gil->gil;
     if (!watched(&gil->gil) && gs_recording())
         __atomic_fetch_add(&gs_process.ring.header->unwatched, 1, __ATOMIC_RELAXED);
     if (gs_python_begins(__builtin_return_address(0))) { /* recorded or not: `gilscope run` asks */
         uint32_t locks = gs_hooks_on & GS_HOOKS_LOCKS ? GS_LOCKS_TOLD : 0;
-        gs_process_describe("built-in", GS_GIL_FOUND | GS_YIELDS_TOLD | locks);
+        gs_process_describe("built-in",
+                            GS_GIL_FOUND | GS_YIELDS_TOLD | GS_COLLECTIONS_TOLD | locks);
         gs_process_watch_interval(interval);
     }
 }
@@ -99,16 +103,23 @@ void gs_built_in_requests(uint64_t *storage) {
 }
 
 static inline void acquired(uint64_t *storage) {
-    if (watched(gil_of(storage)))
-        gs_on_acquire(in_hand = gil_of(storage));
+    if (!watched(gil_of(storage)))
+        return;
+    gs_on_acquire(in_hand = gil_of(storage));
+    if (__builtin_expect(in_hand->collections.running != NULL, 0))
+        gs_collections_go_on(&in_hand->collections, gs_clock_now(gs_process.clock));
 }
 
 static inline void released(uint64_t *storage) {
     enum gs_event_kind kind = gs_writer.yielding ? GS_GIL_YIELD : GS_GIL_RELEASE;
     gs_writer.yielding = false;
     in_hand = NULL;
-    if (watched(gil_of(storage)))
-        gs_on_release_by(gil_of(storage), kind);
+    struct gs_gil *gil = gil_of(storage);
+    if (!watched(gil))
+        return;
+    if (__builtin_expect(gil->collections.count || gil->collections.running, 0) && gs_recording())
+        gs_collections_tell_exactly(gil, gs_clock_now(gs_process.clock));
+    gs_on_release_by(gil, kind);
 }
 
 void gs_built_in_acquired(uint64_t *storage) {
@@ -121,6 +132,16 @@ void gs_built_in_released(uint64_t *storage) {
 
 void gs_built_in_yields(void) {
     gs_writer.yielding = true;
+}
+
+void gs_built_in_collects(void) {
+    if (in_hand && gs_recording())
+        gs_collections_started(&in_hand->collections, gs_clock_now(gs_process.clock));
+}
+
+void gs_built_in_collected(void) {
+    if (in_hand && gs_recording())
+        gs_collections_ended(&in_hand->collections, gs_clock_now(gs_process.clock));
 }
 
 #if GILSCOPE_WITH_POLICIES

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "clock.h"
+#include "collections.h"
 #include "event_abi.h"
 #include "processor.h"
 #include "ring.h"
@@ -32,6 +33,7 @@ struct gs_gil {
     const struct gs_writer *holder; /* NULL: free */
     const char *const *state; /* where CPython has the PyThreadState of its holder; NULL: unknown */
     struct gs_processor processor; /* of the present hold, where somebody asked for the GIL */
+    struct gs_collections collections;
     struct gs_stacks stacks;
 };
 
@@ -67,6 +69,8 @@ struct gs_process {
     uint32_t n_stack_pages; /* that it took */
     uint32_t pid;
     uint64_t stack_ticks; /* holds and waits from this length on have their stack taken */
+    uint64_t gc_ticks;    /* and holds from this one on are looked at for collections */
+    uint64_t long_ticks;  /* the lesser of the two */
     const unsigned long *switch_interval_us; /* where CPython has it; NULL: not known */
 };
 
@@ -141,12 +145,17 @@ static inline struct gs_record *gs_emit_gil(struct gs_gil *gil, enum gs_event_ki
 }
 
 /* The end of a hold or of a wait, of which gs_writer.held_since has the begin. Where it was long,
- * its stack goes before it. Returns the moment of the end. */
+ * what is told of it goes before it: its stack, and of a hold its collections. Returns the moment
+ * of the end. */
 static inline uint64_t gs_end_now(struct gs_gil *gil, uint64_t stack_flags) {
     uint64_t now = gs_clock_now(gs_process.clock);
     uint64_t length = (now - gs_writer.held_since) & UINT64_MAX >> GS_KIND_BITS;
-    if (__builtin_expect(length >= gs_process.stack_ticks, 0)) {
-        gs_stacks_take(gil, stack_flags);
+    if (__builtin_expect(length >= gs_process.long_ticks, 0)) {
+        const bool of_hold = !(stack_flags & GS_STACK_OF_WAIT);
+        if (of_hold && gil->collections.collector && length >= gs_process.gc_ticks)
+            gs_collections_tell(gil, now);
+        if (length >= gs_process.stack_ticks)
+            gs_stacks_take(gil, stack_flags);
         now = gs_clock_now(gs_process.clock);
     }
     return now;
@@ -162,7 +171,10 @@ static inline void gs_on_wait(struct gs_gil *gil) {
     __atomic_fetch_add(&gil->waiters, 1, __ATOMIC_RELAXED);
     if (!recording)
         return;
-    gs_writer.held_since = gs_clock_now(gs_process.clock) & UINT64_MAX >> GS_KIND_BITS;
+    const uint64_t now = gs_clock_now(gs_process.clock);
+    if (gil->collections.collector && gil->holder)
+        gs_collections_look(&gil->collections, now);
+    gs_writer.held_since = now & UINT64_MAX >> GS_KIND_BITS;
     gs_emit_gil(gil, GS_GIL_WAIT, gs_writer.last_forced ? GS_FLAG_CPU : 0, gs_writer.held_since);
 }
 
@@ -186,6 +198,10 @@ static inline void gs_on_acquire(struct gs_gil *gil) {
         gs_stacks_take(gil, GS_STACK_OF_WAIT | GS_STACK_OF_SYNC);
     }
     uint64_t now = waited ? gs_end_now(gil, GS_STACK_OF_WAIT) : gs_clock_now(gs_process.clock);
+    if (__builtin_expect(gil->switches >= gil->collections.try_at, 0))
+        gs_collections_find(gil);
+    if (gil->collections.collector)
+        gs_collections_begin(&gil->collections, *gil->state, now);
     const struct gs_record *record = gs_emit_gil(gil, GS_GIL_ACQUIRE, waited, now);
     gs_writer.held_since = record ? record->stamp_kind >> GS_KIND_BITS : 0;
 }
@@ -243,7 +259,10 @@ static inline void gs_on_request(struct gs_gil *gil) {
         gs_stacks_look(gil);
     gs_processor_look(gil);
     gs_note_switch_interval(); /* a killed program tells it at no other time */
-    gs_emit_gil(gil, GS_GIL_REQUEST, 0, gs_clock_now(gs_process.clock));
+    const uint64_t now = gs_clock_now(gs_process.clock);
+    if (gil->collections.collector && gil->holder)
+        gs_collections_look(&gil->collections, now);
+    gs_emit_gil(gil, GS_GIL_REQUEST, 0, now);
 }
 
 /* What gil.wakeup calls the calling thread; 0 where it has no page, or is past those with numbers.

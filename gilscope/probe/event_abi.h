@@ -95,11 +95,17 @@
       "stack; of a hold, a wait, a wait for a lock, a release; as seen by who asked, or not",      \
       "where its thread is in Python; the end of a long hold or wait, or the release that ends a " \
       "long wait, follows at once; of a long wait for a lock: when its thread has the GIL again")  \
+    X(26, HOLD_GC, "hold.gc", thread, "how many collections ended in it",                          \
+      "a hold had garbage collections; its end follows")                                           \
+    X(27, HOLD_GC_LEAST, "hold.gc_least", thread, "ns that these collections took at the least",   \
+      "behind hold.gc; exactly so many unless hold.gc_most follows")                               \
     X(36, HOLD_CPU, "hold.cpu", thread, "ns of CPU time since it was asked for the GIL",           \
       "a holder kept the GIL for a millisecond after somebody asked; the end of its hold follows") \
     X(37, HOLD_ASLEEP, "hold.asleep", thread, "percent of the looks at which it slept",            \
-      "who asked again looked whether the holder sleeps; behind hold.cpu")
-/* Reserved: 24 mark.begin, 25 mark.end. */
+      "who asked again looked whether the holder sleeps; behind hold.cpu")                         \
+    X(38, HOLD_GC_MOST, "hold.gc_most", thread, "ns that these collections took at the most",      \
+      "where their length is not known exactly; behind hold.gc_least")
+/* Reserved: 24 mark.begin, 25 mark.end; docs/trace-format.md has the others. */
 
 enum gs_event_kind {
     GS_NOT_WRITTEN = 0,
@@ -302,6 +308,8 @@ enum gs_interpreter_state {
     GS_STACKS_TOLD = 0x200,    /* Python frames can be read */
     GS_STACKS_UNKNOWN = 0x400, /* they cannot: the interpreter's memory is not laid out as known */
     GS_LOCKS_TOLD = 0x800,     /* waits for locks are told */
+    GS_COLLECTIONS_COUNTED = 0x1000, /* so are collections in long holds: how many, bounds */
+    GS_COLLECTIONS_TOLD = 0x2000,    /* all collections are told, exactly */
 };
 
 struct gs_process_page {

@@ -40,6 +40,8 @@ void gs_built_in_requests(uint64_t *storage);
 void gs_built_in_acquired(uint64_t *storage);
 void gs_built_in_released(uint64_t *storage);
 void gs_built_in_yields(void);
+void gs_built_in_collects(void);
+void gs_built_in_collected(void);
 bool gs_built_in_holds_back(void);
 bool gs_built_in_timed_wait(uint64_t *storage, pthread_mutex_t *mutex, unsigned long us);
 bool gs_built_in_acquired_signals(uint64_t *storage);
@@ -193,6 +195,15 @@ static inline bool gs_hook_holds_back(void) {
 #else
     return false;
 #endif
+}
+
+/* The collector, between the callbacks that it calls: a collection begins, is over. */
+static inline void gs_hook_collects(void) {
+    GS_HOOK(gs_built_in_collects());
+}
+
+static inline void gs_hook_collected(void) {
+    GS_HOOK(gs_built_in_collected());
 }
 
 /* Whether waits for locks are told, for what a hook below needs prepared. */

@@ -1,8 +1,9 @@
 /* Reads of memory that may not be there, or not be what it seems: the kernel copies, or says no,
  * where a plain read would fault.
  *
- * Who reads foreign memory is known: find_gil.c, names.c and frames.c what may be CPython's,
- * modules.c the loader's tables, release.c the stack of the calls above it. A test holds that. */
+ * Who reads foreign memory is known: find_gil.c, names.c, frames.c and collections.c what may be
+ * CPython's, modules.c the loader's tables, release.c the stack of the calls above it. A test holds
+ * that. */
 #ifndef GILSCOPE_MEMORY_H
 #define GILSCOPE_MEMORY_H
 

@@ -135,7 +135,11 @@ static bool wanted_here(const struct gs_file_header *header) {
 }
 
 void gs_process_choose_stacks(const char *value) {
-    gs_process.stack_ticks = gs_stacks_threshold(value, gs_process.ring.header->clock_hz);
+    const uint64_t hz = gs_process.ring.header->clock_hz;
+    gs_process.stack_ticks = gs_stacks_threshold(value, hz);
+    gs_process.gc_ticks = hz ? hz / 1000000 * GS_COLLECTIONS_US : UINT64_MAX;
+    gs_process.long_ticks =
+        gs_process.stack_ticks < gs_process.gc_ticks ? gs_process.stack_ticks : gs_process.gc_ticks;
 }
 
 /* From here on events are wanted, once the process has a page. */

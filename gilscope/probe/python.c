@@ -77,6 +77,7 @@ static bool inspect(const struct gs_module *module) {
     LOOK_UP(string_type, "PyUnicode_Type");
     LOOK_UP(bytes_type, "PyBytes_Type");
     LOOK_UP(long_type, "PyLong_Type");
+    LOOK_UP(list_type, "PyList_Type");
 #undef LOOK_UP
     gs_python = found;
     __atomic_store_n(&gs_python.end, module->end, __ATOMIC_RELEASE); /* last: all else is there */

@@ -30,7 +30,7 @@ struct gs_python {
     int (*dict_next)(void *dict, ptrdiff_t *position, void **key, void **value);
     void *(*long_from_unsigned_long)(unsigned long value);
     unsigned long (*long_as_unsigned_long)(void *integer);
-    void *method_type, *dict_type, *code_type, *string_type, *bytes_type, *long_type;
+    void *method_type, *dict_type, *code_type, *string_type, *bytes_type, *long_type, *list_type;
 };
 
 extern struct gs_python gs_python;

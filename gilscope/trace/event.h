@@ -38,10 +38,16 @@ static inline bool gs_is_gil_event(uint64_t kind) {
     return kind >= GS_GIL_WAIT && kind <= GS_GIL_WAKEUP && kind != GS_GIL_LOST;
 }
 
+/* Told by a holder of the hold that it ends next, as a number. */
+static inline bool gs_is_of_hold(uint64_t kind) {
+    return kind == GS_HOLD_GC || kind == GS_HOLD_GC_LEAST || kind == GS_HOLD_GC_MOST ||
+           kind == GS_HOLD_CPU || kind == GS_HOLD_ASLEEP;
+}
+
 static inline bool gs_is_thread_event(uint64_t kind) {
     return (kind >= GS_LOCK_WAIT && kind <= GS_THREAD_LOST) || kind == GS_THREAD_START ||
            kind == GS_THREAD_END || (kind >= GS_ATOMIC_ENTER && kind <= GS_STACK) ||
-           kind == GS_HOLD_CPU || kind == GS_HOLD_ASLEEP;
+           gs_is_of_hold(kind);
 }
 
 #define GS_EXPORT __attribute__((visibility("default")))

@@ -97,6 +97,9 @@ struct thread {
     bool has_cpu;    /* of its hold, which ends next */
     uint32_t asleep; /* the same: percent, or GS_NO_LOOKS */
     uint64_t cpu_ns;
+    bool has_gc; /* so are these, of its collections */
+    uint32_t gc_count;
+    uint64_t gc_least_ns, gc_most_ns;
     struct open_sync sync[NESTING_MAX];
     uint32_t next_of_process;
 };
@@ -131,7 +134,7 @@ struct gs_story {
     struct gs_gil_stats *gil_stats;
     struct gs_process_stats *process_stats;
     struct vector holds, waits, requests, gaps, sync_waits, notifies, sections, stacks, sync_stacks,
-        kept;
+        kept, collected;
     struct gs_wakers wakers; /* value: the index of the release or notify */
 };
 
@@ -293,8 +296,19 @@ static bool end_hold(struct gs_story *s, uint32_t thread, int64_t time_ns, enum 
                                      .hold = (uint32_t)t->interval,
                                      .asleep = t->asleep};
         }
+        if (t->has_gc) {
+            struct gs_collected *collected = vector_add(&s->collected, sizeof *collected);
+            if (!collected)
+                return false;
+            *collected = (struct gs_collected){
+                .least_ns = (int64_t)t->gc_least_ns,
+                .most_ns = (int64_t)t->gc_most_ns,
+                .late_ns = time_ns - (g->requested ? g->asked_ns : t->since_ns),
+                .hold = (uint32_t)t->interval,
+                .count = t->gc_count};
+        }
     }
-    t->has_cpu = false;
+    t->has_cpu = t->has_gc = false;
     return true;
 }
 

@@ -28,6 +28,7 @@ _MOST_LOST = 1 << 40  # by one thread; what damaged pages tell must still be a n
 _PIDS = 1 << 22  # Linux's limit, of tids as well
 _YIELDS_TOLD = 0x100
 _LOCKS_TOLD = 0x800
+_COLLECTIONS = ((0x2000, "told"), (0x1000, "counted"))
 _STACKS = ((0x400, "unknown"), (0x200, "told"))
 
 
@@ -113,6 +114,7 @@ def process_row(
         stacks=next((s for bit, s in _STACKS if interpreter & bit), None),
         lost_stacks=page["lost_stacks"],
         locks=bool(interpreter & _LOCKS_TOLD),
+        collections=next((how for bit, how in _COLLECTIONS if interpreter & bit), None),
     )
 
 

@@ -62,8 +62,11 @@ class EventKind(enum.IntEnum):
     ATOMIC_EXIT = 21
     ATOMIC_DEFERRED = 22
     STACK = 23
+    HOLD_GC = 26
+    HOLD_GC_LEAST = 27
     HOLD_CPU = 36
     HOLD_ASLEEP = 37
+    HOLD_GC_MOST = 38
 
     @property
     def label(self) -> str:
@@ -115,6 +118,8 @@ class Process:
     stacks: str | None = None  # "told"; "unknown": its frames cannot be read; None: none was due
     lost_stacks: int = 0  # that could not be kept for lack of room
     locks: bool = False  # waits for locks are told, so that none means none
+    # Collections: "told", all and exactly; "counted", those in long holds, their length by bounds.
+    collections: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

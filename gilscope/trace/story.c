@@ -217,15 +217,33 @@ static int take_hold_event(struct gs_story *s, const struct gs_event *e) {
     bool known = t->gil != GS_NO_GIL && t->epoch == s->gils[t->gil].epoch;
     if (t->state != HOLDING && (known || t->state != OUTSIDE))
         REFUSE(GS_DOES_NOT_HOLD, GS_NOBODY, t->gil);
-    if (e->kind == GS_HOLD_ASLEEP ? e->arg > 100 || !t->has_cpu : e->arg > INT64_MAX)
+    const uint64_t most = e->kind == GS_HOLD_ASLEEP ? 100
+                          : e->kind == GS_HOLD_GC   ? UINT32_MAX
+                                                    : INT64_MAX;
+    if (e->arg > most || (e->kind == GS_HOLD_ASLEEP && !t->has_cpu) ||
+        ((e->kind == GS_HOLD_GC_LEAST || e->kind == GS_HOLD_GC_MOST) && !t->has_gc) ||
+        (e->kind == GS_HOLD_GC_MOST && e->arg < t->gc_least_ns))
         REFUSE(GS_NO_SUCH_ARGUMENT, GS_NOBODY, GS_NO_GIL);
-    if (e->kind == GS_HOLD_ASLEEP) {
+    switch (e->kind) {
+    case GS_HOLD_ASLEEP:
         t->asleep = (uint32_t)e->arg;
-        return 0;
+        break;
+    case GS_HOLD_CPU:
+        t->cpu_ns = e->arg;
+        t->asleep = GS_NO_LOOKS;
+        t->has_cpu = true;
+        break;
+    case GS_HOLD_GC:
+        t->has_gc = true;
+        t->gc_count = (uint32_t)e->arg;
+        t->gc_least_ns = t->gc_most_ns = 0;
+        break;
+    case GS_HOLD_GC_LEAST:
+        t->gc_least_ns = t->gc_most_ns = e->arg;
+        break;
+    default: /* GS_HOLD_GC_MOST */
+        t->gc_most_ns = e->arg;
     }
-    t->cpu_ns = e->arg;
-    t->asleep = GS_NO_LOOKS;
-    t->has_cpu = true;
     return 0;
 }
 
@@ -235,6 +253,9 @@ static int take_life_event(struct gs_story *s, const struct gs_event *e) {
     switch (e->kind) {
     case GS_STACK:
         return e->flags & GS_FLAG_OF_SYNC ? take_sync_stack(s, e) : take_stack_event(s, e);
+    case GS_HOLD_GC:
+    case GS_HOLD_GC_LEAST:
+    case GS_HOLD_GC_MOST:
     case GS_HOLD_CPU:
     case GS_HOLD_ASLEEP:
         return take_hold_event(s, e);
@@ -315,12 +336,12 @@ static int take(struct gs_story *s, const struct gs_event *e) {
 
 /* ---- The calls ---------------------------------------------------------------------------- */
 
-enum { VECTORS = 10 };
+enum { VECTORS = 11 };
 
 static void vectors_of(struct gs_story *s, struct vector *vectors[VECTORS]) {
     struct vector *all[VECTORS] = {&s->holds,       &s->waits,    &s->requests, &s->gaps,
                                    &s->sync_waits,  &s->notifies, &s->sections, &s->stacks,
-                                   &s->sync_stacks, &s->kept};
+                                   &s->sync_stacks, &s->kept,     &s->collected};
     memcpy(vectors, all, sizeof all);
 }
 
@@ -497,8 +518,8 @@ GS_EXPORT const struct gs_story_error *gs_story_error(const struct gs_story *s) 
 
 /* The arrays, by number: holds, waits, requests, gaps, waits for locks and conditions, notifies,
  * atomic sections, stacks; then stats of threads, of GILs, of processes; stacks of locks and
- * conditions; holds that were kept. They stand until gs_story_free. Returns the number of rows;
- * `size` gets theirs in bytes. */
+ * conditions; holds that were kept; holds with collections. They stand until gs_story_free. Returns
+ * the number of rows; `size` gets theirs in bytes. */
 GS_EXPORT uint64_t gs_story_rows(const struct gs_story *s, uint32_t which, const void **data,
                                  uint32_t *size) {
     const struct {
@@ -519,6 +540,7 @@ GS_EXPORT uint64_t gs_story_rows(const struct gs_story *s, uint32_t which, const
         {s->process_stats, s->n_processes, sizeof(struct gs_process_stats)},
         {s->sync_stacks.data, s->sync_stacks.n, sizeof(struct gs_stack_of)},
         {s->kept.data, s->kept.n, sizeof(struct gs_kept)},
+        {s->collected.data, s->collected.n, sizeof(struct gs_collected)},
     };
     if (which >= sizeof arrays / sizeof *arrays) {
         *size = 0;

@@ -113,6 +113,15 @@ struct gs_kept {
 static_assert(sizeof(struct gs_kept) == 24, "24 bytes");
 #define GS_NO_LOOKS UINT32_MAX
 
+/* A hold in which there were garbage collections; in the order of the ends. */
+struct gs_collected {
+    int64_t least_ns, most_ns; /* that they took; equal where it is known exactly */
+    int64_t late_ns; /* from the first request to the end; without one the hold's length */
+    uint32_t hold;   /* index into holds */
+    uint32_t count;  /* of collections that ended in it */
+};
+static_assert(sizeof(struct gs_collected) == 32, "32 bytes");
+
 /* Where a hold ended or a wait did; in the order of those ends. Of locks and conditions: where a
  * wait was (of_wait; index into sync_waits) or a release or notify (into notifies). */
 struct gs_stack_of {

@@ -114,6 +114,15 @@ KEPT_DTYPE = np.dtype(
         ("asleep", "<u4"),  # percent of the looks that found it asleep; NO_LOOKS: there was none
     ]
 )
+COLLECTED_DTYPE = np.dtype(
+    [
+        ("least_ns", "<i8"),  # that the collections of a hold took …
+        ("most_ns", "<i8"),  # … equal where it is known exactly
+        ("late_ns", "<i8"),  # from the first request to the end; without one the hold's length
+        ("hold", "<u4"),  # index into holds
+        ("count", "<u4"),
+    ]
+)
 _LIFE = [("first_ns", "<i8"), ("last_ns", "<i8")]
 THREAD_STATS_DTYPE = np.dtype(
     [
@@ -187,6 +196,7 @@ _ARRAYS = (
     PROCESS_STATS_DTYPE,
     STACK_OF_DTYPE,
     KEPT_DTYPE,
+    COLLECTED_DTYPE,
 )
 (
     HOLDS,
@@ -202,6 +212,7 @@ _ARRAYS = (
     PROCESS_STATS,
     SYNC_STACKS,
     KEPT,
+    COLLECTED,
 ) = range(len(_ARRAYS))
 
 _OUT_OF_MEMORY = 1

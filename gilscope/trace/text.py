@@ -38,7 +38,13 @@ _LOST, _WAIT, _ACQUIRE = map(int, (EventKind.GIL_LOST, EventKind.GIL_WAIT, Event
 _WAKEUP, _NOTIFY = int(EventKind.GIL_WAKEUP), int(EventKind.COND_NOTIFY)
 _THREAD_LOST, _STACK = int(EventKind.THREAD_LOST), int(EventKind.STACK)
 _ATOMIC = range(EventKind.ATOMIC_ENTER, EventKind.ATOMIC_DEFERRED + 1)
-_ON_HOLDS = {int(EventKind.HOLD_CPU): "ns", int(EventKind.HOLD_ASLEEP): "percent"}
+_ON_HOLDS = {
+    int(EventKind.HOLD_GC): "collections",
+    int(EventKind.HOLD_GC_LEAST): "ns",
+    int(EventKind.HOLD_GC_MOST): "ns",
+    int(EventKind.HOLD_CPU): "ns",
+    int(EventKind.HOLD_ASLEEP): "percent",
+}
 _SYNC_KINDS = {int(kind): kind.label for kind in SyncKind}
 _LABELS = {int(kind): kind.label for kind in EventKind}
 _json = json.JSONEncoder(separators=(",", ":")).encode

@@ -573,6 +573,9 @@ def test_the_names_of_the_format_stand() -> None:
         "stack, of who ends the wait",
         "on a processor since it was asked for the GIL",
         "asleep since it was asked for the GIL",
+        "garbage collections",
+        "garbage collections took at least",
+        "garbage collections took at most",
     ]
     sorts = [kind.label for kind in SyncKind if kind]
     assert list(interned_names(InternedTable.CATEGORIES).values()) == [

@@ -106,7 +106,7 @@ def expect_sql_agrees(trace: Trace, summary: dict[str, Any]) -> None:
         _expect_unknown(db, trace, summary)
         if sum(row[4] for row in sums) > MANY:
             return
-        fill_stacks(db, trace.metadata.stacks, trace.stacks)
+        fill_stacks(db, trace.metadata.stacks, trace.stacks, trace.collected)
         db.execute(PARTS)
         rows = {tuple(row[:5]): (row[5], row[6]) for row in db.execute(ROWS)}
     _expect_rows(summary, rows)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 STACKS = """
 CREATE TABLE stack (id INTEGER PRIMARY KEY, parent INT, place TEXT, short TEXT, library INT);
 CREATE TABLE at (of_wait INT, interval INT, leaf INT, exact INT, PRIMARY KEY (of_wait, interval));
+CREATE TABLE collected (hold INTEGER PRIMARY KEY, least INT, late INT);
 """
 
 # Along the parents of each leaf, the first frame that is not the library's.
@@ -31,14 +32,23 @@ SELECT own.leaf, stack.place || '|' || CASE WHEN own.depth THEN leafs.short ELSE
 FROM own JOIN up ON up.leaf = own.leaf AND up.depth = own.depth
 JOIN stack ON stack.id = up.node JOIN stack AS leafs ON leafs.id = own.leaf;
 CREATE TABLE site_of AS
-SELECT of_wait, interval, text || CASE WHEN exact THEN '|exact' ELSE '' END AS text
-FROM at JOIN site USING (leaf);
+SELECT of_wait, interval, text || CASE WHEN exact THEN '|exact' ELSE '' END
+    || CASE WHEN NOT of_wait AND least > 0 AND 2 * least >= late THEN '|gc' ELSE '' END AS text
+FROM at JOIN site USING (leaf) LEFT JOIN collected ON hold = interval;
 CREATE UNIQUE INDEX site_of_interval ON site_of (of_wait, interval);
 """
 
 
-def fill_stacks(db: sqlite3.Connection, stacks: Iterable[Stack], rows: NDArray[np.void]) -> None:
-    """Make the table `site_of` of `rows` (STACK_OF_DTYPE): the text of each interval's site."""
+def fill_stacks(
+    db: sqlite3.Connection,
+    stacks: Iterable[Stack],
+    rows: NDArray[np.void],
+    collected: NDArray[np.void] | None = None,
+) -> None:
+    """Make the table `site_of` of `rows` (STACK_OF_DTYPE): the text of each interval's site.
+
+    `collected`: COLLECTED_DTYPE; locks have none.
+    """
     db.executescript(STACKS)
     db.executemany(
         "INSERT INTO stack VALUES (?, ?, ?, ?, ?)",
@@ -51,6 +61,9 @@ def fill_stacks(db: sqlite3.Connection, stacks: Iterable[Stack], rows: NDArray[n
             for interval, leaf, of_wait, seen, _ in rows.tolist()
         ],
     )
+    if collected is not None:
+        of_holds = collected[["hold", "least_ns", "late_ns"]].tolist()
+        db.executemany("INSERT INTO collected VALUES (?, ?, ?)", of_holds)
     db.executescript(SITES)
 
 
@@ -64,4 +77,4 @@ def text_of(site: dict[str, Any] | None) -> str | None:
     if site is None:
         return None
     place = f"{site['file']}|{site['line']}|{site['function']}|{site['library_line'] or ''}"
-    return place + ("|exact" if site["exact"] else "")
+    return place + ("|exact" if site["exact"] else "") + ("|gc" if site["gc"] else "")

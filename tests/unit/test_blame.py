@@ -160,6 +160,7 @@ def test_sites_of_both_sides() -> None:
         "exact": True,
         "library": "re.match",
         "short": "main.py",
+        "gc": False,
     }
     assert held["waiter_site"] == woken["waiter_site"]
     assert woken["waiter_site"]["function"] == "Werk.tue"

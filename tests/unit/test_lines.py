@@ -14,7 +14,8 @@ from gilscope.trace.model import Trace
 
 def site(line: int, function: str = "spin", file: str = "/a/app.py", exact: bool = True) -> Any:
     place = {"file": file, "line": line, "function": function, "library_line": None}
-    return {**place, "exact": exact, "library": None, "short": file.rsplit("/", 1)[-1]}
+    place |= {"exact": exact, "library": None, "short": file.rsplit("/", 1)[-1]}
+    return {**place, "gc": False}
 
 
 def row(waiter: int, holder: int | None, place: Any, wait_ns: int = 10, waits: int = 1) -> Any:

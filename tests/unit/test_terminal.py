@@ -281,7 +281,7 @@ def test_who_is_left_out_of_a_cause_is_always_counted() -> None:
     """A sum over many threads is not told as one of them."""
     summary = deepcopy(summary_with("targets"))
     site = {"file": "app.py", "line": 9, "function": "render", "library_line": None, "exact": True}
-    site |= {"library": None, "short": "app.py"}
+    site |= {"library": None, "short": "app.py", "gc": False}
     for row in (row for p in summary["processes"] for row in p["blame"]):
         row["holder_site"] = None if row["holder"] is None else site
     cause = re.compile(r"Thread-\d+ \(process_request_thread\) \+\d+ more in app.py:9 render")

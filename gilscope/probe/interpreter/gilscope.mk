@@ -16,7 +16,7 @@ GILSCOPE_INCLUDES = -I$(GILSCOPE_ROOT) $(GILSCOPE_FLAGS)
 GILSCOPE_HEADERS = $(wildcard $(GILSCOPE_PROBE)/*.h $(GILSCOPE_PROBE)/interpreter/*.h \
 	$(GILSCOPE_ROOT)/sync/*.h)
 
-GILSCOPE_PROBE_NAMES = api atomic built_in clock condvar fence frames gil_condvar memory modules \
+GILSCOPE_PROBE_NAMES = api atomic built_in clock collections condvar fence frames gil_condvar memory modules \
 	names park policy process processor python request ring slice stacks switches threads waits yield
 GILSCOPE_RUNTIME_NAMES = runtime
 GILSCOPE_SYNC_NAMES = atomic condition due feed forks rlock sync
@@ -25,7 +25,7 @@ GILSCOPE_OBJS = $(GILSCOPE_PROBE_NAMES:%=gilscope/probe/%.o) \
 	$(GILSCOPE_SYNC_NAMES:%=gilscope/sync/%.o)
 
 # CPython's files that the patches lead to the probe.
-GILSCOPE_PATCHED = Python/ceval_gil.o Python/parking_lot.o Python/pylifecycle.o \
+GILSCOPE_PATCHED = Python/ceval_gil.o Python/gc.o Python/parking_lot.o Python/pylifecycle.o \
 	Python/sysmodule.o Python/thread.o
 
 # What the native types are called here: they belong to _thread.

@@ -1,0 +1,65 @@
+"""Findings about garbage collections: who waited for a holder that collected garbage."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from gilscope.analysis.finding import Case, Finding, known, worst_site
+from gilscope.analysis.places import spot
+from gilscope.analysis.units import counted, duration, percent
+
+Row = dict[str, Any]
+
+WORTH_SHARE = 0.15  # of its life that a thread waits for collections, from which it is told
+WORTH_NS = 1_000_000  # in all, below which no share of a short life is
+FREEZE_NS = 100_000_000  # in all, from which it is told however long the thread lived
+
+_ADVICE = (
+    " Make fewer objects that refer to each other, call `gc.freeze()` once all that stays is"
+    " loaded, or raise `gc.set_threshold()`."
+)
+
+
+def gc_findings(case: Case) -> Iterator[Finding]:
+    """What collections cost their worst waiter; none, or one."""
+    rows = [row for row in case.process["blame"] if (row["holder_site"] or {}).get("gc")]
+    waited: Counter[int] = Counter()
+    holders: Counter[int] = Counter()
+    for row in rows:
+        waited[row["waiter"]] += row["wait_ns"]
+        if row["holder"] is not None:
+            holders[row["holder"]] += row["wait_ns"]
+    worth = {t: ns for t, ns in waited.items() if t in case.threads and _worth(case.threads[t], ns)}
+    if not worth:
+        return
+    worst, spent = max(worth.items(), key=lambda it: it[1])
+    site = worst_site(rows)
+    text = f"{case.names[worst]} waited {duration(spent)},"
+    text += f" {percent(spent, known(case.threads[worst]))} of its life, while"
+    if len(holders) == 1:
+        text += f" {case.names[next(iter(holders))]}"
+    else:
+        text += f" {counted(len(holders), 'thread')} by turns"
+    text += " collected garbage"
+    if site:
+        several = len({spot(row["holder_site"]) for row in rows}) > 1
+        text += f"{', mostly' if several else ''} in {spot(site)}"
+    if len(waited) > 1:
+        total = sum(waited.values())
+        text += f" ({counted(len(waited), 'thread')} {duration(total)} in all)"
+    text += f". {_how_many(case.process['gc'])}{_ADVICE}"
+    yield case.problem("gc", text, spent, worst, site)
+
+
+def _worth(thread: Row, waited_ns: int) -> bool:
+    return bool(waited_ns >= max(WORTH_NS, min(WORTH_SHARE * known(thread), FREEZE_NS)))
+
+
+def _how_many(gc: Row | None) -> str:
+    if gc is None:
+        return ""
+    least = "at least " if gc["held_ns"] is None else ""
+    took = f"took {least}{duration(gc['held_least_ns'])}"
+    return f"{counted(gc['collections'], 'collection')} {took} in all."
