@@ -73,6 +73,7 @@ ENGINE = Extension(
         "gilscope/recorder/rooms.c",
         "gilscope/recorder/rooms_space.c",
         "gilscope/recorder/rooms_old.c",
+        "gilscope/recorder/switches.c",
         "gilscope/recorder/takers.c",
         "gilscope/recorder/watch.c",
         "gilscope/recorder/standing.c",

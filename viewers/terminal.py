@@ -19,6 +19,7 @@ from rich.text import Text
 from gilscope.analysis.units import counted, duration, percent
 from gilscope.safe_text import escaped
 from gilscope.viewers.layout import show, wrapped
+from gilscope.viewers.terminal_kernel import kernel_table
 from gilscope.viewers.terminal_page import ELLIPSIS, Page, each_thread, like_threads
 from gilscope.viewers.terminal_sync import sync_tables
 from gilscope.viewers.terminal_threads import (
@@ -83,7 +84,7 @@ def _view(summary: Row, page: Page) -> RenderableType:
     if page.shown:
         waits = waits_table(page)
         blame = blame_table(summary, page) if page.causes else Told([], set())
-        tables += [threads_table(page), waits.parts, blame.parts]
+        tables += [threads_table(page), waits.parts, kernel_table(summary, page), blame.parts]
         if blame.parts and page.stories:
             tables.append(stories(summary, page))
         tables.append(sync_tables(summary, page))

@@ -16,6 +16,7 @@ from gilscope.analysis.findings_gil import gil_findings
 from gilscope.analysis.findings_hangs import hang_findings, outside_notes
 from gilscope.analysis.findings_kept import kept_findings, worth_telling
 from gilscope.analysis.findings_locks import lock_findings
+from gilscope.analysis.findings_sched import lost_switches, quota_findings
 from gilscope.analysis.findings_trust import notes, part_of, warnings
 from gilscope.analysis.kept import kept_gils
 from gilscope.analysis.names import names_of
@@ -29,7 +30,14 @@ Row = dict[str, Any]
 Names = dict[int, str]  # of threads, by id, as they are written in a sentence
 
 # All rules for problems. Each is asked for each process; the order is of no account.
-RULES: tuple[Rule, ...] = (hang_findings, kept_findings, gil_findings, lock_findings, gc_findings)
+RULES: tuple[Rule, ...] = (
+    hang_findings,
+    kept_findings,
+    gil_findings,
+    lock_findings,
+    gc_findings,
+    quota_findings,
+)
 
 ENDLESS = ("deadlock", "hang")  # told first: they explain the others' waits
 MOST_PROBLEMS = 3
@@ -44,7 +52,7 @@ def findings(trace: Trace, sites: Sites, summary: Row) -> list[Row]:
     """All findings of a summary, the verdict first, ready for `json.dumps`."""
     found = [*_verdicts(trace, sites, summary), *warnings(summary), *notes(summary)]
     found += outside_notes(summary, found)
-    return [finding.json for finding in found]
+    return [finding.json for finding in (*found, *lost_switches(summary))]
 
 
 def _verdicts(trace: Trace, sites: Sites, summary: Row) -> list[Finding]:

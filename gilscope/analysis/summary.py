@@ -19,6 +19,7 @@ from gilscope.analysis.groups import groups_of
 from gilscope.analysis.intervals import REASONS, Folded, distribution_row, fold, holder_of
 from gilscope.analysis.lines import lines_of
 from gilscope.analysis.longest import longest_waits
+from gilscope.analysis.processors import Processors
 from gilscope.analysis.sync import Sync
 from gilscope.analysis.unknown import unknown_ns
 from gilscope.trace.schema import NO_GIL, Metadata, Process, Thread
@@ -94,6 +95,12 @@ def summarise(trace: Trace) -> Summary:
             "grace_ns": metadata.policy.grace_ns,
             "switch_interval_ns": metadata.policy.switch_interval_ns,
         },
+        "kernel": {
+            "switches": metadata.switches,
+            "lost_switches": metadata.lost_switches if metadata.switches else None,
+            "throttled": metadata.throttled,
+            "throttled_ns": metadata.throttled_ns,
+        },
         "processes": processes,
         "groups": groups_of(trace, processes),
         "longest_waits": longest_waits(trace, folded.sites),
@@ -127,6 +134,7 @@ def _threads(trace: Trace, folded: Folded, sync: Sync) -> list[Row]:
         name: _distributions(getattr(folded, name))
         for name in ("wait_ns", "io_wait_ns", "cpu_wait_ns", "hold_ns", "wakeup_ns")
     }
+    processors = Processors(trace)
     rows = []
     for thread, life_ns, unknown_of_it, shared_of_it, stats, stretches, for_sync in zip(
         table,
@@ -139,6 +147,9 @@ def _threads(trace: Trace, folded: Folded, sync: Sync) -> list[Row]:
         strict=True,
     ):
         known_ns = life_ns - unknown_of_it
+        begin, end = lives[thread.id].tolist()
+        kernel = processors.of_thread(thread.id, (begin, end), unknown_of_it)
+        for_sync["outside"] |= kernel.pop("outside")
         rows.append(
             {
                 "id": thread.id,
@@ -160,6 +171,7 @@ def _threads(trace: Trace, folded: Folded, sync: Sync) -> list[Row]:
                 "requests_made": stats["requests"],
                 **{name: rows_of[thread.id] for name, rows_of in distributions.items()},
                 **for_sync,
+                **kernel,
             }
         )
     return rows

@@ -17,6 +17,7 @@ BENCHMARKS = (
     "condition",
     "starvation",
     "peers",
+    "sched",
 )
 
 

@@ -54,6 +54,11 @@ def add_course_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         help="begin to record so much later",
     )
+    parser.add_argument(
+        "--sched",
+        action="store_true",
+        help="also record when the kernel gave each thread a processor (costs 1 to 2 µs a switch)",
+    )
 
 
 def options_of(args: argparse.Namespace) -> Options:
@@ -72,4 +77,5 @@ def options_of(args: argparse.Namespace) -> Options:
         dump_every=args.dump_every,
         duration=args.duration,
         delay=args.delay,
+        sched=args.sched,
     )

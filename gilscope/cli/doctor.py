@@ -100,6 +100,7 @@ def findings() -> Iterator[Finding]:
     yield from rings()
     yield from left_behind()
     yield from limits()
+    yield from context_switches()
     with tempfile.TemporaryDirectory(prefix="gilscope-doctor-") as folder:
         built = [places.python(prefix) for prefix, _ in places.installed()]
         for number, python in enumerate((*interpreters(), *built)):
@@ -168,6 +169,16 @@ def left_behind() -> Iterator[Finding]:
             f"gilscope recover {one.directory} -o FILE, or gilscope recover --remove"
             f" {one.directory}",
         )
+
+
+def context_switches() -> Iterator[Finding]:
+    """Whether `record --sched` can have them."""
+    from gilscope.recorder.switches import why_forbidden  # noqa: PLC0415 - needs the library
+
+    if why := why_forbidden():
+        yield Finding(NOTE, "--sched", why, "record without --sched; all else works")
+    else:
+        yield Finding(GOOD, "--sched", "the kernel tells context switches of programs it starts")
 
 
 def filesystem(place: Path) -> str:

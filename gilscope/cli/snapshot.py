@@ -103,6 +103,7 @@ def copy(directory: Path) -> Path:
     """A folder with a copy of the rings of a recording that runs. Raises RecordingError."""
     from gilscope.recorder.notes import LOOKS, NOTES, RINGS  # noqa: PLC0415
     from gilscope.recorder.session import choose_directory, free_bytes  # noqa: PLC0415
+    from gilscope.recorder.switches import SWITCHES  # noqa: PLC0415
 
     engine = _native.engine()
     pointer, u32, u64 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64
@@ -140,6 +141,8 @@ def copy(directory: Path) -> Path:
         shutil.copy(directory / NOTES, target / NOTES)
         with contextlib.suppress(FileNotFoundError):
             shutil.copy(directory / LOOKS, target / LOOKS)
+        if (directory / SWITCHES).exists():
+            shutil.copy(directory / SWITCHES, target / SWITCHES)
     except BaseException:
         shutil.rmtree(target, ignore_errors=True)
         raise

@@ -23,11 +23,15 @@ from gilscope.errors import GilscopeError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from gilscope.perfetto.writer import TraceWriter
     from gilscope.trace.committed import Commits
     from gilscope.trace.following import Following
     from gilscope.trace.schema import Metadata, Totals
     from gilscope.trace.story import Story
+    from gilscope.trace.switches import Switches
 
 NICE = 10
 PERIOD_S = 0.1  # between two looks at the rings
@@ -60,6 +64,7 @@ def _run(directory: Path, trace: Path, follow: bool, summary: bool) -> dict[str,
     from gilscope.trace.committed import Commits, tell_recorder  # noqa: PLC0415
     from gilscope.trace.following import Following  # noqa: PLC0415
     from gilscope.trace.story import Story  # noqa: PLC0415
+    from gilscope.trace.switches import Switches  # noqa: PLC0415
 
     with Following(directory, Notes.read(directory)) as rings:
         rings.poll()
@@ -70,7 +75,8 @@ def _run(directory: Path, trace: Path, follow: bool, summary: bool) -> dict[str,
         with whole_file(trace, "the trace", keep=lambda: rings.taken_back) as file:
             packed = trace.name.endswith(".gz")
             writer = TraceWriter(file, rings.metadata, rings.name, packed=packed)
-            stream = Stream(rings, writer, Commits(directory, Path(file.name)))
+            switches = Switches(directory)
+            stream = Stream(rings, writer, Commits(directory, Path(file.name)), switches)
             stream.safe = tell_recorder(directory)
             stream.story = story
             while not _recording_is_over():
@@ -79,9 +85,10 @@ def _run(directory: Path, trace: Path, follow: bool, summary: bool) -> dict[str,
             if notes.exit_code is None:
                 raise Killed("the recorder was killed")
             totals = stream.finish(notes)
+            metadata = switches.described(rings.metadata)
         _tell(rings, follow)
         if story and totals.events:
-            _print_summary(rings, story, totals, trace)
+            _print_summary(metadata, story, totals, trace)
         return {"events": totals.events}
 
 
@@ -94,10 +101,13 @@ def _recording_is_over() -> bool:
 class Stream:
     """Moves events from growing rings to a growing file, and to the story that checks them."""
 
-    def __init__(self, rings: Following, writer: TraceWriter, commits: Commits) -> None:
+    def __init__(
+        self, rings: Following, writer: TraceWriter, commits: Commits, switches: Switches
+    ) -> None:
         self._rings = rings
         self._writer = writer
         self._commits = commits
+        self._switches = switches
         self._metadata: Metadata = rings.metadata
         self._refreshed = 0.0
         self.story: Story | None = None
@@ -109,6 +119,7 @@ class Stream:
         self._pass_on()
         if time.monotonic() - self._refreshed > REFRESH_S:
             self._rings.refresh()
+            self._write(self._switches.settled(self._metadata.threads))
             self._commit()
             self._refreshed = time.monotonic()
 
@@ -116,16 +127,22 @@ class Stream:
         """The rest, and the trace's end."""
         self._rings.finish(notes)
         self._pass_on()
+        self._write(self._switches.rest(self._rings.metadata))
         if self.story:
             self.story.finish()
-        totals = self._writer.finish(self._rings.metadata, self._rings.totals.clamped)
+        metadata = self._switches.described(self._rings.metadata)
+        totals = self._writer.finish(metadata, self._rings.totals.clamped)
         self._writer.close()
         return totals
 
     def _commit(self) -> None:
         self._writer.flush()
-        totals = self._rings.totals
-        self._commits.commit(self._rings, totals.events, totals.clamped)
+        self._commits.commit(
+            self._rings,
+            self._writer.events,
+            self._rings.totals.clamped,
+            self._switches.given_until_ns,
+        )
         if self.story:
             self.story.settle()
         if self.safe:
@@ -138,6 +155,10 @@ class Stream:
             if self.story:
                 self.story.grow()
         for batch in self._rings.batches():
+            self._write(batch)
+
+    def _write(self, batch: NDArray[np.void]) -> None:
+        if len(batch):
             self._writer.write(batch)
             if self.story:
                 self.story.feed(batch)
@@ -153,7 +174,7 @@ def _tell(rings: Following, follow: bool) -> None:
         say(line)
 
 
-def _print_summary(rings: Following, story: Story, totals: Totals, trace: Path) -> None:
+def _print_summary(metadata: Metadata, story: Story, totals: Totals, trace: Path) -> None:
     from rich.console import Console  # noqa: PLC0415
 
     from gilscope.analysis.summary import summarise  # noqa: PLC0415
@@ -162,7 +183,7 @@ def _print_summary(rings: Following, story: Story, totals: Totals, trace: Path) 
     from gilscope.viewers.terminal import render  # noqa: PLC0415
 
     try:
-        told = Trace.of_story(story, str(trace), rings.metadata, totals)
+        told = Trace.of_story(story, str(trace), metadata, totals)
         render(summarise(told), Console(file=sys.stderr))
     except (GilscopeError, MemoryError, ImportError) as error:
         say(f"no summary: {' '.join(str(error).split()) or type(error).__name__}")

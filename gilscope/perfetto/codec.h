@@ -40,7 +40,7 @@ struct gs_detail {
     uint16_t gil;
     uint8_t of_wait, yielded;
     uint8_t seen, other_seen; /* the line is where a requester saw the holder */
-    uint16_t some; /* wait, none of whose holds took half of it: about how many there were */
+    uint16_t some;        /* wait, none of whose holds took half of it: about how many there were */
     uint8_t gc, other_gc; /* its time went to garbage collections */
     uint16_t pad[1];
 };
@@ -89,6 +89,11 @@ struct gs_detail_parts {
 GS_EXPORT uint64_t gs_encoder_detail(struct gs_encoder *encoder, const struct gs_detail *detail,
                                      const struct gs_detail_parts *parts, uint8_t *out,
                                      uint64_t room, uint64_t *needed);
+
+/* What a sequence of role PROCESSOR, which gs_encode has asked for, is to show: the thread's
+ * number, and how far CLOCK_BOOTTIME is ahead. */
+GS_EXPORT void gs_encoder_show(struct gs_encoder *encoder, uint32_t sequence, uint32_t tid,
+                               int64_t boottime_offset_ns);
 
 /* The thread of a slice that is still open, or -1: none is, as it must be at the end. */
 GS_EXPORT int64_t gs_encoder_open_thread(const struct gs_encoder *encoder);

@@ -164,6 +164,11 @@ def _library() -> ctypes.CDLL:
             ctypes.c_uint64,
             (*(4 * (ctypes.c_void_p,)), ctypes.c_uint64, ctypes.c_void_p),
         ),
+        (
+            "gs_encoder_show",
+            None,
+            (ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_int64),
+        ),
         ("gs_encoder_open_thread", ctypes.c_int64, (ctypes.c_void_p,)),
         ("gs_decoder_new", ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_uint32)),
         ("gs_decoder_free", None, (ctypes.c_void_p,)),
@@ -286,6 +291,10 @@ class Encoder(_Handle):
                 ctypes.addressof(needed),
             )
         return out[:written].tobytes()
+
+    def show(self, sequence: int, tid: int, boottime_offset_ns: int) -> None:
+        """Tell a sequence of processors the number of its thread, before its first event."""
+        _library().gs_encoder_show(self._pointer, sequence, tid, boottime_offset_ns)
 
     def open_thread(self) -> int | None:
         """Return the id of a thread that has an open slice, None when there is none."""

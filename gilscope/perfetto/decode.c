@@ -64,7 +64,7 @@ const char *gs_decoder_introduce(struct gs_decoder *decoder, uint32_t sequence, 
     if (sequence != all->n_sequences + GS_FIRST_SEQUENCE)
         return "a packet sequence out of turn";
     bool of_gil = role == GS_ROLE_GIL || role == GS_ROLE_FLAME;
-    if (role < GS_ROLE_GIL || role > GS_ROLE_FLAME || thread >= all->n_threads ||
+    if (role < GS_ROLE_GIL || role > GS_ROLE_PROCESSOR || thread >= all->n_threads ||
         (of_gil && gil >= all->n_gils) || time_ns < 0)
         return "a packet sequence of no known thread or GIL";
     if (role == GS_ROLE_GIL && all->threads[thread].process != all->gils[gil].process)
@@ -72,7 +72,8 @@ const char *gs_decoder_introduce(struct gs_decoder *decoder, uint32_t sequence, 
     uint32_t known = role == GS_ROLE_GIL      ? gs_sequences_find(all, thread, (uint16_t)gil)
                      : role == GS_ROLE_THREAD ? all->threads[thread].own
                      : role == GS_ROLE_ATOMIC ? all->threads[thread].atomic
-                                              : all->gils[gil].flame;
+                     : role == GS_ROLE_FLAME  ? all->gils[gil].flame
+                                              : all->threads[thread].processor;
     if (known != GS_NONE)
         return "a second packet sequence for the same thread and GIL";
     uint16_t its_gil = of_gil ? (uint16_t)gil : GS_NO_GIL;
@@ -108,6 +109,7 @@ static const char *on_closing(struct gs_decoder *decoder, uint32_t index,
 }
 
 #include "decode_detail.h"
+#include "decode_processor.h"
 #include "decode_thread.h"
 
 /* Whether the flows that end at a packet are these, of which either may be 0: none. */
@@ -405,6 +407,8 @@ int gs_decode(struct gs_decoder *decoder, const uint8_t *input, uint64_t n_input
         result->message =
             decoder->all.sequences[index].role == GS_ROLE_FLAME
                 ? on_flame(decoder, body, (uint64_t)(p - head), length)
+            : decoder->all.sequences[index].role == GS_ROLE_PROCESSOR
+                ? on_processor(decoder, index, packet.delta, p, packet_end, event)
             : length < HOT_BYTES && get_body(p, packet_end, &packet)
                 ? on_packet(decoder, index, &packet, event)
                 : on_detail(decoder, index, packet.delta, body, (uint64_t)(p - head), length);

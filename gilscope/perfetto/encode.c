@@ -21,6 +21,7 @@ struct gs_encoder {
     uint64_t flows;
     uint32_t closing; /* list of sequences with END to be written before the next event */
     int64_t closing_ns;
+    int64_t boottime_offset_ns;
     bool detailed; /* the caller was told the detail of the next event's slice */
     uint8_t *last; /* the room ends there, of the call under way */
     struct gs_kept_parts *parts[GS_KEPT_PARTS];
@@ -110,6 +111,7 @@ static uint8_t *put_closing(struct gs_encoder *encoder, uint8_t *p, uint64_t *pa
     return p;
 }
 
+#include "encode_processor.h"
 #include "encode_thread.h"
 
 static const char *check_gil_event(const struct gs_encoder *encoder, const struct gs_event *event,
@@ -301,7 +303,9 @@ int gs_encode(struct gs_encoder *encoder, const struct gs_event *events, uint64_
             status = GS_ENCODE_IMPOSSIBLE;
             break;
         }
-        uint8_t *next = event->kind > GS_GIL_WAKEUP || event->gil == GS_NO_GIL
+        uint8_t *next = gs_is_of_processor(event->kind)
+                            ? put_processor_event(encoder, p, event, &status, result)
+                        : event->kind > GS_GIL_WAKEUP || event->gil == GS_NO_GIL
                             ? put_thread_event(encoder, p, event, &status, result)
                             : put_gil_event(encoder, p, event, &status, result);
         if (!next)
@@ -313,6 +317,12 @@ int gs_encode(struct gs_encoder *encoder, const struct gs_event *events, uint64_
     result->consumed = i;
     result->written = (uint64_t)(p - out);
     return status;
+}
+
+void gs_encoder_show(struct gs_encoder *encoder, uint32_t sequence, uint32_t tid,
+                     int64_t boottime_offset_ns) {
+    encoder->all.sequences[sequence - GS_FIRST_SEQUENCE].tid = tid;
+    encoder->boottime_offset_ns = boottime_offset_ns;
 }
 
 int64_t gs_encoder_open_thread(const struct gs_encoder *encoder) {

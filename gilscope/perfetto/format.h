@@ -40,6 +40,24 @@
  *
  * and ends like a wait, both without sequence_flags: its slice has them. Its frames are slices of
  * the same form on a sequence of role FLAME.
+ *
+ * An event of a processor is on a sequence of role PROCESSOR, in the form that Perfetto's tables of
+ * scheduling are made from:
+ *
+ *   0a LEN                        Trace.packet
+ *     40 DELTA                    timestamp: as above
+ *     50 SEQUENCE                 trusted_packet_sequence_id
+ *     0a LEN                      ftrace_events
+ *       08 PROCESSOR              cpu
+ *       12 LEN                    event
+ *         08 TIME                 timestamp: the same on CLOCK_BOOTTIME
+ *         10 THREAD               pid: 0 or the thread's, of whom leaves
+ *         22 LEN                  sched_switch
+ *           10 THREAD             prev_pid; 0: nobody, or none that is recorded
+ *           18 78                 prev_prio
+ *           20 STATE              prev_state: 1 sleeps, 0 wants a processor, 16 not known any more
+ *           30 THREAD             next_pid
+ *           38 78                 next_prio
  */
 #ifndef GILSCOPE_PERFETTO_FORMAT_H
 #define GILSCOPE_PERFETTO_FORMAT_H
@@ -185,11 +203,12 @@ static inline enum gs_annotation gs_annotation_of(enum gs_event_kind kind, uint6
 
 /* What a packet sequence is for. layout.py has the same numbers. */
 enum gs_role {
-    GS_ROLE_GIL = 1,    /* one thread on one GIL: its holds and waits, on the thread's track */
-    GS_ROLE_THREAD = 2, /* a thread's events without GIL, on the thread's track */
-    GS_ROLE_ATOMIC = 3, /* a thread's atomic sections, on a track below the thread's */
-    GS_ROLE_FLAME = 4,  /* the stacks of a GIL's long holds: details, on the flame's track */
-    /* Reserved: 5 processor states, 6 spans, 7 collections. */
+    GS_ROLE_GIL = 1,       /* one thread on one GIL: its holds and waits, on the thread's track */
+    GS_ROLE_THREAD = 2,    /* a thread's events without GIL, on the thread's track */
+    GS_ROLE_ATOMIC = 3,    /* a thread's atomic sections, on a track below the thread's */
+    GS_ROLE_FLAME = 4,     /* the stacks of a GIL's long holds: details, on the flame's track */
+    GS_ROLE_PROCESSOR = 5, /* a thread's processors, as the kernel's scheduler tells them */
+    /* Reserved: 6 spans. */
 };
 
 /* Sequence 1 carries the recording's own packets; hot sequences are numbered from 2 in the order

@@ -34,7 +34,7 @@ CLEARED, NEEDS_STATE = 1, 2  # TracePacket.sequence_flags
 MAIN_SEQUENCE = 1  # carries the recording's own packets; format.h numbers the others from 2
 
 # Roles of sequences (enum gs_role of format.h).
-ROLE_GIL, ROLE_THREAD, ROLE_ATOMIC, ROLE_FLAME = 1, 2, 3, 4
+ROLE_GIL, ROLE_THREAD, ROLE_ATOMIC, ROLE_FLAME, ROLE_PROCESSOR = 1, 2, 3, 4, 5
 
 RECORDING_TRACK, RECORDING = "gilscope", "gilscope recording"
 METADATA, THE_END = "gilscope metadata", "gilscope end"
@@ -42,10 +42,10 @@ ATOMIC_TRACK = "atomic sections"
 
 # Tracks: a uuid is a kind and an id, so that a track tells what it is for. Those of GIL owners are
 # small (GS_OWNER_TRACK of format.h), because hot packets carry them. Reserved: kinds 6 to 8, for
-# processor states, spans and collections.
+# processors (of no track), spans and collections.
 RECORDING_UUID = 1
 FIRST_OWNER = 2
-PROCESS, THREAD, WAITERS, ATOMIC, FLAME = (kind << 32 for kind in (1, 2, 3, 4, 5))
+PROCESS, THREAD, WAITERS, ATOMIC, FLAME, PROCESSOR = (kind << 32 for kind in range(1, 7))
 _KINDS = ~0xFFFFFFFF
 
 
@@ -176,6 +176,9 @@ def _sequence(metadata: Metadata, sequence: int, role: int, thread: int, gil: in
     defaults.timestamp_clock_id = DELTAS
     if role == ROLE_FLAME:
         defaults.track_event_defaults.track_uuid = FLAME | gil
+        return packet
+    if role == ROLE_PROCESSOR:  # no track: the engine makes tables of scheduling from it
+        defaults.track_event_defaults.track_uuid = PROCESSOR | thread
         return packet
     defaults.track_event_defaults.track_uuid = (ATOMIC if role == ROLE_ATOMIC else THREAD) | thread
     interned = packet.interned_data
@@ -314,6 +317,8 @@ def read_sequence(
     thread, role, gil = defaults.track_uuid & ~_KINDS, ROLE_THREAD, NO_GIL
     if defaults.track_uuid & _KINDS == ATOMIC:
         role = ROLE_ATOMIC
+    elif defaults.track_uuid & _KINDS == PROCESSOR:
+        role = ROLE_PROCESSOR
     elif defaults.track_uuid & _KINDS == FLAME:
         role, thread, gil = ROLE_FLAME, 0, thread
     elif defaults.extra_counter_track_uuids:

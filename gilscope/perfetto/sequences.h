@@ -46,6 +46,7 @@ struct gs_sequence {
     uint16_t gil;
     uint8_t role;
     uint8_t slice; /* enum gs_slice */
+    uint32_t tid;  /* encoder, role PROCESSOR: as tracks show it */
     uint8_t tag_bytes, owner_bytes[2];
     uint8_t tag[6];                  /* the field trusted_packet_sequence_id */
     uint8_t owner[2][GS_OWNER_ROOM]; /* role GIL: the whole packets that tell begin and end of
@@ -62,9 +63,10 @@ struct gs_open_wait {
 };
 
 struct gs_thread_state {
-    uint32_t own;    /* its sequence of role THREAD */
-    uint32_t pairs;  /* first of its sequences of role GIL */
-    uint32_t atomic; /* its sequence of role ATOMIC */
+    uint32_t own;       /* its sequence of role THREAD */
+    uint32_t pairs;     /* first of its sequences of role GIL */
+    uint32_t atomic;    /* its sequence of role ATOMIC */
+    uint32_t processor; /* its sequence of role PROCESSOR */
     uint32_t process;
     uint32_t next_of_process;
     uint32_t n_holds; /* GILs that it holds, as far as the trace has told */
@@ -135,6 +137,7 @@ static inline bool gs_sequences_grow(struct gs_sequences *s, const struct gs_tab
             (struct gs_thread_state){.own = GS_NONE,
                                      .pairs = GS_NONE,
                                      .atomic = GS_NONE,
+                                     .processor = GS_NONE,
                                      .process = process,
                                      .next_of_process = s->first_of_process[process]};
         s->first_of_process[process] = s->n_threads;
@@ -218,6 +221,8 @@ static inline uint32_t gs_sequences_add(struct gs_sequences *s, enum gs_role rol
         s->threads[thread].own = index;
     } else if (role == GS_ROLE_ATOMIC) {
         s->threads[thread].atomic = index;
+    } else if (role == GS_ROLE_PROCESSOR) {
+        s->threads[thread].processor = index;
     } else if (role == GS_ROLE_FLAME) {
         s->gils[gil].flame = index;
     } else {

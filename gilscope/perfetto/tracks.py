@@ -45,6 +45,10 @@ class Tracks:
             packets.append(flame)
         return packets
 
+    def tid(self, thread: int) -> int:
+        """The number that a thread's track shows."""
+        return self._numbers.tids[thread]
+
     def rest(self, metadata: Metadata) -> list[Any]:
         """Packets for what had no event; threads that have got another name are told anew."""
         self._numbers.grow(metadata)

@@ -127,6 +127,9 @@ class TraceWriter:
         tracks = self._tracks.of_sequence(self._metadata, role, thread, gil)
         self._sink.write(layout.frame(*tracks))
         self._sink.write(layout.introduce(self._metadata, sequence, role, thread, gil))
+        if role == layout.ROLE_PROCESSOR:
+            offset_ns = self._metadata.boottime_offset_ns
+            self._encoder.show(sequence, self._tracks.tid(thread), offset_ns)
 
     def _refusal(self, event: NDArray[np.void], message: str) -> str:
         threads, kind, thread = self._metadata.threads, int(event["kind"]), int(event["thread"])

@@ -99,6 +99,11 @@
       "a hold had garbage collections; its end follows")                                           \
     X(27, HOLD_GC_LEAST, "hold.gc_least", thread, "ns that these collections took at the least",   \
       "behind hold.gc; exactly so many unless hold.gc_most follows")                               \
+    X(28, PROCESSOR_ON, "processor.on", thread, "number of the processor",                         \
+      "the kernel gave the thread a processor; with `record --sched`")                             \
+    X(29, PROCESSOR_OFF, "processor.off", thread,                                                  \
+      "number of the processor; preempted: it wants one; unknown from here on, or not",            \
+      "the thread left its processor")                                                             \
     X(36, HOLD_CPU, "hold.cpu", thread, "ns of CPU time since it was asked for the GIL",           \
       "a holder kept the GIL for a millisecond after somebody asked; the end of its hold follows") \
     X(37, HOLD_ASLEEP, "hold.asleep", thread, "percent of the looks at which it slept",            \
@@ -180,6 +185,18 @@ static_assert(sizeof(struct gs_record) == 16, "a record is 16 bytes");
 #define GS_SYNC_DETAIL_SHIFT 48
 #define GS_SYNC_DETAIL_MAX   UINT64_C(0xffff)
 #define GS_DEPTH_MAX         UINT64_C(0xffff) /* of atomic sections */
+
+/* Of the events of processors, which no probe writes: readers make them from what the kernel told
+ * (gilscope/recorder/switches.h). The argument has the processor's number and, from GS_WHY_SHIFT
+ * on, how the thread left it. */
+#define GS_PROCESSOR_MASK UINT64_C(0xffff)
+#define GS_WHY_SHIFT      16
+enum gs_why_off {
+    GS_WENT_OFF = 0,  /* it blocked, or sleeps */
+    GS_PREEMPTED = 1, /* it wants a processor */
+    GS_UNSEEN = 2,    /* records are missing, or the thread ended: nothing is known from here on */
+    GS_WHYS,
+};
 
 /* Of a stack event. Without GS_STACK_OF_WAIT it is about the thread's hold, which its next GIL
  * event ends; with it about its wait. GS_STACK_SEEN: the leaf is where the thread that asked for

@@ -32,6 +32,8 @@ class Notes(NamedTuple):
     stopped: str | None = None  # MAX_SIZE …
     limit: str | None = None  # what `stopped` is where the rings' limit is met
     policy: dict[str, Any] | None = None  # the fields of schema.Policy
+    throttled: int | None = None  # by a quota of its cgroup: fields of schema.Metadata
+    throttled_ns: int | None = None
 
     def write(self, directory: Path) -> None:
         """Write the notes into a recording's directory, over older ones. Raises OSError.
@@ -72,6 +74,8 @@ class Notes(NamedTuple):
             "stopped": self.stopped is None or isinstance(self.stopped, str),
             "limit": self.limit is None or isinstance(self.limit, str),
             "policy": self.policy is None or _is_policy(self.policy),
+            "throttled": _is_number(self.throttled),
+            "throttled_ns": _is_number(self.throttled_ns),
         }
         return [name for name, fine in good.items() if not fine]
 

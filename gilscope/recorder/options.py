@@ -67,6 +67,7 @@ class Options(NamedTuple):
     dump_every: float = DUMP_EVERY_S
     duration: float | None = None
     delay: float = 0.0
+    sched: bool = False  # the kernel's context switches too
 
     @property
     def ring_bytes(self) -> int | None:

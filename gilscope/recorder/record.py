@@ -15,6 +15,7 @@ from gilscope.errors import GilscopeError, RecordingError
 from gilscope.recorder import launch
 from gilscope.recorder.beside import Beside
 from gilscope.recorder.course import Course
+from gilscope.recorder.kernel import Kernel
 from gilscope.recorder.notes import LEFT, Notes
 from gilscope.recorder.options import Options
 from gilscope.recorder.patience import Patience
@@ -82,19 +83,20 @@ def record(
         limit=session.limit,
     )
     writer: Beside | None = None
+    kernel = Kernel(session, options.sched, say)
     over = False
     try:
         notes.write(session.directory)
         with launch.signals_held():
             if options.delay:
                 session.pause()
-            pid = launch.spawn(command, environment(session, policy), session.begin)
+            pid = launch.spawn(command, environment(session, policy), kernel.begin)
             if beside:
                 writer = beside(session, pid)
             course = Course(session, options, trace or trace_name(command, pid), say)
             looks = Looks(session)
             endless = options.max_bytes is None
-            tick = partial(_tick, session, writer, course, looks, endless=endless)
+            tick = partial(_tick, session, writer, course, looks, kernel, endless=endless)
             patience = Patience(lambda: say(_STILL_THERE.format(pid=pid)))
             exit_code = launch.wait(pid, tick, patience, course.signal)
             ended_ns = None if exit_code is None else time.monotonic_ns()
@@ -102,6 +104,7 @@ def record(
                 wait_for_the_rest(session, pid, tick)
             stopped = course.stopped or session.stopped or (LEFT if exit_code is None else None)
             session.stop()
+            throttled = kernel.finish()
             over = True
             looks.finish()
             course.finish()
@@ -117,20 +120,29 @@ def record(
         session.discard()
         raise
     notes = notes._replace(root_pid=pid, root_end_ns=ended_ns, exit_code=exit_code, stopped=stopped)
+    if throttled:
+        notes = notes._replace(throttled=throttled.times, throttled_ns=throttled.ns)
     notes.write(session.directory)
     return Recorded(session, notes, writer, course, patience.over() if exit_code is None else None)
 
 
 def _tick(
-    session: Session, writer: Beside | None, course: Course, looks: Looks, *, endless: bool
+    session: Session,
+    writer: Beside | None,
+    course: Course,
+    looks: Looks,
+    kernel: Kernel,
+    *,
+    endless: bool,
 ) -> None:
     """`endless`: where the rings fill up, what is in the trace already makes room."""
     session.tick()
+    kernel.tick()
     course.tick()
     looks.tick()
     if writer:
         used_bytes = session.used_bytes
-        writer.tick(used_bytes, session.limit_bytes)
+        writer.tick(used_bytes + kernel.used_bytes, session.limit_bytes)
         if endless and writer.started and used_bytes > session.limit_bytes // 2:
             session.stream()
 

@@ -23,6 +23,7 @@ from gilscope.recorder.notes import RINGS, Notes
 from gilscope.trace.following import Following
 from gilscope.trace.ring_pages import SAFE_OFFSET
 from gilscope.trace.schema import EventSource, Metadata, Totals
+from gilscope.trace.switches import Switches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +43,12 @@ class Commits:
         self._part = part
         self._rows: IO[str] = (directory / ROWS).open("w", encoding="utf-8")
 
-    def commit(self, rings: Following, events: int, clamped: int) -> None:
-        """All events that `rings` has given are in the file: whoever kills us finds them there."""
+    def commit(
+        self, rings: Following, events: int, clamped: int, switches_until_ns: int = 0
+    ) -> None:
+        """All events that `rings` has given are in the file: whoever kills us finds them there. So
+        are the context switches up to that time; `events` counts both.
+        """
         for row in rings.rows():
             json.dump(row, self._rows, separators=(",", ":"))
             self._rows.write("\n")
@@ -53,6 +58,7 @@ class Commits:
             "part": str(self._part.absolute()),
             "events": events,
             "clamped": clamped,
+            "switches_until_ns": switches_until_ns,
             "rows": self._rows.tell(),
             "sizes": [len(part) for part in state],
         }
@@ -77,7 +83,10 @@ class Joined:
         self._rings = Following(directory, self.notes)
         self._rings.resume(_read_rows(directory, about["rows"]), state)
         self._rings.finish(self.notes)
-        self.metadata = self._rings.metadata
+        self._switches = Switches(directory)
+        self._switches_until_ns = int(about.get("switches_until_ns", 0))
+        self._n_switches = 0
+        self.metadata = self._switches.described(self._rings.metadata)
         self.part = Path(about["part"])
         self._part = open_part(self.part, self.metadata, about["events"])
         self._before = Totals(about["events"], about["clamped"])
@@ -96,7 +105,8 @@ class Joined:
     def totals(self) -> Totals:
         """Of both, when `batches` has ended."""
         rest = self._rings.totals
-        return Totals(self._before.events + rest.events, self._before.clamped + rest.clamped)
+        events = self._before.events + rest.events + self._n_switches
+        return Totals(events, self._before.clamped + rest.clamped)
 
     def locate(self, index: int) -> int:
         """They are in two files: 0."""
@@ -106,9 +116,15 @@ class Joined:
         """Yield the events of both."""
         yield from self._part.batches()
         yield from self._rings.batches()
+        switches = self._switches.rest(self.metadata)
+        switches = switches[switches["time_ns"] >= self._switches_until_ns]
+        self._n_switches = len(switches)
+        if len(switches):
+            yield switches
 
     def close(self) -> None:
         """Let the rings go."""
+        self._switches.close()
         self._rings.close()
 
     def __enter__(self) -> Joined:

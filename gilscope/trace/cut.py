@@ -25,6 +25,9 @@ from gilscope.trace.schema import (
     EVENT_DTYPE,
     FLAG_CPU,
     NO_GIL,
+    PROCESSOR_EVENTS,
+    PROCESSOR_WHY_SHIFT,
+    UNSEEN,
     EventKind,
     EventSource,
     Look,
@@ -46,6 +49,7 @@ _NONE = 0xFFFFFFFF
 _MOST = 4095  # waiters that an event tells
 _MOST_LOST = 1 << 40  # what damaged numbers tell must still be one when added up
 _FIRST_GIL, _LAST_GIL = int(K.GIL_WAIT), int(K.GIL_WAKEUP)
+_OFF, _UNSEEN = int(K.PROCESSOR_OFF), UNSEEN << PROCESSOR_WHY_SHIFT
 # Told in the name of a thread that has no part in it.
 _OF_NO_THREAD = [int(kind) for kind in (K.PROCESS_START, K.PROCESS_END, K.GIL_LOST)]
 _LIVES = [int(kind) for kind in (K.THREAD_START, K.THREAD_END, K.PROCESS_START, K.PROCESS_END)]
@@ -95,6 +99,7 @@ class Cut:
         seen = np.zeros(n_threads, bool)
         leaves = np.zeros(len(metadata.stacks), bool)
         lost = 0
+        self._processors: dict[int, tuple[int, int]] = {}  # thread: the last event of its processor
         for batch in self._source.batches():
             early = batch["time_ns"] < self._from_ns
             before.feed(np.ascontiguousarray(batch[early]))
@@ -106,6 +111,9 @@ class Cut:
             leaves[inside["arg"][inside["kind"] == K.STACK].astype(np.int64)] = True
             missing = inside["arg"][inside["kind"] == K.GIL_LOST]
             lost += int(np.minimum(missing, np.uint64(_MOST_LOST)).sum())
+            switched = np.isin(batch["kind"], PROCESSOR_EVENTS)
+            for row in batch[switched & early]:
+                self._processors[int(row["thread"])] = (int(row["kind"]), int(row["arg"]))
         self._now, self._gils_now = before.now()
         self._stats = before.array_of_processes()
         self._lost = lost
@@ -235,14 +243,17 @@ class Cut:
     def batches(self) -> Iterator[NDArray[np.void]]:
         """Yield the events. Raises TraceError, ImpossibleStory."""
         story = Story(self, keep=False)
+        running: dict[int, NDArray[np.void]] = {}  # thread: the last event of its processor
         events = 0
         mapped = map(self._mapped, self._source.batches())
         for batch in chain([self._begin()], mapped):
             story.feed(batch)
             events += len(batch)
+            for row in batch[np.isin(batch["kind"], PROCESSOR_EVENTS)]:
+                running[int(row["thread"])] = row
             if len(batch):
                 yield batch
-        end = self._end(story)
+        end = self._end(story, running)
         if len(end):
             yield end
         self._totals = Totals(events + len(end), self._source.totals.clamped)
@@ -286,6 +297,11 @@ class Cut:
             first = next((t for t in living if table[t].process == process), None)
             if first is not None and self._gils_now["unknown"][gil] and self._gils_now["lost"][gil]:
                 rows.append(self._row(first, K.GIL_LOST, gil=gil))
+        rows += [
+            self._row(number, K(self._processors[number][0]), self._processors[number][1])
+            for number in living
+            if number in self._processors and (self._wanted is None or self._wanted[number])
+        ]
         rows += self._begin_of_gils(living)
         for number in living:
             if self._wanted is None or self._wanted[number]:
@@ -325,13 +341,17 @@ class Cut:
         start_ns = self.metadata.start_ns
         return start_ns, arg, int(self._thread_ids[thread]), number, int(kind), flags
 
-    def _end(self, story: Story) -> NDArray[np.void]:
+    def _end(self, story: Story, running: dict[int, NDArray[np.void]]) -> NDArray[np.void]:
         """Events that end what goes on at the end."""
         threads, _ = story.now()
         stats = story.array_of_processes()
         at = max(self.metadata.end_ns, self.metadata.start_ns)
         at = max([at, *stats["last_ns"][stats["last_ns"] > 0].tolist()])
-        rows: list[_Row] = []
+        rows: list[_Row] = [
+            (max(at, int(row["time_ns"])), int(row["arg"]) | _UNSEEN, number, NO_GIL, _OFF, 0)
+            for number, row in running.items()
+            if row["kind"] == K.PROCESSOR_ON
+        ]
         ended: set[int] = set()
         told: set[int] = set()
         for number, now in enumerate(threads):

@@ -44,6 +44,16 @@ static inline bool gs_is_of_hold(uint64_t kind) {
            kind == GS_HOLD_CPU || kind == GS_HOLD_ASLEEP;
 }
 
+/* Of the kernel's side: a stream of its own, beside what the thread tells of itself. */
+static inline bool gs_is_of_processor(uint64_t kind) {
+    return kind == GS_PROCESSOR_ON || kind == GS_PROCESSOR_OFF;
+}
+
+/* Whether the argument of such an event makes sense. */
+static inline bool gs_is_processor(uint64_t kind, uint64_t arg) {
+    return arg >> GS_WHY_SHIFT < (kind == GS_PROCESSOR_ON ? 1 : GS_WHYS);
+}
+
 static inline bool gs_is_thread_event(uint64_t kind) {
     return (kind >= GS_LOCK_WAIT && kind <= GS_THREAD_LOST) || kind == GS_THREAD_START ||
            kind == GS_THREAD_END || (kind >= GS_ATOMIC_ENTER && kind <= GS_STACK) ||

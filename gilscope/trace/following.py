@@ -414,6 +414,8 @@ class Following:
             threads=tuple(ended),
             gils=tuple(self._gils),
             stacks=tuple(self._stacks),
+            throttled=notes.throttled,
+            throttled_ns=notes.throttled_ns,
         )
         return with_looks(metadata, self.path.parent) if self._final else metadata
 

@@ -97,7 +97,8 @@ struct thread {
     bool has_cpu;    /* of its hold, which ends next */
     uint32_t asleep; /* the same: percent, or GS_NO_LOOKS */
     uint64_t cpu_ns;
-    bool has_gc; /* so are these, of its collections */
+    int64_t processor_ns; /* of the last event of its processor */
+    bool has_gc;          /* so are these, of its collections */
     uint32_t gc_count;
     uint64_t gc_least_ns, gc_most_ns;
     struct open_sync sync[NESTING_MAX];
@@ -134,7 +135,7 @@ struct gs_story {
     struct gs_gil_stats *gil_stats;
     struct gs_process_stats *process_stats;
     struct vector holds, waits, requests, gaps, sync_waits, notifies, sections, stacks, sync_stacks,
-        kept, collected;
+        kept, collected, processors;
     struct gs_wakers wakers; /* value: the index of the release or notify */
 };
 

@@ -21,7 +21,8 @@ class Trace:
     GAP_DTYPE, SYNC_WAIT_DTYPE, NOTIFY_DTYPE, SECTION_DTYPE, and STACK_OF_DTYPE: where in Python
     the end of a hold or wait found its thread (`stacks`), or where a wait for a lock or condition,
     a release or a notify was (`sync_stacks`), if that was recorded. KEPT_DTYPE: holds that went on
-    after somebody had asked; COLLECTED_DTYPE: holds that had garbage collections. Rows are in the
+    after somebody had asked; COLLECTED_DTYPE: holds that had garbage collections;
+    PROCESSOR_DTYPE: when threads had a processor, where the kernel was asked. Rows are in the
     order of their begins (stacks: of those ends); the holds of one GIL never overlap. The three
     tables of counts have one row a thread, a GIL, a process of `metadata`, in its order; they cover
     every event, and a GIL's `held_ns` is counted apart from its threads'.
@@ -41,6 +42,7 @@ class Trace:
     sync_stacks: NDArray[np.void]
     kept: NDArray[np.void]
     collected: NDArray[np.void]
+    processors: NDArray[np.void]
     thread_stats: NDArray[np.void]
     gil_stats: NDArray[np.void]
     process_stats: NDArray[np.void]
@@ -72,6 +74,7 @@ class Trace:
             sync_stacks=story.array(_story.SYNC_STACKS),
             kept=story.array(_story.KEPT),
             collected=story.array(_story.COLLECTED),
+            processors=story.array(_story.PROCESSORS),
             thread_stats=story.array(_story.THREAD_STATS),
             gil_stats=story.array(_story.GIL_STATS),
             process_stats=story.array(_story.PROCESS_STATS),

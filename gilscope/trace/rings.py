@@ -19,7 +19,18 @@ from gilscope.recorder.notes import MAX_SIZE, RINGS, SNAPSHOT, Notes
 from gilscope.safe_text import escaped
 from gilscope.trace import redact, stacks
 from gilscope.trace.looks import with_looks
-from gilscope.trace.schema import EVENT_DTYPE, Gil, Metadata, Policy, Process, Stack, Thread, Totals
+from gilscope.trace.schema import (
+    EVENT_DTYPE,
+    PROCESSOR_EVENTS,
+    Gil,
+    Metadata,
+    Policy,
+    Process,
+    Stack,
+    Thread,
+    Totals,
+)
+from gilscope.trace.switches import Switches, merged
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,6 +81,8 @@ class RingSource:
             raise TraceError(f"{self._path}: not a ring file of gilscope")
         self._bytes = np.frombuffer(self._map, dtype=np.uint8)
         self._order = self._open()
+        self._switches = Switches(directory)
+        self._of_switches: NDArray[np.void] | None = None
         self._totals: Totals | None = None
         self.metadata = self._read_metadata()
 
@@ -87,16 +100,28 @@ class RingSource:
 
     def batches(self) -> Iterator[NDArray[np.void]]:
         """Yield events in order, at most `BATCH_EVENTS` at a time. Raises TraceError."""
-        self._begin(self._order)
-        batch = np.empty(BATCH_EVENTS, dtype=EVENT_DTYPE)
         events = 0
-        while n := self._next(self._order, batch, None):
-            events += n
-            yield batch[:n]
+        for batch in merged(self._of_rings(), self._events_of_switches()):
+            events += len(batch)
+            yield batch
         self._totals = Totals(events=events, clamped=self._counts(self._order)[3])
 
+    def _of_rings(self) -> Iterator[NDArray[np.void]]:
+        self._begin(self._order)
+        batch = np.empty(BATCH_EVENTS, dtype=EVENT_DTYPE)
+        while n := self._next(self._order, batch, None):
+            yield batch[:n]
+
+    def _events_of_switches(self) -> NDArray[np.void]:
+        if self._of_switches is None:
+            self._of_switches = self._switches.rest(self.metadata)
+        return self._of_switches
+
     def locate(self, index: int) -> int:
-        """Byte offset in the ring file of the event with this running number."""
+        """Byte offset in the ring file of the event with this running number. (Of a context switch,
+        which lies in another file, that of an event beside it.)"""
+        if self._switches.told:
+            index = self._number_in_rings(index)
         order = self._open()
         try:
             self._begin(order)
@@ -110,8 +135,20 @@ class RingSource:
             _engine().gs_order_close(order)
         raise IndexError(index)
 
+    def _number_in_rings(self, index: int) -> int:
+        before = 0
+        with RingSource(self._directory) as again:
+            for batch in again.batches():
+                own = batch["kind"][: max(index, 0)]
+                before += int((~np.isin(own, PROCESSOR_EVENTS)).sum())
+                index -= len(batch)
+                if index < 0:
+                    break
+        return before
+
     def close(self) -> None:
         """Let the file go."""
+        self._switches.close()
         if self._order is not None:
             _engine().gs_order_close(self._order)
             self._order = None
@@ -213,6 +250,10 @@ class RingSource:
             gils=tuple(gils),
             stacks=self._stacks(),
             kept_from_ns=self._cut_ns,
+            switches=self._switches.told,
+            lost_switches=self._switches.lost,
+            throttled=self.notes.throttled,
+            throttled_ns=self.notes.throttled_ns,
         )
         return with_looks(metadata, self._directory)
 

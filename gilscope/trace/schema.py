@@ -64,6 +64,8 @@ class EventKind(enum.IntEnum):
     STACK = 23
     HOLD_GC = 26
     HOLD_GC_LEAST = 27
+    PROCESSOR_ON = 28
+    PROCESSOR_OFF = 29
     HOLD_CPU = 36
     HOLD_ASLEEP = 37
     HOLD_GC_MOST = 38
@@ -74,6 +76,10 @@ class EventKind(enum.IntEnum):
         return self.name.lower().replace("_", ".", 1)
 
 
+PROCESSOR_MASK = 0xFFFF  # of the argument of PROCESSOR_ON and PROCESSOR_OFF; above: why it is off
+PROCESSOR_WHY_SHIFT = 16
+WENT_OFF, PREEMPTED, UNSEEN = range(3)  # enum gs_why_off
+PROCESSOR_EVENTS = (EventKind.PROCESSOR_ON, EventKind.PROCESSOR_OFF)
 SYNC_EVENTS = range(EventKind.LOCK_WAIT, EventKind.COND_NOTIFY + 1)
 SYNC_KIND_MASK = 0xF  # of their argument
 SYNC_OBJECT_MASK = 0xFFFF_FFFF_FFF0
@@ -223,6 +229,10 @@ class Metadata:
     kept_from_ns: int | None = None  # what came before was not kept; None: all was
     looks: tuple[Look, ...] = ()
     look_frames: tuple[LookFrame, ...] = ()
+    switches: bool = False  # context switches were asked for and told
+    lost_switches: int = 0  # of these; what the threads did then is not known
+    throttled: int | None = None  # how often a quota of its cgroup held the program back
+    throttled_ns: int | None = None  # for how long, all processors together; None: not known
 
 
 @dataclass(frozen=True)

@@ -291,9 +291,34 @@ static int take_life_event(struct gs_story *s, const struct gs_event *e) {
     return 0;
 }
 
+/* A stream of its own: it is told by another clock's reader, and may come late. */
+static int take_processor_event(struct gs_story *s, const struct gs_event *e) {
+    struct thread *t = &s->threads[e->thread];
+    if (e->time_ns < 0)
+        REFUSE(GS_NO_SUCH_TIME, GS_NOBODY, GS_NO_GIL);
+    if (e->time_ns < t->processor_ns)
+        return refuse(s, GS_TIME_OF_THREAD, e, GS_NOBODY, GS_NO_GIL, t->processor_ns);
+    if (!gs_is_processor(e->kind, e->arg))
+        REFUSE(GS_NO_SUCH_ARGUMENT, GS_NOBODY, GS_NO_GIL);
+    t->processor_ns = e->time_ns;
+    if (!s->keep)
+        return 0;
+    struct gs_processor_row *row = vector_add(&s->processors, sizeof *row);
+    if (!row)
+        REFUSE(GS_OUT_OF_MEMORY, GS_NOBODY, GS_NO_GIL);
+    *row = (struct gs_processor_row){
+        .time_ns = e->time_ns,
+        .thread = e->thread,
+        .processor = (uint16_t)(e->arg & GS_PROCESSOR_MASK),
+        .state = e->kind == GS_PROCESSOR_ON ? GS_IS_RUNNING : (uint16_t)(e->arg >> GS_WHY_SHIFT)};
+    return 0;
+}
+
 static int take(struct gs_story *s, const struct gs_event *e) {
     if (e->thread >= s->n_threads)
         REFUSE(GS_NO_SUCH_THREAD, GS_NOBODY, GS_NO_GIL);
+    if (gs_is_of_processor(e->kind))
+        return take_processor_event(s, e);
     struct thread *t = &s->threads[e->thread];
     struct gs_thread_stats *mine = &s->thread_stats[e->thread];
     struct gs_process_stats *process = &s->process_stats[t->process];
@@ -336,12 +361,12 @@ static int take(struct gs_story *s, const struct gs_event *e) {
 
 /* ---- The calls ---------------------------------------------------------------------------- */
 
-enum { VECTORS = 11 };
+enum { VECTORS = 12 };
 
 static void vectors_of(struct gs_story *s, struct vector *vectors[VECTORS]) {
-    struct vector *all[VECTORS] = {&s->holds,       &s->waits,    &s->requests, &s->gaps,
-                                   &s->sync_waits,  &s->notifies, &s->sections, &s->stacks,
-                                   &s->sync_stacks, &s->kept,     &s->collected};
+    struct vector *all[VECTORS] = {&s->holds,       &s->waits,    &s->requests,  &s->gaps,
+                                   &s->sync_waits,  &s->notifies, &s->sections,  &s->stacks,
+                                   &s->sync_stacks, &s->kept,     &s->collected, &s->processors};
     memcpy(vectors, all, sizeof all);
 }
 
@@ -518,8 +543,8 @@ GS_EXPORT const struct gs_story_error *gs_story_error(const struct gs_story *s) 
 
 /* The arrays, by number: holds, waits, requests, gaps, waits for locks and conditions, notifies,
  * atomic sections, stacks; then stats of threads, of GILs, of processes; stacks of locks and
- * conditions; holds that were kept; holds with collections. They stand until gs_story_free. Returns
- * the number of rows; `size` gets theirs in bytes. */
+ * conditions; holds that were kept; holds with collections; processors. They stand until
+ * gs_story_free. Returns the number of rows; `size` gets theirs in bytes. */
 GS_EXPORT uint64_t gs_story_rows(const struct gs_story *s, uint32_t which, const void **data,
                                  uint32_t *size) {
     const struct {
@@ -541,6 +566,7 @@ GS_EXPORT uint64_t gs_story_rows(const struct gs_story *s, uint32_t which, const
         {s->sync_stacks.data, s->sync_stacks.n, sizeof(struct gs_stack_of)},
         {s->kept.data, s->kept.n, sizeof(struct gs_kept)},
         {s->collected.data, s->collected.n, sizeof(struct gs_collected)},
+        {s->processors.data, s->processors.n, sizeof(struct gs_processor_row)},
     };
     if (which >= sizeof arrays / sizeof *arrays) {
         *size = 0;

@@ -122,6 +122,16 @@ struct gs_collected {
 };
 static_assert(sizeof(struct gs_collected) == 32, "32 bytes");
 
+/* What the kernel told of a thread: from here on, up to its next row. Rows of one thread ascend. */
+struct gs_processor_row {
+    int64_t time_ns;
+    uint32_t thread;
+    uint16_t processor;
+    uint16_t state; /* enum gs_processor_state */
+};
+static_assert(sizeof(struct gs_processor_row) == 16, "16 bytes");
+enum gs_processor_state { GS_IS_OFF, GS_IS_PREEMPTED, GS_IS_UNSEEN, GS_IS_RUNNING };
+
 /* Where a hold ended or a wait did; in the order of those ends. Of locks and conditions: where a
  * wait was (of_wait; index into sync_waits) or a release or notify (into notifies). */
 struct gs_stack_of {

@@ -123,6 +123,15 @@ COLLECTED_DTYPE = np.dtype(
         ("count", "<u4"),
     ]
 )
+PROCESSOR_DTYPE = np.dtype(
+    [
+        ("time_ns", "<i8"),  # from here on, up to the thread's next row
+        ("thread", "<u4"),
+        ("processor", "<u2"),
+        ("state", "<u2"),  # PROCESSOR_STATES
+    ]
+)
+PROCESSOR_STATES = ("off", "preempted", "unknown", "running")
 _LIFE = [("first_ns", "<i8"), ("last_ns", "<i8")]
 THREAD_STATS_DTYPE = np.dtype(
     [
@@ -197,6 +206,7 @@ _ARRAYS = (
     STACK_OF_DTYPE,
     KEPT_DTYPE,
     COLLECTED_DTYPE,
+    PROCESSOR_DTYPE,
 )
 (
     HOLDS,
@@ -213,6 +223,7 @@ _ARRAYS = (
     SYNC_STACKS,
     KEPT,
     COLLECTED,
+    PROCESSORS,
 ) = range(len(_ARRAYS))
 
 _OUT_OF_MEMORY = 1

@@ -20,6 +20,9 @@ from gilscope.trace.schema import (
     FLAG_SEEN,
     FLAG_WAITED,
     NO_GIL,
+    PROCESSOR_EVENTS,
+    PROCESSOR_MASK,
+    PROCESSOR_WHY_SHIFT,
     SYNC_DETAIL_SHIFT,
     SYNC_EVENTS,
     SYNC_KIND_MASK,
@@ -38,6 +41,8 @@ _LOST, _WAIT, _ACQUIRE = map(int, (EventKind.GIL_LOST, EventKind.GIL_WAIT, Event
 _WAKEUP, _NOTIFY = int(EventKind.GIL_WAKEUP), int(EventKind.COND_NOTIFY)
 _THREAD_LOST, _STACK = int(EventKind.THREAD_LOST), int(EventKind.STACK)
 _ATOMIC = range(EventKind.ATOMIC_ENTER, EventKind.ATOMIC_DEFERRED + 1)
+_PROCESSOR = tuple(map(int, PROCESSOR_EVENTS))
+_WHY = ("", " preempted", " unknown")
 _ON_HOLDS = {
     int(EventKind.HOLD_GC): "collections",
     int(EventKind.HOLD_GC_LEAST): "ns",
@@ -127,6 +132,8 @@ def _line(name: str, time_ns: int, arg: int, gil: int, kind: int, flags: int) ->
     elif kind == _STACK:
         text += f" of={_STACKS_OF[flags & (FLAG_OF_WAIT | FLAG_OF_SYNC)]} leaf={arg}"
         text += " seen" if flags & FLAG_SEEN else ""
+    elif kind in _PROCESSOR:
+        text += f" cpu={arg & PROCESSOR_MASK}{_WHY[arg >> PROCESSOR_WHY_SHIFT]}"
     elif kind in _ON_HOLDS:
         text += f" {_ON_HOLDS[kind]}={arg}"
     elif gil != NO_GIL:

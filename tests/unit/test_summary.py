@@ -21,7 +21,7 @@ MS = 1_000_000
 DISTRIBUTION = {"count", "sum", "mean", "p50", "p90", "p99", "max"}
 KEYS = {
     "schema command duration_ns events lost_events cut_at_start stopped stopped_after_ns exit_code"
-    " clock policy processes groups longest_waits findings",
+    " clock policy kernel processes groups longest_waits findings",
     "name threads processes class life_ns shared_ns held_ns waiting_ns outside_ns unknown_ns"
     " wait_ns io_wait_ns cpu_wait_ns",
     "at_ns wait_ns waiter waiter_site holder held_ns holder_site free_ns others acquired",
@@ -33,8 +33,11 @@ KEYS = {
     "id held_ns idle_ns unknown_ns contended_ns switches forced_yields max_waiters",
     "id tid name gil class life_ns shared_ns held_ns waiting_ns outside_ns unknown_ns"
     " waiting_share acquires contended_acquires voluntary_releases forced_yields requests_made"
-    " wait_ns io_wait_ns cpu_wait_ns hold_ns wakeup_ns lock_wait_ns outside",
-    "lock_ns condition_ns",
+    " wait_ns io_wait_ns cpu_wait_ns hold_ns wakeup_ns lock_wait_ns outside"
+    " held waiting wakeups",
+    "lock_ns condition_ns running_ns preempted_ns off_ns unknown_ns",
+    "running_ns preempted_ns off_ns unknown_ns",
+    "switches lost_switches throttled throttled_ns",
     "waiter holder wait_ns waits waiter_site holder_site others",
     "waiter holder reason wait_ns waits waiter_site holder_site others",
     "name grace_ns switch_interval_ns",
