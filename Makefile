@@ -40,7 +40,7 @@ $(VENV)/installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/built: $(VENV)/installed setup.py $(C_FILES)
 	@$(BIN)/python -c 'import os, shutil, sys, sysconfig; cc = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"; sys.exit(shutil.which(cc.split()[0]) is None)' || $(call say_no,there is no C compiler here; on Debian: apt-get install gcc libc6-dev; elsewhere name it: make CC=clang)
-	@$(BIN)/python -m pip install -qq --no-build-isolation --editable '.[offline,parquet,report]' || $(call say_no,gilscope could not be built or installed (see above))
+	@$(BIN)/python -m pip install -qq --no-build-isolation --editable '.[offline,parquet,report,prometheus,opentelemetry,top]' || $(call say_no,gilscope could not be built or installed (see above))
 	@touch $@
 
 # ---- use ----------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ $(BROWSER): tests/browser/package.json tests/browser/package-lock.json tests/bro
 	@touch $@
 
 # Debian's names; each command is looked for first.
-TOOLS := chromium:chromium chromedriver:chromium-driver ab:apache2-utils node:nodejs npm:npm g++:g++ musl-gcc:musl-tools valgrind:valgrind man:man-db zsh:zsh fish:fish
+TOOLS := chromium:chromium chromedriver:chromium-driver ab:apache2-utils node:nodejs npm:npm g++:g++ musl-gcc:musl-tools valgrind:valgrind man:man-db zsh:zsh fish:fish prometheus:prometheus
 
 # What CPython's modules are built on.
 HEADERS := openssl/ssl.h:libssl-dev zlib.h:zlib1g-dev ffi.h:libffi-dev bzlib.h:libbz2-dev \

@@ -69,7 +69,9 @@ ENGINE = Extension(
     sources=[
         "gilscope/_engine.c",
         "gilscope/probe/clock.c",
+        "gilscope/live/counters.c",
         "gilscope/recorder/copy.c",
+        "gilscope/recorder/gone.c",
         "gilscope/recorder/rooms.c",
         "gilscope/recorder/rooms_space.c",
         "gilscope/recorder/rooms_old.c",

@@ -6,7 +6,6 @@ it) whose names differ in numbers alone and which are of one class.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gilscope.analysis.intervals import distribution
+from gilscope.naming import group_of as group_of  # noqa: PLC0414 - analysis has it from here
 
 if TYPE_CHECKING:
     from gilscope.trace.model import Trace
@@ -22,12 +22,6 @@ Row = dict[str, Any]
 
 SUMS = ("life_ns", "shared_ns", "held_ns", "waiting_ns", "outside_ns", "unknown_ns")
 WAITS = ("wait_ns", "io_wait_ns", "cpu_wait_ns")
-_NUMBER = re.compile(r"\d+")
-
-
-def group_of(name: str) -> str:
-    """The name with each number replaced by `*`."""
-    return _NUMBER.sub("*", name)
 
 
 def root_of(processes: Sequence[Row]) -> int | None:

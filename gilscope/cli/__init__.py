@@ -24,7 +24,7 @@ from gilscope.safe_text import escaped
 # In the order and under the titles that `gilscope --help` shows.
 GROUPS = {
     "run and record": ("record", "run", "snapshot", "recover"),
-    "look at a process that runs": ("stacks",),
+    "look at a process that runs": ("top", "stacks", "metrics"),
     "read a trace": ("summary", "view", "report", "dump", "export", "cut"),
     "compare and judge": ("compare", "check"),
     "this machine": ("doctor", "interpreter", "bench", "completion"),

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gilscope.cli.extras import require
 from gilscope.cli.output import check_folder, check_made
 from gilscope.cli.traces import add_redact, read
 from gilscope.errors import UsageError
+from gilscope.extras import require
 
 if TYPE_CHECKING:
     from gilscope.analysis.flame import Flame

@@ -26,6 +26,8 @@ from gilscope.recorder.notes import DISK_FULL, DURATION, LEFT, LIMITS, LITTLE_RO
 from gilscope.recorder.session import LEAST_BYTES
 
 if TYPE_CHECKING:
+    from gilscope.live.totals import Group
+    from gilscope.live.watching import Watching
     from gilscope.recorder.beside import Beside
     from gilscope.recorder.record import Recorded
     from gilscope.recorder.session import Session
@@ -67,6 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_course_arguments(parser)
     parser.add_argument(
+        "--counters",
+        action="store_true",
+        help="no trace: only count what each thread holds and waits, for gilscope metrics PID",
+    )
+    parser.add_argument(
         "--repeat",
         metavar="N",
         type=int,
@@ -104,12 +111,55 @@ def run(args: argparse.Namespace) -> int:
     check_environment()
     choice(args)
     options_of(args)
+    if args.counters:
+        return _count(args, command)
     if args.report:
         check_report(args.report)
     if args.repeat is None:
         check_trace(args.output)
         return _once(args, command)
     return _repeat(args, command)
+
+
+_OF_TRACES = (
+    *("output", "max_size", "keep", "dump_when", "duration", "delay", "repeat", "redact", "report"),
+)
+
+
+def _count(args: argparse.Namespace, command: Sequence[str]) -> int:
+    """Counters alone, and a table of them at the end."""
+    from gilscope.recorder.record import STACKS, record, say  # noqa: PLC0415
+
+    if any(getattr(args, name) for name in _OF_TRACES):
+        raise UsageError("--counters makes no trace: leave out what is about one (-o, --keep, …)")
+    os.environ[STACKS] = "off"
+    options = options_of(args)._replace(counters=True)
+    watching: Watching | None = None
+
+    def beat(session: Session) -> None:
+        nonlocal watching
+        if watching is None:
+            from gilscope.live.watching import Watching  # noqa: PLC0415 - the program runs already
+
+            watching = Watching(session.path)
+        watching.tick()
+
+    recorded = record(command, options, choice(args), beat=beat)
+    try:
+        if watching and not (args.no_summary or args.quiet):
+            _print_counters(watching.groups())
+    except _TROUBLE as error:
+        say(f"no counters: {_reason(error)}")
+    recorded.session.discard()
+    return recorded.exit_code
+
+
+def _print_counters(groups: Sequence[Group]) -> None:
+    from rich.console import Console  # noqa: PLC0415
+
+    from gilscope.viewers.counters import render_counters  # noqa: PLC0415
+
+    render_counters(groups, Console(file=sys.stderr))
 
 
 def _repeat(args: argparse.Namespace, command: Sequence[str]) -> int:

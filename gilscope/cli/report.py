@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gilscope.cli.extras import require
 from gilscope.cli.output import check_made
 from gilscope.cli.traces import add_redact, read
+from gilscope.extras import require
 
 _BEGINS = rb'<!doctype html>\n<html lang="en"><head>.*name="generator" content="gilscope '
 

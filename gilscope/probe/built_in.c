@@ -78,7 +78,7 @@ void gs_built_in_gil_created(uint64_t *storage, const unsigned long *interval, c
                                          .collections = {.try_at = UINT64_MAX}}, /* they are told */
                                  .own_cond = cond};
     gil->queue.gil = &gil->gil;
-    if (!watched(&gil->gil) && gs_recording())
+    if (!watched(&gil->gil) && gs_counting())
         __atomic_fetch_add(&gs_process.ring.header->unwatched, 1, __ATOMIC_RELAXED);
     if (gs_python_begins(__builtin_return_address(0))) { /* recorded or not: `gilscope run` asks */
         uint32_t locks = gs_hooks_on & GS_HOOKS_LOCKS ? GS_LOCKS_TOLD : 0;
@@ -323,7 +323,7 @@ bool gs_built_in_holds_back(void) {
 
 int gs_built_in_thread_create(pthread_t *thread, const pthread_attr_t *attributes,
                               void *(*start)(void *), void *argument) {
-    if (!gs_recording())
+    if (!gs_counting())
         return pthread_create(thread, attributes, start, argument);
     int saved_errno = errno;
     char name[GS_NAME_BYTES] = "";
@@ -336,7 +336,7 @@ int gs_built_in_thread_create(pthread_t *thread, const pthread_attr_t *attribute
 }
 
 void gs_built_in_thread_named(uint32_t tid, const char *name) {
-    if (gs_recording())
+    if (gs_counting())
         gs_thread_named(tid, name);
 }
 
@@ -384,8 +384,8 @@ const char *gs_built_in_configure(void) {
     if (left_to_the_stock_feed())
         return wrong;
     unsigned on = GS_HOOKS_RECORDING | (gs_switch_on("locks", true) ? GS_HOOKS_LOCKS : 0);
-    gs_hooks_on = gs_recording() ? on : 0;
-    if (gs_recording()) {
+    gs_hooks_on = gs_counting() ? on : 0;
+    if (gs_counting()) {
         const char *stacks = gs_switch("stacks_us");
         gs_process_choose_stacks(stacks);
         if (gs_process.stack_ticks == GS_STACKS_OFF && stacks && strcmp(stacks, "off") != 0)

@@ -15,6 +15,7 @@
 
 #include "clock.h"
 #include "collections.h"
+#include "counters.h"
 #include "event_abi.h"
 #include "processor.h"
 #include "ring.h"
@@ -31,6 +32,8 @@ struct gs_gil {
     bool looked;       /* who asked for it looked where its holder is (gs_stacks_look) */
     bool asked;        /* atomic: request.h, which alone touches it */
     const struct gs_writer *holder; /* NULL: free */
+    const struct gs_writer *had_it; /* who had it last; perhaps the memory of a dead thread */
+    uint64_t contended_since; /* ticks: since then somebody waits for the present hold's end; 0 */
     const char *const *state; /* where CPython has the PyThreadState of its holder; NULL: unknown */
     struct gs_processor processor; /* of the present hold, where somebody asked for the GIL */
     struct gs_collections collections;
@@ -44,7 +47,7 @@ struct gs_writer {
     struct gs_record *last_release; /* the record that gs_on_yield corrects */
     struct gs_gil *waiting;         /* the GIL that this thread waits for */
     uint64_t held_since;   /* ticks (their low 58 bits) of the acquire, or while it waits of the
-                              wait's begin; 0: neither, or nothing is recorded */
+                              wait's begin; 0: neither, or nothing is recorded or counted */
     uint32_t ordinal;      /* chunks taken */
     uint16_t atomic_depth; /* of the atomic section it is in; 0: in none */
     bool atomic_deferred;  /* Python Plus keeps a request for that section's end */
@@ -85,13 +88,30 @@ bool gs_refill(void);
 /* gs_emit where the thread's chunk is full. Out of line, so that the hot path stays short. */
 struct gs_record *gs_emit_refilled(enum gs_event_kind kind, uint64_t payload);
 
-/* Whether events are wanted at all. Hot paths ask before they store anything: a load that comes
+/* enum gs_stop of the calling process. Hot paths ask before they store anything: a load that comes
  * right after a store to an address with the same low twelve bits waits for that store, and where a
  * GIL lies is the linker's doing. */
+static inline uint32_t gs_stop(void) {
+    if (__builtin_expect(!gs_process.alive || !*gs_process.alive, 0))
+        return GS_STOP_ALL;
+    return __atomic_load_n(&gs_process.ring.header->stop, __ATOMIC_RELAXED);
+}
+
+/* Whether events are wanted at all. */
 static inline bool gs_recording(void) {
-    return __builtin_expect(gs_process.alive && *gs_process.alive &&
-                                !__atomic_load_n(&gs_process.ring.header->stop, __ATOMIC_RELAXED),
-                            1);
+    return __builtin_expect(gs_stop() == GS_GO_ON, 1);
+}
+
+/* Whether the process is watched, for events or for counters alone. */
+static inline bool gs_counting(void) {
+    return gs_stop() < GS_STOP_ALL;
+}
+
+/* The calling thread's counters; NULL: it has no page, and can get none. */
+static inline struct gs_counters *gs_counters(void) {
+    if (__builtin_expect(!gs_writer.page, 0) && !gs_attach(NULL))
+        return NULL;
+    return &gs_writer.page->counters;
 }
 
 /* The GIL's mutex is unlocked soon after an event, and an atomic instruction waits for all stores
@@ -166,21 +186,38 @@ static inline uint64_t gs_end_now(struct gs_gil *gil, uint64_t stack_flags) {
 static inline void gs_on_wait(struct gs_gil *gil) {
     if (gs_writer.waiting)
         return;
-    bool recording = gs_recording(); /* first, see there */
+    uint32_t stop = gs_stop(); /* first, see there */
     gs_writer.waiting = gil;
     __atomic_fetch_add(&gil->waiters, 1, __ATOMIC_RELAXED);
-    if (!recording)
+    if (stop >= GS_STOP_ALL)
         return;
-    const uint64_t now = gs_clock_now(gs_process.clock);
-    if (gil->collections.collector && gil->holder)
-        gs_collections_look(&gil->collections, now);
+    uint64_t now = gs_clock_now(gs_process.clock);
     gs_writer.held_since = now & UINT64_MAX >> GS_KIND_BITS;
-    gs_emit_gil(gil, GS_GIL_WAIT, gs_writer.last_forced ? GS_FLAG_CPU : 0, gs_writer.held_since);
+    if (stop == GS_GO_ON && gil->collections.collector && gil->holder)
+        gs_collections_look(&gil->collections, now);
+    if (stop == GS_GO_ON)
+        gs_emit_gil(gil, GS_GIL_WAIT, gs_writer.last_forced ? GS_FLAG_CPU : 0,
+                    gs_writer.held_since);
+    if (gil->holder && !gil->contended_since)
+        gil->contended_since = now;
+    struct gs_counters *counters = gs_counters();
+    if (counters)
+        gs_stretch_begin(&counters->waited[gs_writer.last_forced], now);
+}
+
+/* The calling thread's wait, which began at `since` (the low 58 bits), is over. */
+static inline void gs_count_wait_over(struct gs_counters *counters, uint64_t since, uint64_t now) {
+    uint64_t *waited = &counters->waited[gs_writer.last_forced];
+    if (!(gs_counter(waited) & 1)) /* counting began meanwhile */
+        return;
+    gs_stretch_end(waited, now);
+    gs_count_wait(counters, (now - since) & UINT64_MAX >> GS_KIND_BITS,
+                  __atomic_load_n(&gs_process.ring.header->reading, __ATOMIC_RELAXED));
 }
 
 /* The calling thread has the GIL. */
 static inline void gs_on_acquire(struct gs_gil *gil) {
-    bool recording = gs_recording(); /* first, see there */
+    uint32_t stop = gs_stop(); /* first, see there */
     gil->holder = &gs_writer;
     gil->switches++;
     uint64_t waited = 0;
@@ -191,30 +228,68 @@ static inline void gs_on_acquire(struct gs_gil *gil) {
     }
     gil->looked = false;
     gil->processor.asked_at = 0;
-    if (!recording)
+    gil->contended_since = 0;
+    if (stop >= GS_STOP_ALL)
         return;
-    if (__builtin_expect(gs_writer.slept_long, 0)) {
-        gs_writer.slept_long = false;
-        gs_stacks_take(gil, GS_STACK_OF_WAIT | GS_STACK_OF_SYNC);
+    uint64_t now, waited_since = gs_writer.held_since;
+    if (__builtin_expect(stop == GS_GO_ON, 1)) {
+        if (__builtin_expect(gs_writer.slept_long, 0)) {
+            gs_writer.slept_long = false;
+            gs_stacks_take(gil, GS_STACK_OF_WAIT | GS_STACK_OF_SYNC);
+        }
+        now = waited ? gs_end_now(gil, GS_STACK_OF_WAIT) : gs_clock_now(gs_process.clock);
+        if (__builtin_expect(gil->switches >= gil->collections.try_at, 0))
+            gs_collections_find(gil);
+        if (gil->collections.collector)
+            gs_collections_begin(&gil->collections, *gil->state, now);
+        const struct gs_record *record = gs_emit_gil(gil, GS_GIL_ACQUIRE, waited, now);
+        gs_writer.held_since = record ? record->stamp_kind >> GS_KIND_BITS : 0;
+    } else {
+        now = gs_clock_now(gs_process.clock);
+        gs_writer.held_since = now & UINT64_MAX >> GS_KIND_BITS;
     }
-    uint64_t now = waited ? gs_end_now(gil, GS_STACK_OF_WAIT) : gs_clock_now(gs_process.clock);
-    if (__builtin_expect(gil->switches >= gil->collections.try_at, 0))
-        gs_collections_find(gil);
-    if (gil->collections.collector)
-        gs_collections_begin(&gil->collections, *gil->state, now);
-    const struct gs_record *record = gs_emit_gil(gil, GS_GIL_ACQUIRE, waited, now);
-    gs_writer.held_since = record ? record->stamp_kind >> GS_KIND_BITS : 0;
+    if (__atomic_load_n(&gil->waiters, __ATOMIC_RELAXED))
+        gil->contended_since = now;
+    struct gs_counters *counters = gs_counters();
+    if (__builtin_expect(!counters, 0))
+        return;
+    if (waited) {
+        gs_count_wait_over(counters, waited_since, now);
+        gs_count(&counters->contended, 1);
+    }
+    gs_stretch_begin(&counters->held, now);
+    gs_count(&counters->acquires, 1);
+    if (gil->had_it != &gs_writer) {
+        gil->had_it = &gs_writer;
+        gs_count(&counters->hand_overs, 1);
+        __atomic_store_n(&counters->gil, gil->index, __ATOMIC_RELAXED);
+    }
 }
 
 /* The calling thread lets the GIL go, by GS_GIL_RELEASE or by GS_GIL_YIELD. */
 static inline void gs_on_release_by(struct gs_gil *gil, enum gs_event_kind kind) {
-    bool recording = gs_recording(); /* first, see there */
-    if (__builtin_expect(gil->processor.asked_at != 0, 0) && recording)
+    uint32_t stop = gs_stop(); /* first, see there */
+    if (__builtin_expect(gil->processor.asked_at != 0, 0) && stop == GS_GO_ON)
         gs_processor_tell(gil);
     gil->holder = NULL;
     gs_writer.last_forced = kind == GS_GIL_YIELD;
     /* NULL where nothing is recorded: a yield must never correct an older record. */
-    gs_writer.last_release = recording ? gs_emit_gil(gil, kind, 0, gs_end_now(gil, 0)) : NULL;
+    gs_writer.last_release = NULL;
+    if (stop < GS_STOP_ALL) {
+        uint64_t now;
+        if (__builtin_expect(stop == GS_GO_ON, 1)) {
+            now = gs_end_now(gil, 0);
+            gs_writer.last_release = gs_emit_gil(gil, kind, 0, now);
+        } else {
+            now = gs_clock_now(gs_process.clock);
+        }
+        if (__builtin_expect(gs_writer.page != NULL, 1)) {
+            gs_stretch_end(&gs_writer.page->counters.held, now);
+            if (gil->contended_since)
+                gs_count(&gs_writer.page->counters.made_wait, now - gil->contended_since);
+        }
+    }
+    gil->contended_since = 0;
     gs_writer.held_since = 0;
 }
 
@@ -229,6 +304,9 @@ static inline void gs_on_leave(struct gs_gil *gil) {
         return;
     __atomic_fetch_sub(&gil->waiters, 1, __ATOMIC_RELAXED);
     gs_writer.waiting = NULL;
+    if (gs_counting() && gs_writer.page)
+        gs_count_wait_over(&gs_writer.page->counters, gs_writer.held_since,
+                           gs_clock_now(gs_process.clock));
     gs_writer.held_since = 0;
 }
 

@@ -39,9 +39,10 @@
 #define GILSCOPE_EVENT_ABI_H
 
 #include <assert.h>
+#include <stddef.h>
 #include <stdint.h>
 
-#define GS_ABI_VERSION 3
+#define GS_ABI_VERSION 4
 
 /* ---- Part 1: the table of events ------------------------------------------------------------
  *
@@ -241,6 +242,50 @@ struct gs_clock_snapshot {
     int64_t realtime_ns;
 };
 
+/* How much of what happens is written. */
+enum gs_stop {
+    GS_GO_ON = 0,
+    GS_COUNT_ALONE = 1, /* no records: not yet, no more for want of room, or none at all */
+    GS_STOP_ALL = 2,    /* the recording is over */
+};
+
+/* Counters of one thread, one writer each: `contended` and `made_wait` of the holder, and all
+ * others of the thread itself. They never fall, and are read at any time without a record being
+ * read.
+ *
+ * `held` and `waited` are *stretches*: sums of times, one of which may be open. A stretch is twice
+ * the ticks of those that are over, less twice the stamp at which the open one began, plus 1 where
+ * one is open. So one store opens or closes it, one load reads it whole, and at the time `now` its
+ * sum is (word >> 1), or (word - 1 + 2 * now) >> 1 while it is open. */
+struct gs_counters {
+    uint64_t held;
+    uint64_t waited[2]; /* for the GIL: IO waits; CPU waits */
+    uint64_t made_wait; /* ticks of its holds, those that are over, in which another waited */
+    uint64_t acquires;
+    uint64_t contended;      /* acquires for which it had to wait */
+    uint64_t hand_overs;     /* acquires where another thread had this GIL before */
+    uint64_t longest;        /* ticks of its longest wait since the reading below began */
+    uint64_t longest_before; /* the same of the reading before that one; 0: none */
+    uint32_t reading;        /* as in the file's header when that wait ended */
+    uint16_t gil;            /* index of the GIL that it had last */
+    uint16_t pad;
+    uint64_t pad_2[2];
+};
+static_assert(sizeof(struct gs_counters) == 96, "six records");
+
+/* What threads that are gone have counted: written by the recorder, in ticks. */
+struct gs_gone_counters {
+    uint64_t held;
+    uint64_t waited[2];
+    uint64_t made_wait;
+    uint64_t acquires;
+    uint64_t contended;
+    uint64_t hand_overs;
+    uint64_t dead_ticks; /* process page: when it was seen to be dead, or became another program,
+                            as it says itself; 0: neither */
+};
+static_assert(sizeof(struct gs_gone_counters) == 64, "a cache line");
+
 struct gs_file_header {
     uint64_t magic;
     uint32_t abi_version;
@@ -248,7 +293,7 @@ struct gs_file_header {
     uint32_t recorder_pid;
     uint32_t root_pid; /* with follow == 0 only this process is traced; 0 until it is known */
     uint32_t follow;
-    uint32_t stop;        /* set by the recorder or by a writer that met the limit: write no more */
+    uint32_t stop;        /* enum gs_stop; set by the recorder or by a writer that met the limit */
     uint64_t created_ns;  /* CLOCK_REALTIME */
     uint64_t limit_units; /* the file's length; also the recording's maximum */
     uint64_t clock_hz;    /* ticks a second as the recorder measured them; 0: not known. (A process
@@ -273,6 +318,9 @@ struct gs_file_header {
         safe_before; /* ticks: a reader has what is older, where it is safe; 0: there is none */
     _Alignas(64) uint32_t n_clocks; /* snapshots below, in order of time, written by recorder */
     _Alignas(64) struct gs_clock_snapshot clocks[GS_MAX_CLOCKS];
+    _Alignas(64) struct gs_gone_counters gone; /* of processes whose pages were taken back */
+    uint32_t moving; /* odd: rooms are being taken back, and counters move to who has them next */
+    _Alignas(64) uint32_t reading; /* how often somebody took the longest waits */
 };
 static_assert(sizeof(struct gs_file_header) <= GS_UNIT_BYTES, "the header fits its unit");
 
@@ -342,7 +390,8 @@ struct gs_process_page {
     char feed[16];               /* "interposed" or "built-in" */
     uint32_t lost_stacks;        /* that could not be kept for lack of room */
     uint32_t command_bytes;      /* arguments, each ended by a NUL, cut at the page's end */
-    char command[GS_UNIT_BYTES - 160];
+    char command[GS_UNIT_BYTES - 160 - sizeof(struct gs_gone_counters)];
+    struct gs_gone_counters gone; /* of its threads whose pages were taken back */
 };
 static_assert(sizeof(struct gs_process_page) == GS_UNIT_BYTES, "one unit");
 
@@ -367,9 +416,11 @@ struct gs_thread_page {
     uint32_t previous;    /* unit of a thread page of the same process, 0: none; the probe's own */
     uint16_t from_python; /* the name is Python's, not the kernel's */
     uint16_t over;        /* enum gs_over */
-    struct gs_record records[(GS_UNIT_BYTES - 256) / 16];
+    struct gs_counters counters;
+    struct gs_record records[(GS_UNIT_BYTES - 256 - sizeof(struct gs_counters)) / 16];
 };
 static_assert(sizeof(struct gs_thread_page) == GS_UNIT_BYTES, "one unit");
+static_assert(offsetof(struct gs_thread_page, counters) % 64 == 0, "its hot ones in one line");
 
 /* Records up to the chunk's end: it is a chunk or, where header.units is 1, a page. A thread moves
  * on when one is full. What it corrects afterwards (gs_on_yield) is the last record that it wrote

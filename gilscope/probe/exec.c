@@ -226,16 +226,35 @@ static inline void ensure_resolved(void) {
         resolve();
 }
 
+/* What this process holds open, for its counters, ends here: the next program has a page of its
+ * own. 0 where exec failed. Not in a vfork's child, which runs in its parent's memory. */
+static void counts_end(uint64_t ticks) {
+    const struct gs_process *here = gs_process_here();
+    if (here->alive && *here->alive && here->pid == (uint32_t)getpid())
+        __atomic_store_n(&here->page->gone.dead_ticks, ticks, __ATOMIC_RELAXED);
+}
+
+static int failed(int result) {
+    int saved_errno = errno;
+    counts_end(0);
+    errno = saved_errno;
+    return result;
+}
+
 INTERPOSE int execve(const char *path, char *const arguments[], char *const variables[]) {
     ensure_resolved();
     gs_slice_restore();
-    return real.execve(path, arguments, child_environment(path, variables));
+    char *const *environment = child_environment(path, variables);
+    counts_end(gs_clock_now(gs_process_here()->clock));
+    return failed(real.execve(path, arguments, environment));
 }
 
 INTERPOSE int execvpe(const char *file, char *const arguments[], char *const variables[]) {
     ensure_resolved();
     gs_slice_restore();
-    return real.execvpe(file, arguments, child_environment(file, variables));
+    char *const *environment = child_environment(file, variables);
+    counts_end(gs_clock_now(gs_process_here()->clock));
+    return failed(real.execvpe(file, arguments, environment));
 }
 
 INTERPOSE int execv(const char *path, char *const arguments[]) {

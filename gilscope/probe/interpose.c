@@ -239,7 +239,7 @@ INTERPOSE int pthread_create(pthread_t *thread, const pthread_attr_t *attributes
                              void *(*start)(void *), void *argument) {
     ensure_resolved();
     int saved_errno = errno;
-    bool ours = gs_recording() && gs_python_owns(__builtin_return_address(0));
+    bool ours = gs_counting() && gs_python_owns(__builtin_return_address(0));
     char name[GS_NAME_BYTES] = "";
     if (ours && gs_watched_held()) { /* an extension may start a thread with the GIL given up */
         gs_name_new_thread(start, argument, name, sizeof name);
@@ -258,7 +258,7 @@ INTERPOSE int pthread_setname_np(pthread_t thread, const char *name) {
         return ENOSYS;
     int error = real.set_name(thread, name);
     const struct gs_api *other = gs_gave_way_to;
-    if (error || (!other && !gs_recording()) || !pthread_equal(thread, pthread_self()))
+    if (error || (!other && !gs_counting()) || !pthread_equal(thread, pthread_self()))
         return error;
     int saved_errno = errno;
     if (other)

@@ -305,7 +305,7 @@ static bool read_own_name(char *out, size_t size) {
 void gs_refresh_own_name(void) {
     struct gs_thread_page *page = gs_writer.page;
     char name[GS_NAME_BYTES];
-    if (!page || !gs_recording() || !can_read_names())
+    if (!page || !gs_counting() || !can_read_names())
         return;
     bool forbidden = forbid_collecting();
     bool found = read_own_name(name, sizeof name);
@@ -318,7 +318,7 @@ void gs_refresh_own_name(void) {
 
 void gs_thread_names_itself(const char *name, bool by_python) {
     struct gs_thread_page *page = gs_writer.page;
-    if (!page || !gs_recording())
+    if (!page || !gs_counting())
         return;
     if (by_python) {
         if (strncmp(page->name, name, strlen(name)) != 0)

@@ -117,7 +117,7 @@ static void begin_in_child(void) {
         gs_waits_forget();
         if (gs_after_fork_in_child)
             gs_after_fork_in_child();
-        if (forker && gs_recording())
+        if (forker && gs_counting())
             gs_attach(name[0] ? name : NULL);
     }
     errno = saved_errno;
@@ -211,7 +211,7 @@ void gs_process_watch_interval(const unsigned long *interval_us) {
     bool in_runtime = at >= gs_python.runtime && at + sizeof *interval_us <= gs_python.runtime_end;
     if (in_runtime && *interval_us == DEFAULT_INTERVAL_US)
         gs_process.switch_interval_us = interval_us;
-    if (gs_recording())
+    if (gs_counting())
         gs_note_switch_interval();
 }
 

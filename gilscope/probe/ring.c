@@ -136,8 +136,11 @@ static bool is_empty(struct gs_ring *ring, uint32_t units) {
 
 void gs_ring_is_full(struct gs_ring *ring) {
     if (__atomic_load_n(&ring->header->final, __ATOMIC_RELAXED) && is_empty(ring, 1) &&
-        is_empty(ring, GS_CHUNK_UNITS))
-        __atomic_store_n(&ring->header->stop, 1, __ATOMIC_RELAXED);
+        is_empty(ring, GS_CHUNK_UNITS)) {
+        uint32_t going = GS_GO_ON;
+        __atomic_compare_exchange_n(&ring->header->stop, &going, GS_COUNT_ALONE, false,
+                                    __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    }
 }
 
 uint64_t gs_ring_shorten(struct gs_ring *ring, uint64_t more) {

@@ -148,12 +148,12 @@ static void thread_ends(void *unused) {
     (void)unused;
     struct gs_writer *writer = &gs_writer;
     struct gs_thread_page *page = writer->page;
-    if (!page || !gs_recording())
+    if (!page || !gs_counting())
         return;
     uint32_t tid = page->tid;
     if (writer->waiting) /* left from inside its wait, as daemon threads do at shutdown */
         gs_on_leave(writer->waiting);
-    if (gs_emit(GS_THREAD_END, 0))
+    if (!gs_recording() || gs_emit(GS_THREAD_END, 0))
         page->end_ticks = gs_clock_now(gs_process.clock);
     /* Another library's destructor may run after this one and take the GIL once more. Nothing may
      * follow a thread's end, so that attaches anew and reads as a thread of the same tid. */
@@ -204,7 +204,8 @@ bool gs_attach(const char *name) {
     writer->page = page;
     if (end_key_made)
         pthread_setspecific(end_key, page);
-    gs_emit(GS_THREAD_START, 0);
+    if (gs_recording())
+        gs_emit(GS_THREAD_START, 0);
     errno = saved_errno;
     return true;
 }
@@ -252,7 +253,7 @@ struct thread_start {
 static void *thread_begins(void *box) {
     struct thread_start begin = *(struct thread_start *)box;
     free(box);
-    if (gs_recording())
+    if (gs_counting())
         gs_attach(begin.name[0] ? begin.name : NULL);
     return begin.start(begin.argument);
 }

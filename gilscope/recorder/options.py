@@ -68,6 +68,7 @@ class Options(NamedTuple):
     duration: float | None = None
     delay: float = 0.0
     sched: bool = False  # the kernel's context switches too
+    counters: bool = False  # alone: no events
 
     @property
     def ring_bytes(self) -> int | None:

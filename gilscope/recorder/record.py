@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from gilscope import __version__
 from gilscope.errors import GilscopeError, RecordingError
+from gilscope.naming import program_name
 from gilscope.recorder import launch
 from gilscope.recorder.beside import Beside
 from gilscope.recorder.course import Course
@@ -27,6 +28,7 @@ from gilscope.safe_text import escaped
 
 RINGS = "GILSCOPE_RINGS"
 STACKS = "GILSCOPE_STACKS_US"
+COUNTERS_KEPT_S = 60.0  # of counters alone: for so long a thread that is over keeps its page
 _STILL_THERE = (
     "the program (pid {pid}) was asked to end and still runs; asked again within half a minute, by"
     " Ctrl-C or SIGTERM, gilscope ends the recording, and the program goes on"
@@ -58,21 +60,24 @@ def say(line: str) -> None:
     print(f"gilscope: {escaped(line)}", file=sys.stderr, flush=True)
 
 
-def record(
+def record(  # noqa: PLR0917
     command: Sequence[str],
     options: Options,
     policy: Choice | None = None,
     beside: Callable[[Session, int], Beside] | None = None,
     trace: Path | None = None,
+    beat: Callable[[Session], None] | None = None,
 ) -> Recorded:
     """Run the command, with the probe in it and in what it starts, until all of it has ended.
 
     `beside` gives, for the session and the command's pid, what writes the trace meanwhile; `trace`
-    is its name, if the user gave one. Where there is no room to record, it says so and becomes the
+    is its name, if the user gave one. `beat` is called every few milliseconds while the command
+    runs. Where there is no room to record, it says so and becomes the
     command. Raises UsageError for a command that cannot be run, and as `preload` does.
     """
     try:
-        session = Session(options.ring_bytes, options.follow, options.keep is not None)
+        reuse = options.keep is not None or options.counters
+        session = Session(options.ring_bytes, options.follow, reuse)
     except RecordingError as error:
         say(f"{error}; the program runs without being recorded")
         launch.become(command)
@@ -88,15 +93,17 @@ def record(
     try:
         notes.write(session.directory)
         with launch.signals_held():
-            if options.delay:
+            if options.delay or options.counters:
                 session.pause()
+            if options.counters:
+                session.keep(COUNTERS_KEPT_S)
             pid = launch.spawn(command, environment(session, policy), kernel.begin)
             if beside:
                 writer = beside(session, pid)
             course = Course(session, options, trace or trace_name(command, pid), say)
             looks = Looks(session)
             endless = options.max_bytes is None
-            tick = partial(_tick, session, writer, course, looks, kernel, endless=endless)
+            tick = partial(_tick, session, writer, course, looks, kernel, beat, endless=endless)
             patience = Patience(lambda: say(_STILL_THERE.format(pid=pid)))
             exit_code = launch.wait(pid, tick, patience, course.signal)
             ended_ns = None if exit_code is None else time.monotonic_ns()
@@ -126,12 +133,13 @@ def record(
     return Recorded(session, notes, writer, course, patience.over() if exit_code is None else None)
 
 
-def _tick(
+def _tick(  # noqa: PLR0917
     session: Session,
     writer: Beside | None,
     course: Course,
     looks: Looks,
     kernel: Kernel,
+    beat: Callable[[Session], None] | None,
     *,
     endless: bool,
 ) -> None:
@@ -140,6 +148,8 @@ def _tick(
     kernel.tick()
     course.tick()
     looks.tick()
+    if beat:
+        beat(session)
     if writer:
         used_bytes = session.used_bytes
         writer.tick(used_bytes + kernel.used_bytes, session.limit_bytes)
@@ -155,26 +165,6 @@ def environment(session: Session, policy: Choice | None = None) -> dict[str, str
     if policy:
         policy.set(variables)
     return variables
-
-
-def program_name(command: Sequence[str]) -> str:
-    """`app` for `python app.py`, `http.server` for `python -m http.server`, else the command's own
-    name.
-    """
-    words = list(command)
-    name = os.path.basename(words[0])
-    if name.startswith("python"):
-        for index, word in enumerate(words[1:], 1):
-            if words[index - 1] in ("-X", "-W"):  # they take the next word
-                continue
-            if word == "-m" and index + 1 < len(words):
-                return words[index + 1]
-            if word in ("-c", "-"):
-                break
-            if not word.startswith("-"):
-                name = os.path.basename(word)
-                break
-    return Path(name).stem or "program"
 
 
 def wait_for_the_rest(session: Session, root: int, tick: Callable[[], None]) -> None:

@@ -146,9 +146,14 @@ EXPORT uint64_t gs_rooms_processes(const struct gs_rooms *rooms, uint32_t *units
     return rooms->processes.n;
 }
 
-/* Nothing is recorded from now on. */
+/* Nothing is recorded or counted from now on. */
 EXPORT void gs_rooms_stop(struct gs_rooms *rooms) {
-    __atomic_store_n(&rooms->header->stop, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&rooms->header->stop, GS_STOP_ALL, __ATOMIC_RELAXED);
+}
+
+/* Counters alone from now on: before the program starts. */
+EXPORT void gs_rooms_pause(struct gs_rooms *rooms) {
+    __atomic_store_n(&rooms->header->stop, GS_COUNT_ALONE, __ATOMIC_RELAXED);
 }
 
 /* Nothing is recorded until gs_rooms_begin, which cuts off what was before: a program that runs

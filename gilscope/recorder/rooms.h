@@ -117,6 +117,19 @@ void gs_rooms_look(struct gs_rooms *rooms, bool thoroughly);
 /* Takes back what is older than `before`, and to have `spare` units. */
 void gs_rooms_take_back(struct gs_rooms *rooms, uint64_t before, uint64_t spare);
 
+/* ---- gone.c -----------------------------------------------------------------------------------
+ */
+
+/* While rooms are zeroed, and counters move, readers of counters see an odd number and wait. */
+void gs_moving_begins(struct gs_rooms *rooms);
+void gs_moving_ends(struct gs_rooms *rooms);
+
+/* The counters of a thread or process that is taken back go to who stays. */
+void gs_rooms_move_counters(struct gs_rooms *rooms, uint32_t unit);
+
+/* A process was seen to be dead: what it had open ends then. */
+void gs_rooms_note_death(struct gs_rooms *rooms, uint32_t unit, uint64_t ticks);
+
 /* ---- takers.c ----------------------------------------------------------------------------------
  */
 

@@ -79,9 +79,13 @@ static void begin_process(struct gs_rooms *rooms, uint32_t unit) {
     /* An exec: the program before is gone with its memory. */
     for (uint64_t i = 0; i < rooms->processes.n; i++) {
         uint32_t other = rooms->processes.units[i];
-        if (other != unit && room_of(rooms, other)->taker == room->taker)
-            (gs_room_at(rooms, other)->ordinal < header->ordinal ? room_of(rooms, other) : room)
-                ->dead = true;
+        if (other == unit || room_of(rooms, other)->taker != room->taker)
+            continue;
+        bool before = gs_room_at(rooms, other)->ordinal < header->ordinal;
+        uint32_t first = before ? other : unit, next = before ? unit : other;
+        const struct gs_process_page *successor = (const void *)gs_room_at(rooms, next);
+        room_of(rooms, first)->dead = true;
+        gs_rooms_note_death(rooms, first, successor->start.ticks);
     }
 }
 
@@ -344,8 +348,13 @@ static void look_at_stacks(struct gs_rooms *rooms, uint64_t now) {
 void gs_rooms_look(struct gs_rooms *rooms, bool thoroughly) {
     /* Who is seen dead now has published what it ever will before it is looked at below. */
     for (uint64_t i = 0; thoroughly && i < rooms->processes.n; i++) {
-        struct gs_room *process = room_of(rooms, rooms->processes.units[i]);
-        process->dead = process->dead || gs_taker_is_dead(process->taker, process->born);
+        uint32_t unit = rooms->processes.units[i];
+        struct gs_room *process = room_of(rooms, unit);
+        if (process->dead || !gs_taker_is_dead(process->taker, process->born))
+            continue;
+        process->dead = true;
+        gs_rooms_note_death(rooms, unit,
+                            gs_clock_now((enum gs_clock_source)rooms->header->clock_source));
     }
     gs_rooms_collect(rooms);
     look_at_taken(rooms, thoroughly);
@@ -421,12 +430,16 @@ void gs_rooms_take_back(struct gs_rooms *rooms, uint64_t before, uint64_t spare)
         if (rooms->header->kept_from <= old.ticks)
             __atomic_store_n(&rooms->header->kept_from, old.ticks + 1, __ATOMIC_SEQ_CST);
         gs_fence();
+        if (!any)
+            gs_moving_begins(rooms);
+        gs_rooms_move_counters(rooms, old.unit);
         take_back(rooms, old);
         any = true;
         wanted -= wanted < units ? wanted : units;
     }
     if (!any)
         return;
+    gs_moving_ends(rooms);
     sweep(rooms, &rooms->threads);
     sweep(rooms, &rooms->stacks);
     sweep(rooms, &rooms->processes);

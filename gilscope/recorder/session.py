@@ -198,8 +198,8 @@ class Session:
         self._engine.gs_rooms_keep_ns(self._rooms, int(seconds * 1e9))
 
     def pause(self) -> None:
-        """Record nothing until `resume`; before the program starts."""
-        self._engine.gs_rooms_stop(self._rooms)
+        """Record nothing but counters until `resume`; before the program starts."""
+        self._engine.gs_rooms_pause(self._rooms)
 
     def resume(self) -> None:
         """Record from now on. What is open at this moment is not known."""
@@ -326,9 +326,9 @@ def _engine() -> ctypes.CDLL:
     engine.gs_rooms_create.restype = pointer
     engine.gs_rooms_close.argtypes = [pointer]
     engine.gs_rooms_close.restype = None
-    for name in ("start", "tick", "stop", "begin", "clock", "stream"):
+    for name in ("start", "tick", "stop", "pause", "begin", "clock", "stream"):
         getattr(engine, f"gs_rooms_{name}").argtypes = [pointer]
-    for name in ("stop", "begin", "clock", "stream", "keep_ns", "forget"):
+    for name in ("stop", "pause", "begin", "clock", "stream", "keep_ns", "forget"):
         getattr(engine, f"gs_rooms_{name}").restype = None
     engine.gs_rooms_keep_ns.argtypes = [pointer, u64]
     engine.gs_rooms_forget.argtypes = [pointer, u64]

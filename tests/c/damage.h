@@ -59,7 +59,7 @@ static inline void damage(unsigned char *map, uint64_t units) {
         break_word(at + 256 + 8 * roll(480), 8);
         break;
     case 4: /* a record twice */
-        memcpy(at + 256 + 16 * roll(240), at + 256 + 16 * roll(240), 16);
+        memcpy(at + 352 + 16 * roll(234), at + 352 + 16 * roll(234), 16);
         break;
     default: /* a unit twice */
         memcpy(at, map + (GS_FIRST_UNIT + roll(units - GS_FIRST_UNIT)) * GS_UNIT_BYTES,

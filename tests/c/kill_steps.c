@@ -40,7 +40,7 @@ int gs_order_begin(struct gs_order *, const int64_t *, const uint8_t *);
 int64_t gs_order_next(struct gs_order *, struct gs_event *, int64_t, uint64_t *);
 void gs_order_close(struct gs_order *);
 
-/* A thread's page holds 240 records and a small chunk 255: the fourth chunk is a large one. */
+/* A thread's page holds 234 records and a small chunk 255: the fourth chunk is a large one. */
 enum { UNITS = 96, EVENTS = 1020 };
 
 #define CHECK(condition, ...)                                                                      \

@@ -24,7 +24,8 @@ CHUNK_UNITS = 16
 START = 1_000_000
 MAGIC = 0x31474E4952534731
 PROCESS_PAGE, THREAD_PAGE, EVENT_CHUNK = 0x50534731, 0x54534731, 0x45534731
-RECORDS_IN_PAGE = 240
+RECORDS_IN_PAGE = 234
+RECORDS_AT = 352  # in a thread's page
 
 
 def record(  # noqa: PLR0917 - the fields of a record, in order
@@ -42,7 +43,7 @@ class RingFile:
         self.data = bytearray(units * UNIT)
         self.next_unit = FIRST_UNIT
         self.serials: dict[int, int] = {0: 0}  # of processes, by unit
-        header = struct.pack("<QIIIIIIQQ", MAGIC, 3, 0, 1, 10, 1, 0, 0, units)
+        header = struct.pack("<QIIIIIIQQ", MAGIC, 4, 0, 1, 10, 1, 0, 0, units)
         self.data[: len(header)] = header
         struct.pack_into("<Q", self.data, 64, units)
         struct.pack_into("<I", self.data, 192, 1)
@@ -93,7 +94,7 @@ class RingFile:
         page += struct.pack(
             "<IHHQQQ", tid, is_main, number, START + start, START + end if end else 0, lost
         )
-        self._put(unit, page + struct.pack("<200sQ", name, 0) + b"".join(records))
+        self._put(unit, page + struct.pack("<200sQ96x", name, 0) + b"".join(records))
         return unit
 
     def chunk(self, thread: int, ordinal: int, records: Sequence[bytes]) -> int:

@@ -20,7 +20,7 @@ PROBE_PARTS = (
     *("frames", "stacks", "waits", "processor"),
 )
 PROBE = tuple(f"gilscope/probe/{part}.c" for part in PROBE_PARTS)
-ROOMS_PARTS = ("rooms", "rooms_space", "rooms_old", "copy")
+ROOMS_PARTS = ("rooms", "rooms_space", "rooms_old", "gone", "copy")
 ROOMS = tuple(f"gilscope/recorder/{part}.c" for part in ROOMS_PARTS)
 RECORDER = (*ROOMS, "gilscope/recorder/takers.c")
 # The stress counts every record; how many there are of processors is the machine's doing.

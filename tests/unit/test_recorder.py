@@ -13,9 +13,10 @@ import pytest
 
 from gilscope import _native
 from gilscope.errors import InstallationError, RecordingError, TraceError
+from gilscope.naming import program_name
 from gilscope.recorder.notes import Notes
 from gilscope.recorder.preload import preload
-from gilscope.recorder.record import environment, program_name
+from gilscope.recorder.record import environment
 from gilscope.recorder.session import FIRST_UNIT, UNIT, Session, choose_directory
 
 N_CLOCKS_OFFSET, CLOCKS_OFFSET, END_UNIT = 192, 256, 64

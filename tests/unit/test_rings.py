@@ -11,6 +11,7 @@ import pytest
 from support.ring_file import (
     CHUNK_UNITS,
     FIRST_UNIT,
+    RECORDS_AT,
     RECORDS_IN_PAGE,
     START,
     UNIT,
@@ -252,7 +253,9 @@ def test_a_hole_begins_behind_the_last_event_that_is_known(tmp_path: Path) -> No
     thread = holes(rings, process)
     rings.chunk(thread, 1, [told(K.THREAD_LOST, 700_000, 90), record(END, 700_000)])
     own = [told(K.COND_WAIT, 10, 0x1001), told(K.COND_WAKE, 400_000, 0x1001)]
-    rings.thread(process, 11, [*own, record(ACQUIRE, 500_000, 330), record(RELEASE, 600_000, 331)])
+    n = RECORDS_IN_PAGE + 90
+    own += [record(ACQUIRE, 500_000, n), record(RELEASE, 600_000, n + 1)]
+    rings.thread(process, 11, own)
     with rings.open(tmp_path) as source:
         rows = story(source)
     with rings.open(tmp_path) as source:
@@ -551,7 +554,10 @@ def test_a_number_that_comes_twice(tmp_path: Path, late: bool) -> None:
     unit = rings.thread(process, 11, records)
     told = refusal(rings, tmp_path)
     assert "sequence number 1 comes twice" in told
-    places = {unit * UNIT + 256 + 16 * (len(records) - 1), (unit - 1) * UNIT + 256 + 16}
+    places = {
+        unit * UNIT + RECORDS_AT + 16 * (len(records) - 1),
+        (unit - 1) * UNIT + RECORDS_AT + 16,
+    }
     assert int(told.split("offset 0x")[1].split(":")[0], 16) in places
 
 
@@ -612,7 +618,7 @@ def test_an_unknown_kind_and_an_unknown_gil(tmp_path: Path) -> None:
     ):
         rings = RingFile()
         unit = rings.thread(rings.process(10), 10, [record(BEGIN, 1), bad])
-        assert f"offset 0x{unit * UNIT + 256 + 16:x}: {why}" in refusal(rings, tmp_path)
+        assert f"offset 0x{unit * UNIT + RECORDS_AT + 16:x}: {why}" in refusal(rings, tmp_path)
 
 
 def test_two_holders_are_impossible(tmp_path: Path) -> None:
