@@ -77,6 +77,7 @@ def outside_notes(summary: Row, found: list[Finding]) -> Iterator[Finding]:
             thread
             for thread in process["threads"]
             if known(thread) >= LONG_NS
+            and thread["outside"].get("off_ns") is None  # the kernel did not tell
             and thread["outside_ns"] - ((thread["lock_wait_ns"] or {}).get("sum") or 0)
             >= AWAY_SHARE * known(thread)
         ]
@@ -86,8 +87,8 @@ def outside_notes(summary: Row, found: list[Finding]) -> Iterator[Finding]:
             others = "" if len(away) == 1 else f" (and {counted(len(away) - 1, 'more thread')})"
             text = (
                 f"`{escaped(most['name'])}`{others} was outside {share} of its life, asleep or in C"
-                " code without the GIL; which, is not known. While a program hangs, `gilscope"
-                " stacks PID` tells where each thread stands."
+                " code without the GIL: `--sched` tells. While a program hangs, `gilscope stacks"
+                " PID` tells where each thread stands."
             )
             yield Finding("note", "unknown", text, None, process["id"], most["id"])
 

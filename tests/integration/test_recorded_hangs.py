@@ -247,3 +247,25 @@ print(turns, flush=True)
     assert it.process.returncode == 0
     said = summary(it.trace)
     assert not any(f["kind"] in ("hang", "deadlock") for f in said["findings"])
+
+
+def test_who_was_away_is_said_to_be_unknown(tmp_path: Path) -> None:
+    """A killed program in which nobody hung: silence would say that all was well."""
+    away = Hung(
+        """
+def beat():
+    while True:
+        time.sleep(0.05)
+
+start("heartbeat", beat)
+said()
+time.sleep(600)
+"""
+    )
+    with recording(tmp_path, interpreters.path("3.11"), away) as it:
+        time.sleep(2)  # of its life
+        said = it.end()
+    (note,) = (f for f in said["findings"] if f["severity"] == "note" and f["kind"] == "unknown")
+    assert note["text"].startswith(("`heartbeat`", "`MainThread`"))
+    assert "outside" in note["text"]
+    assert "`--sched` tells" in note["text"]
