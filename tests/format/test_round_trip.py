@@ -594,6 +594,7 @@ def test_the_names_of_the_format_stand() -> None:
         "leaf",
         "cpu_ns",
         "percent",
+        "ns",
     ]
 
 
