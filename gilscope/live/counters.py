@@ -213,14 +213,15 @@ class Counters:
                 if row.process in serials
             ),
             gone=self._sums(counted.gone),
-            goes_on=counted.stop != _STOP_ALL,
+            goes_on=counted.stop < _STOP_ALL,
         )
 
     @property
     def goes_on(self) -> bool:
         """Whether somebody keeps them."""
         recorder, stop = struct.unpack_from("=I8xI", self._map, _RECORDER_OFFSET)
-        if stop == _STOP_ALL:
+        magic, _ = _HEADER.unpack_from(self._map)
+        if stop >= _STOP_ALL or magic != _MAGIC:  # or it is over, and its file given back
             return False
         try:
             os.kill(recorder, 0)

@@ -51,11 +51,12 @@ class Run:
         self.counters = Counters(directory / RINGS)
 
     def readings(self, take_longest: bool = True) -> Iterator[Reading]:
-        """One after another; the last one when the program is over."""
+        """One after another; the last one when the program is over and its trace is written."""
         while self.process.poll() is None:
-            yield self.counters.read(take_longest)
-            time.sleep(0.02)
-        yield self.counters.read(take_longest)
+            reading = self.counters.read(take_longest)
+            if reading.threads:  # else it begins, or its rings were given back
+                yield reading
+            time.sleep(0.01)
         _, error = self.process.communicate(timeout=DEADLINE_S)
         assert self.process.returncode == 0, error
         self.counters.close()
