@@ -138,6 +138,10 @@ test-hosts: plus ## programs of every kind, 20 times each as they run alone, rec
 soak-keep: setup ## 10^9 events through 64 MB of rings, 100,000 threads, 2,000 forks: is all counted, is memory flat?
 	$(BIN)/python tests/soak/keep.py --page docs/results/keep.md
 
+.PHONY: soak-attach
+soak-attach: setup ## 200 times into a loaded server and out again, on each interpreter: does anything stay?
+	$(BIN)/python tests/soak/attach.py --page docs/results/attach.md
+
 .PHONY: soak-stalls
 soak-stalls: setup ## stalls at random times in 20 flight recorders of 20 minutes: is each in a snapshot?
 	$(BIN)/python tests/soak/stalls.py --page docs/results/stalls.md

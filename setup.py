@@ -51,6 +51,7 @@ PROBE = Extension(
         "gilscope/probe/watched.c",
         "gilscope/probe/release.c",
         "gilscope/probe/interpose.c",
+        "gilscope/probe/late.c",
         "gilscope/probe/locks.c",
         "gilscope/probe/waits.c",
         "gilscope/probe/collections.c",
@@ -68,6 +69,8 @@ ENGINE = Extension(
     "gilscope._engine",
     sources=[
         "gilscope/_engine.c",
+        "gilscope/attach/stub.c",
+        "gilscope/attach/seize.c",
         "gilscope/probe/clock.c",
         "gilscope/live/counters.c",
         "gilscope/recorder/copy.c",

@@ -8,6 +8,8 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gilscope import locks as locks
+    from gilscope.attach.inside import install as install
+    from gilscope.attach.inside import trace as trace
     from gilscope.scheduling import yield_gil as yield_gil
     from gilscope.sync import Condition as Condition
     from gilscope.sync import atomic as atomic
@@ -16,12 +18,23 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Condition", "Trace", "atomic", "locks", "read", "set_atomic", "yield_gil"]
+__all__ = [
+    "Condition",
+    "Trace",
+    "atomic",
+    "install",
+    "locks",
+    "read",
+    "set_atomic",
+    "trace",
+    "yield_gil",
+]
 
 # Name: the module that has it.
 _LAZY = dict.fromkeys(("Condition", "atomic", "set_atomic"), "gilscope.sync") | {
     "yield_gil": "gilscope.scheduling",
     "Trace": "gilscope.trace.model",
+    "install": "gilscope.attach.inside",
 }
 
 
@@ -31,8 +44,8 @@ if not TYPE_CHECKING:  # to a type checker a module with this function has every
         """What `import gilscope` alone does not load."""
         from importlib import import_module  # noqa: PLC0415
 
-        if name == "locks":
-            return import_module("gilscope.locks")
+        if name in ("locks", "trace"):
+            return import_module(f"gilscope.{name}")
         if name not in _LAZY:
             raise AttributeError(f"module 'gilscope' has no attribute {name!r}")
         value = getattr(import_module(_LAZY[name]), name)

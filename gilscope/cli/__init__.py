@@ -23,7 +23,7 @@ from gilscope.safe_text import escaped
 
 # In the order and under the titles that `gilscope --help` shows.
 GROUPS = {
-    "run and record": ("record", "run", "snapshot", "recover"),
+    "run and record": ("record", "attach", "run", "snapshot", "recover"),
     "look at a process that runs": ("top", "stacks", "metrics"),
     "read a trace": ("summary", "view", "report", "dump", "export", "cut"),
     "compare and judge": ("compare", "check"),

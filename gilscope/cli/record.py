@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gilscope.live.totals import Group
     from gilscope.live.watching import Watching
     from gilscope.recorder.beside import Beside
+    from gilscope.recorder.options import Options
     from gilscope.recorder.record import Recorded
     from gilscope.recorder.session import Session
 
@@ -187,8 +188,8 @@ def _repeat(args: argparse.Namespace, command: Sequence[str]) -> int:
 
 def _once(args: argparse.Namespace, command: Sequence[str]) -> int:
     policy, options = choice(args), options_of(args)
-    from gilscope.recorder.beside import Answer, Beside  # noqa: PLC0415
-    from gilscope.recorder.record import STACKS, record, say, trace_name  # noqa: PLC0415
+    from gilscope.recorder.beside import Beside  # noqa: PLC0415
+    from gilscope.recorder.record import STACKS, record, trace_name  # noqa: PLC0415
 
     if args.no_stacks:
         os.environ[STACKS] = "off"
@@ -200,27 +201,41 @@ def _once(args: argparse.Namespace, command: Sequence[str]) -> int:
         )
         return Beside([str(session.directory), str(trace), *flags])
 
-    summary = not (args.no_summary or args.quiet)
     # Devices and pipes are written at the end, and what is redacted when all names are known.
-    regular = args.output is None or args.output.is_file() or not args.output.exists()
-    whole = not (options.keep or options.duration or options.delay)
     recorded = record(
-        command,
-        options,
-        policy,
-        beside if regular and whole and not args.redact else None,
-        args.output,
+        command, options, policy, beside if may_stream(args, options) else None, args.output
     )
     assert recorded.notes.root_pid is not None
     trace = args.output or trace_name(command, recorded.notes.root_pid)
-    directory, exit_code = recorded.session.directory, recorded.exit_code
+    return conclude(args, recorded, trace, recorded.exit_code, preloaded=True)
+
+
+def may_stream(args: argparse.Namespace, options: Options) -> bool:
+    """Whether the trace may be written while the program runs: to a plain file, of all of it."""
+    regular = args.output is None or args.output.is_file() or not args.output.exists()
+    whole = not (options.keep or options.duration or options.delay)
+    return regular and whole and not args.redact
+
+
+def conclude(
+    args: argparse.Namespace, recorded: Recorded, trace: Path, exit_code: int, *, preloaded: bool
+) -> int:
+    """The recording is over: the trace, the summary, the report. Returns the exit code.
+
+    `preloaded`: the command was started for the recording, so that there has to be something in it.
+    """
+    from gilscope.recorder.beside import Answer  # noqa: PLC0415
+    from gilscope.recorder.record import say  # noqa: PLC0415
+
+    summary = not (args.no_summary or args.quiet)
+    directory = recorded.session.directory
     try:
         answer = recorded.writer.finish() if recorded.writer else Answer(None)
         written = recorded.course.written
         if written and written.events is not None and not args.redact:
             events = written.events
         elif answer.events is None:
-            events = _finish(directory, trace, not args.no_follow, args.redact)
+            events = _finish(directory, trace, not args.no_follow, args.redact, preloaded)
         else:
             events, summary = answer.events, False
     except _TROUBLE as error:
@@ -251,7 +266,7 @@ def _reason(error: BaseException) -> str:
     return " ".join(str(error).split()) or _NAMELESS.get(type(error), type(error).__name__)
 
 
-def _finish(directory: Path, trace: Path, follow: bool, redact: bool) -> int:
+def _finish(directory: Path, trace: Path, follow: bool, redact: bool, preloaded: bool) -> int:
     """Turn the rings in a directory into a trace; returns its number of events."""
     from gilscope.cli.progress import watched  # noqa: PLC0415 - after the program's end
     from gilscope.cli.recording import open_recording  # noqa: PLC0415
@@ -261,7 +276,8 @@ def _finish(directory: Path, trace: Path, follow: bool, redact: bool) -> int:
     from gilscope.trace.redact import Redacted  # noqa: PLC0415
 
     with open_recording(directory) as rings:
-        if reason := nothing_recorded(rings.metadata.command, rings.metadata.processes, follow):
+        reason = nothing_recorded(rings.metadata.command, rings.metadata.processes, follow)
+        if reason and preloaded:
             say(reason)
         for line in left_out(*rings.left_out):
             say(line)

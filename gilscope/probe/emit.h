@@ -56,6 +56,7 @@ struct gs_writer {
     bool yielding;         /* its next release is forced; the built-in feed knows before */
     bool slept_long;       /* its last wait for a lock or a condition is worth a stack */
     uint8_t sleeping;      /* waits for locks and conditions that it has told and is in */
+    uint32_t epoch;        /* the process's, when the above began */
 };
 static_assert(sizeof(struct gs_writer) <= 64, "static thread-local space is scarce");
 
@@ -65,6 +66,8 @@ struct gs_process {
     uint32_t *alive;
     struct gs_ring ring;
     enum gs_clock_source clock;
+    uint32_t
+        epoch; /* atomic: how often a recording of this process began late, or ended (late.h) */
     struct gs_process_page *page;
     uint32_t unit;          /* of `page` */
     uint32_t serial;        /* of `page` */
@@ -80,6 +83,15 @@ struct gs_process {
 extern __thread struct gs_writer gs_writer;
 extern struct gs_process gs_process;
 
+/* What the thread remembers is of a recording that is over: it begins anew. In threads.c. */
+void gs_writer_begin_anew(void);
+
+static inline void gs_writer_follow(void) {
+    if (__builtin_expect(gs_writer.epoch != __atomic_load_n(&gs_process.epoch, __ATOMIC_RELAXED),
+                         0))
+        gs_writer_begin_anew();
+}
+
 /* Slow paths, in threads.c. gs_attach gives the calling thread a page; gs_refill its next chunk.
  * Both return whether there is room for a record, and count the loss where there is none. */
 bool gs_attach(const char *name);
@@ -92,6 +104,7 @@ struct gs_record *gs_emit_refilled(enum gs_event_kind kind, uint64_t payload);
  * right after a store to an address with the same low twelve bits waits for that store, and where a
  * GIL lies is the linker's doing. */
 static inline uint32_t gs_stop(void) {
+    gs_writer_follow();
     if (__builtin_expect(!gs_process.alive || !*gs_process.alive, 0))
         return GS_STOP_ALL;
     return __atomic_load_n(&gs_process.ring.header->stop, __ATOMIC_RELAXED);
@@ -184,9 +197,9 @@ static inline uint64_t gs_end_now(struct gs_gil *gil, uint64_t stack_flags) {
 /* A thread is about to wait for the GIL. Called again every switch interval of the same wait. That
  * it waits is known whether or not it is recorded: who ends an atomic section asks. */
 static inline void gs_on_wait(struct gs_gil *gil) {
+    uint32_t stop = gs_stop(); /* first, see there */
     if (gs_writer.waiting)
         return;
-    uint32_t stop = gs_stop(); /* first, see there */
     gs_writer.waiting = gil;
     __atomic_fetch_add(&gil->waiters, 1, __ATOMIC_RELAXED);
     if (stop >= GS_STOP_ALL)

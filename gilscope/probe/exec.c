@@ -22,8 +22,10 @@
 
 #include "api.h"
 #include "gil_condvar.h"
+#include "late.h"
 #include "process.h"
 #include "slice.h"
+#include "wrapped.h"
 
 #define INTERPOSE __attribute__((visibility("default")))
 #define PRELOAD   "LD_PRELOAD="
@@ -185,12 +187,49 @@ static char *const *without_us(const struct child_environment *child) {
     return copy->room;
 }
 
-/* The environment that the child shall have: `given`, or a copy without us. */
+static bool is_of(const char *entry, const char *variable) {
+    size_t name = (size_t)(strchr(variable, '=') - variable) + 1;
+    return strncmp(entry, variable, name) == 0;
+}
+
+/* The same with us, for a child of a process in which the probe came late; its own environment
+ * knows of nothing. */
+static char *const *with_us(const struct child_environment *child, const char *const *variables) {
+    const char *before = child->preload ? child->preload + strlen(PRELOAD) : "";
+    struct copy *copy = room_for(child->count + 1 + GS_LATE_VARIABLES,
+                                 strlen(PRELOAD) + strlen(own) + strlen(before) + 2);
+    if (!copy)
+        return child->variables; /* it counts as one that is not followed */
+    char *entry = (char *)(copy->room + child->count + 2 + GS_LATE_VARIABLES);
+    char *end = stpcpy(stpcpy(entry, PRELOAD), own);
+    if (*before && !strstr(before, own))
+        stpcpy(stpcpy(end, ":"), before);
+    size_t kept = 0;
+    for (size_t i = 0; i < child->count; i++) {
+        bool ours = child->variables[i] == child->preload;
+        for (const char *const *at = variables; *at; at++)
+            ours |= is_of(child->variables[i], *at);
+        if (!ours)
+            copy->room[kept++] = child->variables[i];
+    }
+    copy->room[kept++] = entry;
+    for (const char *const *at = variables; *at; at++)
+        copy->room[kept++] = (char *)*at;
+    copy->room[kept] = NULL;
+    return copy->room;
+}
+
+/* The environment that the child shall have: `given`, or a copy with us or without. */
 static char *const *child_environment(const char *program, char *const *given) {
     if (!recorded_here())
         return given;
     int saved_errno = errno;
     struct child_environment child = inspect(given);
+    const char *const *variables = gs_late_variables();
+    if (variables && *own && !strpbrk(own, " :") && !cannot_load(program)) {
+        given = with_us(&child, variables);
+        child = inspect(given);
+    }
     count_unfollowed(&child, program);
     if (child.preload && strstr(child.preload, own) && cannot_load(program))
         given = without_us(&child);
@@ -257,12 +296,15 @@ INTERPOSE int execvpe(const char *file, char *const arguments[], char *const var
     return failed(real.execvpe(file, arguments, environment));
 }
 
+GS_WRAPPER(execve);
+GS_WRAPPER(execvpe);
+
 INTERPOSE int execv(const char *path, char *const arguments[]) {
-    return execve(path, arguments, environ);
+    return gs_wrapper_execve(path, arguments, environ);
 }
 
 INTERPOSE int execvp(const char *file, char *const arguments[]) {
-    return execvpe(file, arguments, environ);
+    return gs_wrapper_execvpe(file, arguments, environ);
 }
 
 INTERPOSE int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
@@ -282,3 +324,18 @@ INTERPOSE int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_
     return real.posix_spawnp(pid, file, actions, attributes, arguments,
                              child_environment(file, variables));
 }
+
+GS_WRAPPER(execv);
+GS_WRAPPER(execvp);
+GS_WRAPPER(posix_spawn);
+GS_WRAPPER(posix_spawnp);
+
+const struct gs_wrapped gs_wrapped_exec[] = {
+    GS_WRAPPED(execve, &real.execve),
+    GS_WRAPPED(execvpe, &real.execvpe),
+    GS_WRAPPED(execv, NULL),
+    GS_WRAPPED(execvp, NULL),
+    GS_WRAPPED(posix_spawn, &real.posix_spawn),
+    GS_WRAPPED(posix_spawnp, &real.posix_spawnp),
+    {NULL, NULL, NULL},
+};

@@ -108,6 +108,75 @@ static bool owned_by_caller(const pthread_mutex_t *mutex) {
 #endif
 }
 
+/* ---- a GIL that is there already ---------------------------------------------------------------
+ */
+
+#define STANDING_INTERVAL_MAX_US 3600000000ul /* a library may have set it to a hundred seconds */
+enum { STATE_WORDS = 32 }; /* of a thread state: its thread's identity is among them, up to 3.15 */
+
+/* Waiters count themselves in the word that also has the clock, above three bits. */
+static bool is_standing_cond(const pthread_cond_t *cond) {
+    const uint32_t *fresh = (const uint32_t *)&new_cond, *its = (const uint32_t *)cond;
+    for (size_t i = 0; i < sizeof *cond / sizeof *its; i++)
+        if (fresh[i] && (its[i] & 7) != (fresh[i] & 7))
+            return false;
+    return true;
+}
+
+static bool is_standing_mutex(const pthread_mutex_t *mutex) {
+#if defined(__GLIBC__)
+    return mutex->__data.__lock >= 0 && mutex->__data.__lock <= 2 && mutex->__data.__count == 0 &&
+           mutex->__data.__kind == new_mutex.__data.__kind && mutex->__data.__owner >= 0;
+#else
+    (void)mutex;
+    return false;
+#endif
+}
+
+/* A thread state holds what pthread_self gives its thread. */
+static bool is_state_of_caller(const char *state) {
+    uintptr_t words[STATE_WORDS];
+    if (!state || (uintptr_t)state % sizeof(void *) || !gs_copy_safely(state, words, sizeof words))
+        return false;
+    for (unsigned i = 0; i < STATE_WORDS; i++)
+        if (words[i] == (uintptr_t)pthread_self())
+            return true;
+    return false;
+}
+
+static bool looks_standing(const struct gs_gil_memory *gil) {
+    return gil->interval && gil->interval <= STANDING_INTERVAL_MAX_US && gil->locked == 1 &&
+           gil->switch_number && !(gil->switch_number >> 48) && gil->last_holder &&
+           is_standing_mutex(&gil->mutex) && is_standing_mutex(&gil->switch_mutex) &&
+           is_standing_cond(&gil->cond) && is_standing_cond(&gil->switch_cond);
+}
+
+struct gs_gil_memory *gs_find_gil_in_use(void) {
+    struct gs_gil_memory *found = NULL;
+    uintptr_t start = gs_python.runtime, end = gs_python.runtime_end;
+    if (!start || !gs_readable((const void *)start, end - start))
+        return NULL;
+    for (uintptr_t at = start; at + sizeof *found <= end; at += sizeof(void *)) {
+        struct gs_gil_memory *gil = (struct gs_gil_memory *)at;
+        if (!looks_standing(gil))
+            continue;
+        if (found)
+            return NULL; /* two: neither is believed */
+        found = gil;
+    }
+    return found && is_state_of_caller(found->last_holder) ? found : NULL;
+}
+
+struct gs_gil_memory *gs_find_gil_taken(pthread_cond_t *switch_cond, const void *caller) {
+    struct gs_gil_memory copy,
+        *gil = (void *)((char *)switch_cond - offsetof(struct gs_gil_memory, switch_cond));
+    if ((uintptr_t)gil % sizeof(void *) || !gs_copy_safely(gil, &copy, sizeof copy) ||
+        !looks_standing(&copy) || !gs_gil_is_proved(gil, caller) ||
+        !is_state_of_caller(copy.last_holder))
+        return NULL;
+    return gil;
+}
+
 bool gs_gil_is_proved(const struct gs_gil_memory *gil, const void *caller) {
     struct gs_gil_memory copy;
     if (!gs_python_owns(caller))

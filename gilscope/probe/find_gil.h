@@ -9,7 +9,12 @@
  *    sensible, `locked` is one of its values.
  *  - When it is first taken: the caller is in CPython and owns both mutexes; `locked` is 1; the
  *    holder is something that can be read.
- * A pair that was a GIL before (a fork's child makes its GIL anew) needs no maker. */
+ * A pair that was a GIL before (a fork's child makes its GIL anew) needs no maker.
+ *
+ * Of a process that runs already nobody has seen how its GIL was made. Then all of these hold: it
+ * lies in _PyRuntime and nothing else there looks like it; interval, `locked` and the number of
+ * switches are sensible; both mutexes and both condition variables are of CPython's kinds; and its
+ * last holder is a thread state that has the calling thread's own identity. */
 #ifndef GILSCOPE_FIND_GIL_H
 #define GILSCOPE_FIND_GIL_H
 
@@ -39,6 +44,15 @@ struct gs_gil_memory *gs_find_gil(pthread_cond_t *cond, const void *caller, bool
 /* The rest of the proof: the calling thread, at `caller`, signals its `switch_cond` for the first
  * time. */
 bool gs_gil_is_proved(const struct gs_gil_memory *gil, const void *caller);
+
+/* The GIL of the process's first interpreter that stands in _PyRuntime already and that the calling
+ * thread holds, in ordinary code of CPython, with none of its mutexes held; NULL: none is found, or
+ * more than one, or that the caller holds it cannot be proved. */
+struct gs_gil_memory *gs_find_gil_in_use(void);
+
+/* Whether what lies before this `switch_cond` is a GIL of which nobody told that it was made: the
+ * calling thread, at `caller`, signals it and owns both its mutexes. */
+struct gs_gil_memory *gs_find_gil_taken(pthread_cond_t *switch_cond, const void *caller);
 
 /* In a fork's child: a pair that the forking thread had begun is the parent's. */
 void gs_find_gil_after_fork(void);

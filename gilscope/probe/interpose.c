@@ -27,6 +27,7 @@
 #include "atomic.h"
 #include "emit_sync.h"
 #include "find_gil.h"
+#include "late.h"
 #include "modules.h"
 #include "names.h"
 #include "policy.h"
@@ -38,6 +39,7 @@
 #include "schedule.h"
 #include "threads.h"
 #include "watched.h"
+#include "wrapped.h"
 
 #define INTERPOSE   __attribute__((visibility("default")))
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
@@ -173,6 +175,22 @@ __attribute__((cold, noinline)) static bool look_at_caller(bool requested, const
     return true;
 }
 
+static inline void acquired(struct gs_watched *its) {
+    gs_on_acquire(&its->gil);
+    if (UNLIKELY(its->scheduled))
+        gs_schedule_acquired(gs_watched_slot(its));
+    else
+        gs_request_answered(&its->gil);
+}
+
+/* Where the probe came late, of an interpreter with a GIL of its own that was there before. */
+__attribute__((cold, noinline)) static void signal_unknown(pthread_cond_t *cond,
+                                                           const void *caller) {
+    struct gs_watched *its = gs_late_adopt(cond, caller);
+    if (its)
+        acquired(its);
+}
+
 /* Twice a turn of the GIL. Aligned, as the data that it reads: the code between two calls evicts
  * most of it, and each line that need not be fetched again is worth some nanoseconds. */
 __attribute__((aligned(64), noinline)) static int signal_watched(pthread_cond_t *cond) {
@@ -186,20 +204,18 @@ __attribute__((aligned(64), noinline)) static int signal_watched(pthread_cond_t 
                 forced = look_at_caller(asked, (const uintptr_t *)__builtin_frame_address(0) + 1);
             if (UNLIKELY(its->scheduled) && gs_schedule_released(gs_watched_slot(its), forced))
                 return 0;
-            break;
+            return real.signal(cond);
         }
         if (its->switch_cond == cond && its->cond) {
             if (UNLIKELY(!gs_watched_is_proved(its)) &&
                 !gs_watched_prove(its, __builtin_return_address(0)))
                 break;
-            gs_on_acquire(&its->gil);
-            if (UNLIKELY(its->scheduled))
-                gs_schedule_acquired(gs_watched_slot(its));
-            else
-                gs_request_answered(&its->gil);
-            break;
+            acquired(its);
+            return real.signal(cond);
         }
     }
+    if (gs_late_is_in())
+        signal_unknown(cond, __builtin_return_address(0));
     return real.signal(cond);
 }
 
@@ -210,6 +226,7 @@ INTERPOSE __attribute__((aligned(64))) int pthread_cond_signal(pthread_cond_t *c
 
 INTERPOSE int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex) {
     ensure_resolved();
+    gs_writer_follow();
     struct gs_watched *its = gs_watched_by_switch_cond(cond);
     if (its && !gs_release_can_tell())
         gs_on_yield();
@@ -228,8 +245,11 @@ INTERPOSE int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mute
     struct gs_gil *gil = &its->gil;
     gs_on_wait(gil);
     uint64_t switches = gil->switches;
+    uint32_t epoch = gs_writer.epoch;
     struct gs_own_wait own = {.timed_wait = real.timedwait, .cond = cond, .until = until};
     int result = gs_schedule_wait(gs_watched_slot(its), its->scheduled, mutex, &own);
+    if (UNLIKELY(epoch != __atomic_load_n(&gs_process.epoch, __ATOMIC_ACQUIRE)))
+        return result; /* the recording came or went meanwhile: late.h */
     if (result == ETIMEDOUT && gil->holder && gil->switches == switches)
         gs_on_request(gil);
     return result;
@@ -280,12 +300,40 @@ INTERPOSE void _exit(int status) {
     real.exit(status);
 }
 
+GS_WRAPPER(_exit);
+
 INTERPOSE void _Exit(int status) {
-    _exit(status);
+    gs_wrapper__exit(status);
 }
+
+GS_WRAPPER(pthread_cond_init);
+GS_WRAPPER(pthread_cond_destroy);
+GS_WRAPPER(pthread_cond_signal);
+GS_WRAPPER(pthread_cond_wait);
+GS_WRAPPER(pthread_cond_timedwait);
+GS_WRAPPER(pthread_create);
+GS_WRAPPER(pthread_setname_np);
+GS_WRAPPER(_Exit);
+
+const struct gs_wrapped gs_wrapped_threads[] = {
+    GS_WRAPPED(pthread_cond_init, &real.init),
+    GS_WRAPPED(pthread_cond_destroy, &real.destroy),
+    GS_WRAPPED(pthread_create, &real.create),
+    GS_WRAPPED(pthread_setname_np, &real.set_name),
+    GS_WRAPPED(_exit, &real.exit),
+    GS_WRAPPED(_Exit, NULL),
+    GS_WRAPPED(pthread_cond_wait, &real.wait),
+    GS_WRAPPED(pthread_cond_timedwait, &real.timedwait),
+    GS_WRAPPED(pthread_cond_signal, &real.signal),
+    {NULL, NULL, NULL},
+};
 
 /* ---- loading ----------------------------------------------------------------------------------
  */
+
+void gs_feed_begins(void) {
+    __atomic_store_n(&on_signal, signal_watched, __ATOMIC_RELEASE);
+}
 
 struct gs_process *gilscope_give_way(int abi_version, const struct gs_api *to) {
     if (abi_version != GS_ABI_VERSION)
@@ -308,8 +356,8 @@ __attribute__((constructor)) static void load(void) {
     if (gs_n_watched == 0) /* unless another library's constructor started Python */
         __atomic_store_n(&on_signal, real.signal, __ATOMIC_RELAXED);
     gs_after_fork_in_child = gs_watched_after_fork;
-    if (interpreter_has_a_probe())
-        return;
+    if (gilscope_late.state != GS_LATE_PRELOADED || interpreter_has_a_probe())
+        return; /* the environment speaks to what is preloaded, not to what is opened late */
     gs_process_start();
     gs_policy_start();
     gs_schedule_start();

@@ -18,6 +18,7 @@
 
 #include "api.h"
 #include "process.h"
+#include "wrapped.h"
 
 #define INTERPOSE __attribute__((visibility("default")))
 
@@ -101,14 +102,17 @@ INTERPOSE int prlimit(pid_t pid, __rlimit_resource_t resource, const struct rlim
     return result;
 }
 
+GS_WRAPPER(setrlimit);
+GS_WRAPPER(prlimit);
+
 /* Where a long has 64 bits there is one structure under two names. */
 INTERPOSE int setrlimit64(__rlimit_resource_t resource, const struct rlimit64 *limit) {
-    return setrlimit(resource, (const struct rlimit *)limit);
+    return gs_wrapper_setrlimit(resource, (const struct rlimit *)limit);
 }
 
 INTERPOSE int prlimit64(pid_t pid, __rlimit_resource_t resource, const struct rlimit64 *limit,
                         struct rlimit64 *before) {
-    return prlimit(pid, resource, (const struct rlimit *)limit, (struct rlimit *)before);
+    return gs_wrapper_prlimit(pid, resource, (const struct rlimit *)limit, (struct rlimit *)before);
 }
 
 INTERPOSE int mlockall(int flags) {
@@ -124,3 +128,13 @@ INTERPOSE int mlockall(int flags) {
     errno = saved_errno;
     return result;
 }
+
+GS_WRAPPER(setrlimit64);
+GS_WRAPPER(prlimit64);
+GS_WRAPPER(mlockall);
+
+const struct gs_wrapped gs_wrapped_limits[] = {
+    GS_WRAPPED(setrlimit, &real.setrlimit), GS_WRAPPED(setrlimit64, NULL),
+    GS_WRAPPED(prlimit, &real.prlimit),     GS_WRAPPED(prlimit64, NULL),
+    GS_WRAPPED(mlockall, &real.mlockall),   {NULL, NULL, NULL},
+};

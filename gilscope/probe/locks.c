@@ -25,6 +25,7 @@
 #include "names.h"
 #include "process.h"
 #include "python.h"
+#include "wrapped.h"
 
 #define INTERPOSE __attribute__((visibility("default")))
 
@@ -109,6 +110,7 @@ INTERPOSE int sem_post(sem_t *semaphore) {
 
 struct told {
     uint64_t object, since;
+    uint32_t epoch;
     bool waits; /* else it need not wait, or nobody is told */
     bool taken;
 };
@@ -130,6 +132,7 @@ static struct told begin(sem_t *semaphore, const void *caller) {
     if (!is_watched(caller))
         return told;
     int saved_errno = errno;
+    told.epoch = gs_writer.epoch;
     told.since = gs_wait_begin() & UINT64_MAX >> GS_KIND_BITS;
     told.object = object_of(semaphore) | kind_of(semaphore);
     gs_waits_begin(told.object, told.since);
@@ -142,7 +145,8 @@ static struct told begin(sem_t *semaphore, const void *caller) {
 }
 
 static int end(const struct told *told, int result) {
-    if (!told->waits)
+    /* The recording may have come or gone meanwhile: late.h. */
+    if (!told->waits || told->epoch != __atomic_load_n(&gs_process.epoch, __ATOMIC_ACQUIRE))
         return result;
     int saved_errno = errno;
     gs_waits_end(told->object, told->since);
@@ -187,3 +191,18 @@ INTERPOSE int sem_clockwait(sem_t *semaphore, clockid_t clock, const struct time
     return end(&told, real.clock_wait ? real.clock_wait(semaphore, clock, until)
                                       : wait_on_the_other_clock(semaphore, clock, until));
 }
+
+GS_WRAPPER(sem_post);
+GS_WRAPPER(sem_trywait);
+GS_WRAPPER(sem_wait);
+GS_WRAPPER(sem_timedwait);
+GS_WRAPPER(sem_clockwait);
+
+const struct gs_wrapped gs_wrapped_locks[] = {
+    GS_WRAPPED(sem_post, &real.post),
+    GS_WRAPPED(sem_trywait, &real.try_wait),
+    GS_WRAPPED(sem_wait, &real.wait),
+    GS_WRAPPED(sem_timedwait, &real.timed_wait),
+    GS_WRAPPED(sem_clockwait, &real.clock_wait),
+    {NULL, NULL, NULL},
+};

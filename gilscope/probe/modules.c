@@ -5,6 +5,7 @@
 #include <link.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <unistd.h>
 
 #include "memory.h"
 
@@ -42,6 +43,18 @@ static bool read_tables(struct gs_module *module, const ElfW(Dyn) * dynamic) {
         case DT_HASH:
             module->hash = table_at(module, entry.d_un.d_ptr);
             break;
+        case DT_JMPREL:
+            module->imports[0].at = table_at(module, entry.d_un.d_ptr);
+            break;
+        case DT_PLTRELSZ:
+            module->imports[0].bytes = entry.d_un.d_val;
+            break;
+        case DT_RELA:
+            module->imports[1].at = table_at(module, entry.d_un.d_ptr);
+            break;
+        case DT_RELASZ:
+            module->imports[1].bytes = entry.d_un.d_val;
+            break;
         }
     }
     return false;
@@ -55,6 +68,11 @@ static bool read_segments(struct gs_module *module, const ElfW(Phdr) * segments,
         if (!gs_copy_safely(segments + i, &segment, sizeof segment))
             return false;
         uintptr_t at = module->bias + segment.p_vaddr;
+        if (segment.p_type == PT_GNU_RELRO) { /* whole pages, as the loader has it */
+            uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+            module->relro = at & ~(page - 1);
+            module->relro_end = (at + segment.p_memsz) & ~(page - 1);
+        }
         if (segment.p_type != PT_LOAD)
             continue;
         module->start = at < module->start ? at : module->start;
@@ -89,6 +107,50 @@ bool gs_module_of(const void *code, struct gs_module *module) {
         at = map.l_next;
     }
     return false;
+}
+
+void gs_modules_each(bool (*each)(const struct gs_module *module, void *box), void *box) {
+    struct r_debug debug;
+    if (!loader || !gs_copy_safely(loader, &debug, sizeof debug))
+        return;
+    struct link_map map;
+    const struct link_map *at = debug.r_map;
+    for (unsigned i = 0; at && i < MOST_MODULES && gs_copy_safely(at, &map, sizeof map); i++) {
+        struct gs_module module;
+        if (read_extent(&module, &map, i == 0) && read_tables(&module, map.l_ld)) {
+            module.path = map.l_name ? map.l_name : "";
+            if (!each(&module, box))
+                return;
+        }
+        at = map.l_next;
+    }
+}
+
+#if defined(__x86_64__)
+enum { CALL_SLOT = R_X86_64_JUMP_SLOT, DATA_SLOT = R_X86_64_GLOB_DAT };
+#elif defined(__aarch64__)
+enum { CALL_SLOT = R_AARCH64_JUMP_SLOT, DATA_SLOT = R_AARCH64_GLOB_DAT };
+#endif
+
+void gs_module_imports(const struct gs_module *module,
+                       void (*each)(const struct gs_module *module, const char *name, void **slot,
+                                    void *box),
+                       void *box) {
+    for (unsigned t = 0; t < 2; t++) {
+        const ElfW(Rela) *table = (const void *)module->imports[t].at;
+        size_t n = module->imports[t].bytes / sizeof *table;
+        if (!table || !n || !gs_readable(table, n * sizeof *table))
+            continue;
+        for (size_t i = 0; i < n; i++) {
+            uint32_t type = (uint32_t)ELF64_R_TYPE(table[i].r_info);
+            if (type != CALL_SLOT && type != DATA_SLOT)
+                continue;
+            const ElfW(Sym) *symbols = (const void *)module->symbols;
+            const char *strings = (const char *)module->strings;
+            each(module, strings + symbols[ELF64_R_SYM(table[i].r_info)].st_name,
+                 (void **)(module->bias + table[i].r_offset), box);
+        }
+    }
 }
 
 /* ---- symbols ----------------------------------------------------------------------------------

@@ -282,6 +282,20 @@ void gs_refresh_names(void) {
     __atomic_store_n(&refreshing, 0, __ATOMIC_RELEASE);
 }
 
+void gs_read_all_names(void) {
+    if (__atomic_exchange_n(&refreshing, 1, __ATOMIC_ACQUIRE))
+        return;
+    if (can_read_names()) {
+        bool forbidden = forbid_collecting();
+        look.position = 0;
+        do
+            refresh_some();
+        while (look.position);
+        allow_collecting(forbidden);
+    }
+    __atomic_store_n(&refreshing, 0, __ATOMIC_RELEASE);
+}
+
 void gs_thread_named(uint32_t tid, const char *name) {
     if (__atomic_exchange_n(&refreshing, 1, __ATOMIC_ACQUIRE)) {
         __atomic_store_n(&next_refresh_ns, 0, __ATOMIC_RELAXED); /* the next look finds it */

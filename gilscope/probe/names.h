@@ -31,6 +31,9 @@ bool gs_name_new_thread(void *(*start)(void *), void *argument, char *out, size_
  * cheap. */
 void gs_refresh_names(void);
 
+/* Reads all names, whatever it costs: a recording ends whose threads were there before it. */
+void gs_read_all_names(void);
+
 /* The calling thread's own. */
 void gs_refresh_own_name(void);
 

@@ -80,6 +80,21 @@ bool gs_rules_leave_out(const char *names) {
 
 #endif
 
+/* Who spins on the only processor keeps the holder from running. */
+static void fit_processors(void) {
+    cpu_set_t processors;
+    if (sched_getaffinity(0, sizeof processors, &processors) == 0 && CPU_COUNT(&processors) < 2)
+        gs_gil_parameters.spin = 0;
+}
+
+bool gs_policy_choose(const char *policy, const char *grace) {
+    bool good = choose_policy(policy) && (!*grace || choose_grace(grace));
+    if (!good)
+        gs_policy = GS_CLASSIC;
+    fit_processors();
+    return good;
+}
+
 const char *gs_policy_start(void) {
     const char *wrong = NULL;
     gs_policy = GS_CLASSIC;
@@ -92,9 +107,7 @@ const char *gs_policy_start(void) {
     if (!gs_rules_leave_out(getenv("GILSCOPE_WITHOUT")))
         wrong = "GILSCOPE_WITHOUT has names of rules.h, with commas between";
 #endif
-    cpu_set_t processors;
-    if (sched_getaffinity(0, sizeof processors, &processors) == 0 && CPU_COUNT(&processors) < 2)
-        gs_gil_parameters.spin = 0; /* who spins there keeps the holder from running */
+    fit_processors();
     return wrong;
 }
 

@@ -17,6 +17,10 @@ extern enum gs_policy gs_policy;
  * understand it leaves at its default, and returns what is wrong with it; NULL: nothing is. */
 const char *gs_policy_start(void);
 
+/* The same where it is chosen late: the policy, and its grace ("": the default). False: one of them
+ * is none. */
+bool gs_policy_choose(const char *policy, const char *grace);
+
 /* Whether the GIL's waiters queue in gil_condvar.h. */
 static inline bool gs_scheduling(void) {
     return __builtin_expect(gs_policy == GS_IO_PRIORITY, 0);

@@ -26,6 +26,7 @@ extern int __register_atfork(void (*prepare)(void), void (*parent)(void), void (
 /* Aligned: read at every event, and should not lie in two cache lines. */
 _Alignas(64) struct gs_process gs_process;
 void (*gs_after_fork_in_child)(void);
+void (*gs_after_begin_in_child)(void);
 
 /* The words of the page that a fork wipes. A child's pid tells nothing: in a namespace of its own
  * it may be its parent's. */
@@ -100,6 +101,7 @@ static void pause_in_child(void) {
 static void begin_in_child(void) {
     int saved_errno = errno;
     struct gs_process_page *parent = gs_process.page;
+    gs_writer_follow();
     const struct gs_thread_page *forker = gs_writer.page;
     char name[GS_NAME_BYTES] = "";
     if (forker) /* its parent may be dead, and its page anybody's */
@@ -111,8 +113,7 @@ static void begin_in_child(void) {
     gs_process.page = NULL; /* that one is the parent's, whether or not there is one of its own */
     gs_process.pid = (uint32_t)getpid();
     gs_process.alive[BEGUN] = 1;
-    /* It goes on in the child inside the atomic section that it is in. */
-    gs_writer = (struct gs_writer){.atomic_depth = gs_writer.atomic_depth};
+    gs_writer_begin_anew();
     if (gs_process.ring.header->follow && open_page(parent, parent_pid)) {
         gs_waits_forget();
         if (gs_after_fork_in_child)
@@ -120,6 +121,8 @@ static void begin_in_child(void) {
         if (forker && gs_counting())
             gs_attach(name[0] ? name : NULL);
     }
+    if (gs_after_begin_in_child)
+        gs_after_begin_in_child();
     errno = saved_errno;
 }
 
@@ -142,22 +145,31 @@ void gs_process_choose_stacks(const char *value) {
         gs_process.stack_ticks < gs_process.gc_ticks ? gs_process.stack_ticks : gs_process.gc_ticks;
 }
 
-/* From here on events are wanted, once the process has a page. */
-static bool begin_life(const struct gs_ring *ring) {
+/* What is needed once, however often the process is recorded. */
+static bool make_life(void) {
+    if (gs_process.alive)
+        return true;
     void *life =
         mmap(NULL, GS_UNIT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (life == MAP_FAILED)
         return false;
     madvise(life, GS_UNIT_BYTES, MADV_WIPEONFORK);
-    gs_process.ring = *ring;
-    gs_process.clock = (enum gs_clock_source)ring->header->clock_source;
-    gs_process_choose_stacks(getenv(GS_STACKS_VARIABLE));
     gs_process.alive = life;
-    gs_process.alive[BEGUN] = 1;
-    gs_process.pid = (uint32_t)getpid();
     gs_threads_start();
     if (__register_atfork)
         __register_atfork(NULL, NULL, pause_in_child, NULL);
+    return true;
+}
+
+/* From here on events are wanted, once the process has a page. */
+static bool begin_life(const struct gs_ring *ring, const char *stacks) {
+    if (!make_life())
+        return false;
+    gs_process.ring = *ring;
+    gs_process.clock = (enum gs_clock_source)ring->header->clock_source;
+    gs_process_choose_stacks(stacks);
+    gs_process.alive[BEGUN] = 1;
+    gs_process.pid = (uint32_t)getpid();
     return true;
 }
 
@@ -168,7 +180,7 @@ void gs_process_start(void) {
     int saved_errno = errno;
     struct gs_ring ring = {0};
     if (gs_ring_map(&ring, path) == 0) {
-        if (wanted_here(ring.header) && begin_life(&ring))
+        if (wanted_here(ring.header) && begin_life(&ring, getenv(GS_STACKS_VARIABLE)))
             open_page(NULL, 0);
         else
             munmap(ring.header, ring.mapped_units * GS_UNIT_BYTES);
@@ -176,8 +188,60 @@ void gs_process_start(void) {
     errno = saved_errno;
 }
 
+/* Addresses that rings of this process had once, and keep: a thread that was stopped in the middle
+ * of an event writes there when it goes on, however late. */
+static struct {
+    void *start;
+    size_t bytes;
+} kept;
+
+/* Onto the addresses of the last recording, where they are as many; so they do not grow. */
+static void move_to_kept(struct gs_ring *ring) {
+    size_t bytes = ring->mapped_units * GS_UNIT_BYTES;
+    if (kept.bytes < bytes)
+        return;
+    void *there = mremap(ring->header, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, kept.start);
+    if (there != MAP_FAILED)
+        ring->header = there;
+}
+
+int gs_process_begin_late(const char *path, const char *stacks) {
+    struct gs_ring ring = {0};
+    int error = gs_ring_map(&ring, path);
+    if (error)
+        return error;
+    move_to_kept(&ring);
+    if (!begin_life(&ring, stacks)) {
+        munmap(ring.header, ring.mapped_units * GS_UNIT_BYTES);
+        return ENOMEM;
+    }
+    if (open_page(NULL, 0))
+        return 0;
+    gs_process_leave_rings();
+    return ENOSPC;
+}
+
+void gs_process_leave_rings(void) {
+    struct gs_ring *ring = &gs_process.ring;
+    if (!ring->header)
+        return;
+    char *start = (char *)ring->header;
+    size_t bytes = ring->mapped_units * GS_UNIT_BYTES, used = ring->top_unit * GS_UNIT_BYTES;
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    /* Where there is no memory for that the rings stay; their file is gone, or will be. */
+    if (mmap(start, used, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED)
+        return;
+    if (used < bytes)
+        mmap(start + used, bytes - used, PROT_NONE, flags, -1, 0);
+    if (bytes > kept.bytes) {
+        kept.start = start;
+        kept.bytes = bytes;
+    }
+}
+
 void gs_process_take_over(struct gs_process *other) {
-    if (gs_process.alive || !other->alive || !*other->alive || !begin_life(&other->ring))
+    if (gs_process.alive || !other->alive || !*other->alive ||
+        !begin_life(&other->ring, getenv(GS_STACKS_VARIABLE)))
         return;
     *other->alive = 0;
     gs_process.page = other->page;
@@ -215,6 +279,12 @@ void gs_process_watch_interval(const unsigned long *interval_us) {
         gs_note_switch_interval();
 }
 
+void gs_process_interval_is(const unsigned long *interval_us) {
+    gs_process.switch_interval_us = interval_us;
+    if (gs_process.page)
+        gs_note_switch_interval();
+}
+
 void gs_process_end(void) {
     /* The pid: a vfork's child that ends runs in its parent's memory. */
     if (!gs_process.alive || !*gs_process.alive || gs_process.pid != (uint32_t)getpid())
@@ -224,6 +294,13 @@ void gs_process_end(void) {
         gs_readable(gs_process.switch_interval_us, sizeof *gs_process.switch_interval_us))
         gs_note_switch_interval();
     gs_process.page->end_ticks = gs_clock_now(gs_process.clock);
+}
+
+void gs_process_end_late(void) {
+    gs_process_end();
+    if (gs_process.alive)
+        *gs_process.alive = 0;
+    /* The page stays where it is: a thread may be about to write into it. */
 }
 
 uint16_t gs_next_gil_index(uint16_t ended) {

@@ -13,6 +13,14 @@
  * nothing to do or nothing that can be done: the host must not notice. */
 void gs_process_start(void);
 
+/* The same late (late.h): these rings, in a process that runs. Returns 0 or an errno value. */
+int gs_process_begin_late(const char *path, const char *stacks);
+
+/* Nothing more is recorded here, and what a thread is about to write is nobody's: the first ends
+ * the recording of this process, the second puts memory of nobody's in the rings' place. */
+void gs_process_end_late(void);
+void gs_process_leave_rings(void);
+
 /* Goes on with the recording, and the page, of another probe in this process, which writes no more:
  * the stock feed where an interpreter with a feed of its own is loaded late. */
 void gs_process_take_over(struct gs_process *other);
@@ -29,6 +37,9 @@ void gs_process_describe(const char *feed, uint32_t state);
  * place lies in _PyRuntime, where the GIL of the process's first interpreter stays, and had
  * CPython's default in it when that interpreter began. */
 void gs_process_watch_interval(const unsigned long *interval_us);
+
+/* The same of a GIL that is known to be that one's, whatever is in it by now. */
+void gs_process_interval_is(const unsigned long *interval_us);
 
 /* Stamps the end. Events may still follow (daemon threads); readers take the later of the two. */
 void gs_process_end(void);
@@ -51,5 +62,8 @@ bool gs_return_gil_index(uint16_t index);
 
 /* Called in the child of a fork, before any other thread can exist there. */
 extern void (*gs_after_fork_in_child)(void);
+
+/* And when that process of the recording has begun. */
+extern void (*gs_after_begin_in_child)(void);
 
 #endif

@@ -42,7 +42,10 @@ int gs_schedule_wait(unsigned slot, bool queued, pthread_mutex_t *mutex,
         queues[slot].mutex = mutex;
         return gs_gil_wait(condvar, mutex, own);
     }
+    uint32_t epoch = __atomic_load_n(&gs_process.epoch, __ATOMIC_RELAXED);
     int result = own->timed_wait(own->cond, mutex, own->until);
+    if (epoch != __atomic_load_n(&gs_process.epoch, __ATOMIC_ACQUIRE))
+        return result; /* the GIL, and its holder, are known no more */
     if (result == ETIMEDOUT && condvar->gil->holder && !gs_request_ask(condvar->gil))
         return 0;
     return result;

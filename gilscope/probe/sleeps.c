@@ -15,6 +15,7 @@
 #include "clock.h"
 #include "gil_condvar.h"
 #include "policy.h"
+#include "wrapped.h"
 
 #define INTERPOSE __attribute__((visibility("default")))
 
@@ -61,3 +62,12 @@ INTERPOSE int select(int descriptors, fd_set *readable, fd_set *writable, fd_set
         gs_gil_thread_slept(ns);
     return result;
 }
+
+GS_WRAPPER(clock_nanosleep);
+GS_WRAPPER(select);
+
+const struct gs_wrapped gs_wrapped_sleeps[] = {
+    GS_WRAPPED(clock_nanosleep, &real.clock_nanosleep),
+    GS_WRAPPED(select, &real.select),
+    {NULL, NULL, NULL},
+};

@@ -144,11 +144,18 @@ void gs_threads_adopt(void) {
 /* ---- a thread's life --------------------------------------------------------------------------
  */
 
+/* It goes on inside the atomic section that it is in. */
+__attribute__((cold)) void gs_writer_begin_anew(void) {
+    gs_writer = (struct gs_writer){.epoch = __atomic_load_n(&gs_process.epoch, __ATOMIC_ACQUIRE),
+                                   .atomic_depth = gs_writer.atomic_depth};
+}
+
 static void thread_ends(void *unused) {
     (void)unused;
     struct gs_writer *writer = &gs_writer;
+    uint32_t stop = gs_stop(); /* first: what the thread remembers may be over */
     struct gs_thread_page *page = writer->page;
-    if (!page || !gs_counting())
+    if (!page || stop >= GS_STOP_ALL)
         return;
     uint32_t tid = page->tid;
     if (writer->waiting) /* left from inside its wait, as daemon threads do at shutdown */
@@ -157,7 +164,7 @@ static void thread_ends(void *unused) {
         page->end_ticks = gs_clock_now(gs_process.clock);
     /* Another library's destructor may run after this one and take the GIL once more. Nothing may
      * follow a thread's end, so that attaches anew and reads as a thread of the same tid. */
-    *writer = (struct gs_writer){0};
+    *writer = (struct gs_writer){.epoch = writer->epoch};
     gs_rooms_are_left(gs_process.ring.header);
     __atomic_store_n(&page->over, GS_IS_OVER, __ATOMIC_RELEASE);
     leave_list(tid);
@@ -177,6 +184,7 @@ static void count_loss(void) {
 
 bool gs_attach(const char *name) {
     struct gs_writer *writer = &gs_writer;
+    gs_writer_follow();
     int saved_errno = errno;
     struct gs_thread_page *page = gs_ring_take_any(&gs_process.ring, 1);
     if (!page)
@@ -275,5 +283,6 @@ int gs_thread_create(pthread_t *thread, const pthread_attr_t *attributes, void *
 }
 
 void gs_threads_start(void) {
-    end_key_made = pthread_key_create(&end_key, thread_ends) == 0;
+    if (!end_key_made)
+        end_key_made = pthread_key_create(&end_key, thread_ends) == 0;
 }

@@ -69,6 +69,30 @@ bool gs_watch(struct gs_gil_memory *memory) {
     return false;
 }
 
+struct gs_watched *gs_watch_in_use(struct gs_gil_memory *memory) {
+    if (!gs_watch(memory))
+        return NULL;
+    for (unsigned i = 0; i < gs_n_watched; i++)
+        if (gs_watched[i].memory == memory) {
+            gs_watched[i].cond = &memory->cond;
+            return &gs_watched[i];
+        }
+    return NULL;
+}
+
+void gs_watched_begin_anew(void) {
+    for (unsigned i = 0; i < gs_n_watched; i++) {
+        struct gs_watched *its = &gs_watched[i];
+        its->switch_cond = NULL;
+        its->memory = NULL;
+        its->has_index = false;
+        its->gil.holder = NULL;
+        its->cond = NULL;
+    }
+    gs_n_watched = 0;
+    gs_find_gil_after_fork();
+}
+
 bool gs_watched_prove(struct gs_watched *its, const void *caller) {
     if (!gs_gil_is_proved(its->memory, caller)) {
         give_up(its);

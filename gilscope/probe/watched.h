@@ -28,6 +28,12 @@ extern _Atomic unsigned gs_n_watched; /* slots below may be in use */
 /* Watches what gs_find_gil returned; returns whether there was room. */
 bool gs_watch(struct gs_gil_memory *memory);
 
+/* Watches a GIL that is proved already, which the calling thread holds. NULL: no room. */
+struct gs_watched *gs_watch_in_use(struct gs_gil_memory *memory);
+
+/* Nothing is watched any more: a recording begins late, with the GIL held. */
+void gs_watched_begin_anew(void);
+
 /* The calling thread signals the `switch_cond` of a slot for the first time. Proves it, or gives
  * the slot up. */
 bool gs_watched_prove(struct gs_watched *its, const void *caller);

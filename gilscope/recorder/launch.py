@@ -174,6 +174,35 @@ def wait(
                 os.kill(pid, received.si_signo)
 
 
+def watch(pid: int, tick: Callable[[], bool], own: Callable[[int], bool]) -> int | None:
+    """Wait for the end of a process that is not ours, with `signals_held`; None: it has ended, or
+    `tick`, which is called every few milliseconds, said that it is enough.
+
+    Else the signal that asked gilscope to end; those that are its `own` are not among them.
+    """
+    changes = select.poll()
+    end = _end_of(pid)
+    if end is not None:
+        changes.register(end, select.POLLIN)
+    try:
+        while tick():
+            ended = changes.poll(_TICK_S * 1000)
+            if ended or not os.path.exists(f"/proc/{pid}"):
+                return None
+            for received in _signals():
+                if not own(received.si_signo):
+                    return received.si_signo
+        return None
+    finally:
+        if end is not None:
+            os.close(end)
+
+
+def asked() -> int | None:
+    """The signal that asked gilscope to end, if one has come; with `signals_held`."""
+    return next((received.si_signo for received in _signals()), None)
+
+
 def poll(until: Callable[[], bool], tick: Callable[[], None]) -> bool:
     """Call `tick` every few milliseconds until `until` holds; False when a signal came first."""
     while not until():

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -144,6 +145,45 @@ EXPORT uint64_t gs_rooms_processes(const struct gs_rooms *rooms, uint32_t *units
     for (uint64_t i = 0; i < rooms->processes.n && i < capacity; i++)
         units[i] = rooms->processes.units[i];
     return rooms->processes.n;
+}
+
+/* Of a thread that was there before the probe: its name in Python, if nothing else gave it one. By
+ * its number and its process's, each as that process knows it. Returns whether it has a page. */
+EXPORT bool gs_rooms_name(struct gs_rooms *rooms, uint32_t pid, uint32_t tid, const char *name) {
+    bool found = false;
+    for (uint64_t i = 0; i < rooms->threads.n; i++) {
+        struct gs_thread_page *page = (void *)gs_room_at(rooms, rooms->threads.units[i]);
+        if (page->tid != tid || page->header.owner >= rooms->end_unit)
+            continue;
+        const struct gs_process_page *process = (void *)gs_room_at(rooms, page->header.owner);
+        if (process->header.magic != GS_PROCESS_PAGE || process->pid != pid)
+            continue;
+        if (!page->from_python) {
+            strncpy(page->name, name, sizeof page->name - 1);
+            __atomic_store_n(&page->from_python, 1, __ATOMIC_RELEASE);
+        }
+        found = true;
+    }
+    return found;
+}
+
+/* The end, now, of each process that did not say that it ended: what of it goes on is recorded no
+ * more. */
+EXPORT void gs_rooms_end_processes(struct gs_rooms *rooms) {
+    uint64_t now = gs_clock_now((enum gs_clock_source)rooms->header->clock_source);
+    for (uint64_t i = 0; i < rooms->processes.n; i++) {
+        struct gs_process_page *page = (void *)gs_room_at(rooms, rooms->processes.units[i]);
+        uint64_t living = 0;
+        if (page->header.magic == GS_PROCESS_PAGE)
+            __atomic_compare_exchange_n(&page->end_ticks, &living, now, false, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED);
+    }
+}
+
+/* Nothing is recorded from now on, and whoever still carries a probe that came late is to let it
+ * go. */
+EXPORT void gs_rooms_stop_for_good(struct gs_rooms *rooms) {
+    __atomic_store_n(&rooms->header->stop, GS_STOP_ALL, __ATOMIC_SEQ_CST);
 }
 
 /* Nothing is recorded or counted from now on. */

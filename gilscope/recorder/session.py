@@ -5,6 +5,7 @@ Imports nothing heavy: it stands between the user's command and the program's st
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
@@ -27,6 +28,7 @@ LEAST_BYTES = 1024 * 1024
 MOST_BYTES = 1024 * 1024 * 1024  # the default of --max-size: 64 M events
 CLOCK_PERIOD_S = 1.0
 MOST_STANDING = 1024  # threads, of those that hold or wait for long
+_NAME_BYTES = 199  # of a thread's; struct gs_thread_page
 
 # Of struct gs_file_header; a test compares them.
 _ROOT_PID_OFFSET = 20
@@ -245,6 +247,31 @@ class Session:
         self._engine.gs_rooms_stop(self._rooms)
         self._engine.gs_rooms_clock(self._header)
 
+    def stop_for_good(self) -> None:
+        """As `stop`; a probe that came late goes. Each process that goes on ends here, for the
+        recording.
+        """
+        self._engine.gs_rooms_stop_for_good(self._rooms)
+        self._engine.gs_rooms_tick(self._rooms)
+        self._engine.gs_rooms_end_processes(self._rooms)
+        self._engine.gs_rooms_clock(self._header)
+
+    def name(self, pid: int, tid: int, name: str) -> bool:
+        """Give a thread that the probe found there its name; numbers as the process knows them.
+        Whether the thread has a page.
+        """
+        text = name.encode("utf-8", "replace")[:_NAME_BYTES].decode("utf-8", "ignore").encode()
+        return bool(self._engine.gs_rooms_name(self._rooms, pid, tid, text))
+
+    def give_to(self, uid: int, gid: int) -> None:
+        """Let another user's process write to the rings, and nobody else. Raises OSError."""
+        os.chown(self.path, uid, gid)
+        os.chown(self.directory, uid, gid)
+
+    def recorded(self) -> list[int]:
+        """Pids, each in its own namespace, of all processes that have a page."""
+        return list(dict.fromkeys(pid for _, pid, _ in self._process_pages()))
+
     @property
     def stopped(self) -> str | None:
         """Why nothing more is recorded (MAX_SIZE …), or None while it goes on."""
@@ -307,13 +334,19 @@ class Session:
             yield at, pid, Image(command, _INTERPRETERS[min(interpreter & 0xFF, 2)])
 
     def discard(self) -> None:
-        """Remove the directory and all that is in it."""
+        """Remove the directory and all that is in it. A process may have the rings mapped still: it
+        keeps none of their memory.
+        """
         import shutil  # noqa: PLC0415 - not needed before the program has run
 
         shutil.rmtree(self.directory, ignore_errors=True)
         rooms, self._rooms = self._rooms, None
         watch, self._watch = self._watch, None
         standing, self._standing = self._standing, None
+        if rooms and hasattr(mmap, "MADV_REMOVE"):
+            rest = FIRST_UNIT * UNIT
+            with contextlib.suppress(OSError):  # not every file system can
+                self._map.madvise(mmap.MADV_REMOVE, rest, self.limit_bytes - rest)
         self._engine.gs_watch_close(watch)
         self._engine.gs_standing_close(standing)
         self._engine.gs_rooms_close(rooms)
@@ -328,6 +361,11 @@ def _engine() -> ctypes.CDLL:
     engine.gs_rooms_close.restype = None
     for name in ("start", "tick", "stop", "pause", "begin", "clock", "stream"):
         getattr(engine, f"gs_rooms_{name}").argtypes = [pointer]
+    for name in ("stop_for_good", "end_processes"):
+        getattr(engine, f"gs_rooms_{name}").argtypes = [pointer]
+        getattr(engine, f"gs_rooms_{name}").restype = None
+    engine.gs_rooms_name.argtypes = [pointer, u32, u32, ctypes.c_char_p]
+    engine.gs_rooms_name.restype = ctypes.c_bool
     for name in ("stop", "pause", "begin", "clock", "stream", "keep_ns", "forget"):
         getattr(engine, f"gs_rooms_{name}").restype = None
     engine.gs_rooms_keep_ns.argtypes = [pointer, u64]

@@ -14,7 +14,7 @@ import pytest
 # feed → probe → sync, recorder → trace → perfetto → analysis → viewers/cli: a layer knows those
 # before it. `errors`, `_native` and the vocabulary in `schema` belong to everybody.
 LAYERS = (
-    *("probe", "sync", "live", "recorder", "trace", "perfetto", "analysis", "export"),
+    *("probe", "sync", "live", "recorder", "attach", "trace", "perfetto", "analysis", "export"),
     *("viewers", "interpreter", "benchmarks", "integrations", "cli"),
 )
 EVERYBODYS = ("gilscope", "gilscope.errors", "gilscope._native", "gilscope.trace.schema")
