@@ -16,9 +16,9 @@ from support.recorded import GILSCOPE
 from gilscope.live import tasks
 
 PROGRAM = """
-import sys, threading, time
+import select, sys
 print("ready", flush=True)
-while not __import__("select").select([sys.stdin], [], [], 0.001)[0]: pass
+while not select.select([sys.stdin], [], [], 0.001)[0]: pass
 print("fine", flush=True)
 """
 
