@@ -17,7 +17,7 @@ READER_PARTS = ("order", "holes", "ring_index", "ring_stacks")
 READER = tuple(f"gilscope/trace/{part}.c" for part in READER_PARTS)
 PROBE_PARTS = (
     *("ring", "clock", "process", "threads", "names", "memory", "modules", "python"),
-    *("frames", "stacks", "waits", "processor"),
+    *("frames", "stacks", "waits", "processor", "collections"),
 )
 PROBE = tuple(f"gilscope/probe/{part}.c" for part in PROBE_PARTS)
 ROOMS_PARTS = ("rooms", "rooms_space", "rooms_old", "gone", "copy")
