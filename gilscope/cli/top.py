@@ -170,7 +170,10 @@ def _source_of(child: subprocess.Popen[bytes], output: IO[bytes]) -> Source:
     while time.monotonic() < deadline:
         if directory := find(child.pid):
             with contextlib.suppress(RecordingError, OSError):
-                return ExactSource(directory / RINGS)
+                source = ExactSource(directory / RINGS)
+                if source.begun:  # else the command may yet be one that cannot be run
+                    return source
+                source.close()
         if child.poll() is not None:
             output.seek(0)
             text = output.read().decode("utf-8", "replace").strip()

@@ -84,6 +84,12 @@ class ExactSource:
         self._seen.clear()
         return picture
 
+    @property
+    def begun(self) -> bool:
+        """Whether a program has begun in the recording."""
+        with self._lock:
+            return bool(self._counters.read(take_longest=False).processes)
+
     def close(self) -> None:
         """Let everything go."""
         self._over.set()
