@@ -86,7 +86,8 @@ def compiler(arch: str) -> dict[str, str]:
     compile_ = f"{sys.executable} -m ziglang cc -target {target}"
     return {
         "CC": compile_,
-        "LDSHARED": f"{compile_} -shared",
+        # Without debugging information: that of the C library's own parts names the folder.
+        "LDSHARED": f"{compile_} -shared -Wl,--strip-debug",
         "AR": f"{sys.executable} -m ziglang ar",
         "_PYTHON_HOST_PLATFORM": f"linux-{arch}",
         "GILSCOPE_BUILD_STRICT": "1",

@@ -17,8 +17,6 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from gilscope.trace import stacks
-
 if TYPE_CHECKING:
     from gilscope.trace.schema import LookFrame, Stack
 
@@ -115,13 +113,87 @@ _BEGINNINGS = {
 _MODULE = re.compile(r"/python3\.\d+/(?P<module>.+?)(?:/__init__)?\.py$|^<frozen (?P<frozen>.+)>$")
 
 
-def library_of(table: Sequence[Stack], leaf: int) -> Library | None:
-    """What a wait with this stack is for; None: no frame of the library lies above it.
+class _Above(NamedTuple):
+    """Of the frames of the library from the user's code inwards: the outermost that is known, and
+    the outermost below which a thread does not begin."""
 
-    The outermost frame that is known, of those between the wait and the user's own code; where none
-    is known, the outermost of them, which the user's code called.
-    """
-    return library_above(stacks.path(table, leaf))
+    known: Library | None = None
+    called: tuple[str, str] | None = None
+    is_any: bool = False
+
+    def then(self, module: str, function: str, inner: str) -> _Above:
+        """With the next frame inwards; `inner` is what that one calls, of the same module."""
+        return _Above(
+            self.known or _own(module, function, inner),
+            self.called or (None if _begins(module, function) else (module, function)),
+            is_any=True,
+        )
+
+    @property
+    def library(self) -> Library | None:
+        """What a wait below them is for; None: there are none."""
+        if self.known or not self.is_any:
+            return self.known
+        if not self.called:
+            return _BEGIN
+        module, function = self.called
+        return Library(f"{module}.{function}", LOCK, made_anew=False)
+
+
+class Activities:
+    """What the stacks of a table were doing in the library. Each frame is looked at once."""
+
+    def __init__(self, table: Sequence[Stack]) -> None:
+        """`table`: a recording's stacks; callers stand before what they call."""
+        self._table = table
+        self._modules: dict[str, str] = {}
+        self._above: dict[tuple[int, str], _Above] = {}
+        self._importing: list[bool] = []
+        for row in table:
+            below = row.parent is not None and self._importing[row.parent]
+            self._importing.append(below or self._module(row.file).startswith("importlib."))
+
+    def library_of(self, leaf: int) -> Library | None:
+        """What a wait with this stack is for; None: no frame of the library lies above it.
+
+        The outermost frame that is known, of those between the wait and the user's own code; where
+        none is known, the outermost of them, which the user's code called.
+        """
+        return self._frames_above(leaf, "").library
+
+    def activity_of(self, leaf: int) -> str | None:
+        """What of the library the user's line was in with this stack, by the same names; `import`
+        also where the line itself runs because its module is being imported."""
+        if self._importing[leaf]:
+            return IMPORT
+        found = self.library_of(leaf)
+        return found.name if found else None
+
+    def _frames_above(self, leaf: int, inner: str) -> _Above:
+        """`inner`: what its innermost frame calls."""
+        inwards = []
+        above = _Above()
+        at: int | None = leaf
+        while at is not None and (row := self._table[at]).library:
+            if (at, inner) in self._above:
+                above = self._above[at, inner]
+                break
+            inwards.append((at, inner))
+            parent = row.parent
+            module = self._module(row.file)
+            same = parent is not None and self._module(self._table[parent].file) == module
+            inner = row.function if same and row.function in _CALLED_BY_WAIT else ""
+            at = parent
+        for at_, inner_ in reversed(inwards):
+            row = self._table[at_]
+            above = above.then(self._module(row.file), row.function, inner_)
+            self._above[at_, inner_] = above
+        return above
+
+    def _module(self, file: str) -> str:
+        if file not in self._modules:
+            self._modules[file] = _module(file)
+        return self._modules[file]
 
 
 def library_above(rows: Iterable[Stack | LookFrame]) -> Library | None:
@@ -131,23 +203,22 @@ def library_above(rows: Iterable[Stack | LookFrame]) -> Library | None:
         if not row.library:
             break
         frames.append((_module(row.file), row.function))
-    known = None
-    for index, (module, function) in enumerate(frames):
-        name = function.rsplit(".", 1)[-1]
-        if (module, name) == ("threading", "wait"):
-            inner = frames[index - 1][1] if index and frames[index - 1][0] == module else ""
-            known = _wait_of_threading(function, inner)
-        elif module.startswith("importlib."):
-            known = _IMPORT
-        else:
-            known = _KNOWN.get((module, name), known)
-    if known or not frames:
-        return known
-    called = [frame for frame in frames if not _begins(*frame)]
-    if not called:
-        return _BEGIN
-    module, function = called[-1]
-    return Library(f"{module}.{function}", LOCK, made_anew=False)
+    above = _Above()
+    for index in reversed(range(len(frames))):
+        module, function = frames[index]
+        inner = frames[index - 1][1] if index and frames[index - 1][0] == module else ""
+        above = above.then(module, function, inner)
+    return above.library
+
+
+def _own(module: str, function: str, inner: str) -> Library | None:
+    """What one frame of the library is known for."""
+    name = function.rsplit(".", 1)[-1]
+    if (module, name) == ("threading", "wait"):
+        return _wait_of_threading(function, inner)
+    if module.startswith("importlib."):
+        return _IMPORT
+    return _KNOWN.get((module, name))
 
 
 def _begins(module: str, function: str) -> bool:
@@ -157,18 +228,12 @@ def _begins(module: str, function: str) -> bool:
     return module in _BEGINNINGS
 
 
-def activity_of(table: Sequence[Stack], leaf: int) -> str | None:
-    """What of the library the user's line was in with this stack, by the same names; `import` also
-    where the line itself runs because its module is being imported."""
-    if any(_module(row.file).startswith("importlib.") for row in stacks.path(table, leaf)):
-        return IMPORT
-    found = library_of(table, leaf)
-    return found.name if found else None
-
-
 def is_for_workers(name: str | None) -> bool:
     """Whether who waits in what has this name waits for threads to begin, or to be done."""
     return name is not None and _for_workers(name)
+
+
+_CALLED_BY_WAIT = {"wait", "_wait"}
 
 
 def _wait_of_threading(function: str, inner: str) -> Library:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from gilscope.analysis.collections import mostly_collections
-from gilscope.analysis.library import Library, activity_of, library_of
+from gilscope.analysis.library import Activities, Library
 from gilscope.trace import stacks
 
 if TYPE_CHECKING:
@@ -83,12 +83,13 @@ def sites_of(trace: Trace) -> Sites:
     )
     table: dict[Site | None, int] = {None: 0}
     known: dict[int, tuple[stacks.Site, str | None]] = {}
+    activities = Activities(trace.metadata.stacks)
     short = stacks.shortest_paths(row.file for row in trace.metadata.stacks)
 
     def number_of(leaf: int, *, is_exact: bool, is_gc: bool = False) -> int:
         if leaf not in known:
             frames = trace.metadata.stacks
-            known[leaf] = stacks.site(frames, leaf), activity_of(frames, leaf)
+            known[leaf] = stacks.site(frames, leaf), activities.activity_of(leaf)
         place, library = known[leaf]
         made = Site(place, is_exact, library, short[place.file], is_gc)
         return table.setdefault(made, len(table))
@@ -102,11 +103,13 @@ def sites_of(trace: Trace) -> Sites:
     numbers = numbers[inverse]
     of_wait[rows["interval"][waits]] = numbers[waits]
     of_hold[rows["interval"][~waits]] = numbers[~waits]
-    sync = _of_sync(trace, number_of)
+    sync = _of_sync(trace, number_of, activities)
     return Sites(list(table), of_hold, of_wait, *sync)
 
 
-def _of_sync(trace: Trace, number_of: Callable[..., int]) -> tuple[Any, ...]:
+def _of_sync(
+    trace: Trace, number_of: Callable[..., int], activities: Activities
+) -> tuple[Any, ...]:
     """Those of locks and conditions, as the fields of Sites."""
     rows = trace.sync_stacks
     leaves, inverse = np.unique(rows["leaf"], return_inverse=True)
@@ -114,7 +117,7 @@ def _of_sync(trace: Trace, number_of: Callable[..., int]) -> tuple[Any, ...]:
     libraries: dict[Library | None, int] = {None: 0}
     kinds = np.array(
         [
-            libraries.setdefault(library_of(trace.metadata.stacks, leaf), len(libraries))
+            libraries.setdefault(activities.library_of(leaf), len(libraries))
             for leaf in leaves.tolist()
         ],
         np.uint32,

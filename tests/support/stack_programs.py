@@ -37,10 +37,10 @@ def io():
     while not done:
         time.sleep(0.001)  # LINE io
 
+A = 3 ** 400_000  # its product takes several switch intervals
 done = False
 thread = threading.Thread(target=io, name="io")
 thread.start()
-A = 3 ** 160_000
 for n in range(8):
     python_loop(time.monotonic() + 0.05)
     regular_expression()
