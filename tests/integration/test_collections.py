@@ -20,23 +20,23 @@ from gilscope.trace.model import Trace
 SERVER = (
     gc_stamps.PRELUDE
     + """
-cache = [{"row": [i, (i,)], "t": {}} for i in range(60_000)]
+cache = [{"row": [i, (i,)], "t": {}} for i in range(120_000)]
 
 def worker():
     keep = []
     while not over.is_set():
-        for i in range(400):
+        for i in range(800):
             keep.append({"request": i, "headers": [str(i)]})
         if len(keep) > 30_000:
             del keep[:]
-        time.sleep(0.002)
+        time.sleep(0.001)
 
 over = threading.Event()
 threads = [threading.Thread(target=worker, name=f"worker-{i}") for i in range(3)]
 for thread in threads:
     thread.start()
 before = len(told())
-while sum(end - begin > 5_000_000 for begin, end in told()[before:]) < 4:
+while sum(end - begin for begin, end in told()[before:] if end - begin > 5_000_000) < 400_000_000:
     time.sleep(0.02)
 over.set()
 for thread in threads:
