@@ -36,7 +36,7 @@ threads = [threading.Thread(target=worker, name=f"worker-{i}") for i in range(3)
 for thread in threads:
     thread.start()
 before = len(told())
-while sum(end - begin for begin, end in told()[before:] if end - begin > 5_000_000) < 400_000_000:
+while len(long := [e - b for b, e in told()[before:] if e - b > 5_000_000]) < 4 or sum(long) < 4e8:
     time.sleep(0.02)
 over.set()
 for thread in threads:
