@@ -33,6 +33,7 @@ def built(macro: str, sources: Path = _PROBE) -> Path:
     if compiler is None:
         raise InstallationError("this needs a C compiler; on Debian: apt-get install gcc libc6-dev")
     files = sorted(path for path in sources.glob("*.c") if path.stem not in _BUILT_IN)
+    files.append(sources.parent / "_probe.c")
     digest = hashlib.sha256(f"{compiler} {_FLAGS} {macro}".encode())
     for path in (*files, *sorted(sources.glob("*.h"))):
         digest.update(path.read_bytes())

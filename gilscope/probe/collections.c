@@ -161,7 +161,8 @@ void gs_collections_begin(struct gs_collections *its, const char *state, uint64_
     its->collecting = false;
     its->least = its->most = 0;
     its->looked_at = now;
-    its->begun_with = its->count = count_of(its->collector);
+    if (its->known)
+        its->begun_with = its->count = count_of(its->collector);
 }
 
 void gs_collections_look(struct gs_collections *its, uint64_t now) {
@@ -171,6 +172,10 @@ void gs_collections_look(struct gs_collections *its, uint64_t now) {
     const bool collecting = is_collecting(its->collector);
     const uint64_t count = count_of(its->collector);
     const uint64_t since = now > its->looked_at ? now - its->looked_at : 0;
+    if (count < its->count) { /* the interpreter has ended, and another one begun in its place */
+        its->known = false;
+        return;
+    }
     const bool same = count == its->count;
     if (its->collecting && collecting && same)
         its->least += since;

@@ -40,7 +40,9 @@ class Beside:
 
     def tick(self, used_bytes: int, limit_bytes: int) -> None:
         """Start it once so much of the rings is used. Never waits."""
-        start_bytes = min(self._start_bytes, limit_bytes // 8)  # it needs a while to come
+        start_bytes = self._start_bytes
+        if limit_bytes > START_BYTES:  # what is smaller is soon full, and written at the end
+            start_bytes = min(start_bytes, limit_bytes // 8)  # it needs a while to come
         if self._pid is None and self._input < 0 and used_bytes >= start_bytes:
             self._start()
 

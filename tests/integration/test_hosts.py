@@ -26,7 +26,10 @@ SOME_QUEUES = {
     ("3.13", "shared"): cases.QUEUES[1:2],
 }
 READS = re.compile(r"\b(?:gs_copy_safely|gs_copy_racing|gs_readable)\s*\(")
-READERS = {"memory", "modules", "python", "find_gil", "names", "frames", "release", "process"}
+READERS = {
+    *("memory", "modules", "python", "find_gil", "names", "frames", "release", "process"),
+    "collections",
+}
 ASKS = re.compile(r"\b(?:dladdr1?|dlopen|dlvsym|dl_iterate_phdr|dlsym)\s*\(")
 MAY_ASK = {  # constructors, and what they call
     "bench": {"gilscope_bench_stack"},
@@ -34,6 +37,7 @@ MAY_ASK = {  # constructors, and what they call
     "exec": {"learn_own_path", "resolve"},
     "interpose": {"next_version", "resolve", "interpreter_has_a_probe"},
     "limits": {"resolve"},
+    "late": {"inspect"},  # by who has just loaded the library, and looked whether it may
     "locks": {"resolve"},
     "sleeps": {"resolve"},
     "modules": {"gs_modules_start"},
@@ -140,7 +144,7 @@ def functions(source: Path) -> dict[str, str]:
 def test_foreign_memory_is_read_in_known_files_alone(root: Path) -> None:
     """What may be CPython's in find_gil, names and frames; the loader's lists in modules, and in
     python the beginning of what they lead to; the calls above on the stack in release; the last
-    look at a switch interval in process. Nothing else has a read that cannot fault, or reads what
+    look at a switch interval in process; the collector, once it is proved, in collections. Nothing else has a read that cannot fault, or reads what
     is not its own: no structure of CPython's is known elsewhere.
     """
     sources = list((root / "gilscope" / "probe").glob("*.[ch]"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def test_the_gil_is_told_as_it_is_taken(interpreter: Path) -> None:
 
 
 def test_whoever_sleeps_for_the_policys_queue_waits_for_the_gil(interpreter: Path) -> None:
-    gilscope = ("gilscope", "run", "--policy", "io-priority", "--")
+    gilscope = (sys.executable, "-m", "gilscope", "run", "--policy", "io-priority", "--")
     with running(interpreter, THREADS, before=gilscope) as (_, truth):
         seen = until(
             truth["pid"],
