@@ -14,6 +14,7 @@ TRIES = 3  # other tests run beside it
 CORPUS = programs(PROGRAMS)
 
 
+@pytest.mark.alone  # on a busy machine the true finding may be that somebody had no processor
 @pytest.mark.parametrize("program", [p for p in CORPUS if p.truth.get("ci")], ids=lambda p: p.name)
 def test_the_first_finding_is_the_true_one(program: Program) -> None:
     why = []
