@@ -17,11 +17,16 @@
 
 #if defined(__x86_64__)
 
-#define STUB __attribute__((section("gs_stub"), used, noinline, visibility("hidden")))
-#define WITH static inline __attribute__((always_inline))
-
+/* No call that a compiler thinks of by itself: of memset, of a stack protector. */
+#if defined(__clang__)
+#define PLAIN __attribute__((no_builtin, no_stack_protector))
+#else
+#define PLAIN
 #pragma GCC push_options
 #pragma GCC optimize("O1", "no-stack-protector", "no-tree-loop-distribute-patterns")
+#endif
+#define STUB PLAIN __attribute__((section("gs_stub"), used, noinline, visibility("hidden")))
+#define WITH PLAIN static inline __attribute__((always_inline))
 
 /* In the same section: an address that the copy has as the original does. */
 extern const struct gs_stub_words gs_stub_words __attribute__((visibility("hidden")));
@@ -88,7 +93,9 @@ STUB void gs_stub_led(void) {
         call_function(words, words->state);
 }
 
+#if !defined(__clang__)
 #pragma GCC pop_options
+#endif
 
 /* Where a thread is led that was stopped with the GIL in hand (seize.c). By then nobody traces it
  * any more: it saves all that it has, below what its stack may have in use without saying so (128

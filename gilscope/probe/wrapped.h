@@ -13,9 +13,14 @@ struct gs_wrapped {
     void **real; /* where the wrapper has what it calls; NULL: it calls another wrapper */
 };
 
+#if __has_attribute(copy) /* gcc: an alias without it has fewer attributes, and is warned of */
+#define GS_COPIED(name) copy(name)
+#else
+#define GS_COPIED(name)
+#endif
 #define GS_WRAPPER(name)                                                                           \
     extern __typeof(name) gs_wrapper_##name                                                        \
-        __attribute__((alias(#name), visibility("hidden"), copy(name)))
+        __attribute__((alias(#name), visibility("hidden"), GS_COPIED(name)))
 #define GS_WRAPPED(name, its_real) {#name, (void *)gs_wrapper_##name, (void **)(its_real)}
 
 /* Ended by an entry without a name. */
