@@ -37,9 +37,10 @@ class Processors:
         self._rows = rows[order]
         n = len(trace.thread_stats)
         self._firsts = np.searchsorted(self._rows["thread"], np.arange(n + 1))
-        self._holds = _grouped(trace.holds["thread"], n)
-        self._waits = _grouped(trace.waits["thread"], n)
-        self._freed = _freed(trace) if trace.metadata.switches else None
+        if self.told:  # else there is nothing to find of any thread
+            self._holds = _grouped(trace.holds["thread"], n)
+            self._waits = _grouped(trace.waits["thread"], n)
+            self._freed = _freed(trace)
 
     @property
     def told(self) -> bool:
@@ -61,7 +62,6 @@ class Processors:
         waits = trace.waits[self._waits[thread]]
         waiting = up_to.within(*_edges(waits))
         outside = up_to.within(*(np.array([at], np.int64) for at in life)) - held - waiting
-        assert self._freed is not None
         acquired = waits["ending"] == ACQUIRED
         freed = self._freed[self._waits[thread]][acquired]
         wakeups = up_to.within(freed, waits["end_ns"][acquired])
