@@ -163,6 +163,8 @@ def test_keys_and_sizes() -> None:
         top.until(lambda text: "any key: back" in text)
         top.press("x")
         top.until(lambda text: "any key: back" not in text)
+        top.press("r")  # the first screen has the keys again, so it is the one that is resized
+        top.until(lambda text: "by waiting" in text and "rising" not in text)
         top.resize(120, 40)
         top.until(lambda text: "help" in text.splitlines()[39])
         top.resize(60, 12)
