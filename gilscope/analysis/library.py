@@ -118,26 +118,20 @@ class _Above(NamedTuple):
     the outermost below which a thread does not begin."""
 
     known: Library | None = None
-    called: tuple[str, str] | None = None
+    called: Library | None = None
     is_any: bool = False
 
     def then(self, module: str, function: str, inner: str) -> _Above:
         """With the next frame inwards; `inner` is what that one calls, of the same module."""
-        return _Above(
-            self.known or _own(module, function, inner),
-            self.called or (None if _begins(module, function) else (module, function)),
-            is_any=True,
-        )
+        called = self.called
+        if not called and not _begins(module, function):
+            called = Library(f"{module}.{function}", LOCK, made_anew=False)
+        return _Above(self.known or _own(module, function, inner), called, is_any=True)
 
     @property
     def library(self) -> Library | None:
         """What a wait below them is for; None: there are none."""
-        if self.known or not self.is_any:
-            return self.known
-        if not self.called:
-            return _BEGIN
-        module, function = self.called
-        return Library(f"{module}.{function}", LOCK, made_anew=False)
+        return self.known or self.called or (_BEGIN if self.is_any else None)
 
 
 class Activities:

@@ -3,7 +3,7 @@
 # /// verdict
 # kind = "crowd"
 # thread = "burn-*"
-# value_ms = [200, 1600]
+# value_ms = [60, 1600]
 # ci = true
 # ///
 
