@@ -216,7 +216,8 @@ class RingSource:
         if max(monotonic, boottime, realtime) >= _LONGEST_NS:
             raise TraceError(f"{self._path}: offset 0x{_CLOCKS_OFFSET:x}: impossible times")
         threads = [self._thread(i) for i in range(n_threads)]
-        last_record = max([abs(t.end_ns) for t in threads], default=monotonic)
+        # Not their ends: a thread counts on, and says that it ends, when nothing is recorded.
+        last_record = max([monotonic, *(self._place(i)[2] for i in range(n_threads))])
         processes, gils = self._processes(n_processes, threads)
         threads = [self._with_end(t, processes[t.process]) for t in threads]
         self._ends = [p.end_ns for p in processes]
@@ -280,21 +281,26 @@ class RingSource:
             raise TraceError(f"{self._path}: offset 0x{at:x}: {number} is no id of a process")
         return number
 
-    def _thread(self, index: int) -> Thread:
+    def _place(self, index: int) -> tuple[int, int, int]:
+        """Where a thread's page is, its process, and the time of its last record."""
         page, process, last = ctypes.c_uint64(), ctypes.c_uint64(), ctypes.c_int64()
         _engine().gs_order_thread(
             self._order, index, ctypes.byref(page), ctypes.byref(process), ctypes.byref(last)
         )
-        tid, is_main, start, end, lost, name = _THREAD_PAGE.unpack_from(self._map, page.value)
+        return page.value, process.value, last.value
+
+    def _thread(self, index: int) -> Thread:
+        page, process, last = self._place(index)
+        tid, is_main, start, end, lost, name = _THREAD_PAGE.unpack_from(self._map, page)
         text = name.split(b"\0", 1)[0].decode("utf-8", "replace")
         return Thread(
             id=index,
-            process=process.value,
-            tid=self._id(tid, page.value),
+            process=process,
+            tid=self._id(tid, page),
             name=text or ("MainThread" if is_main else f"thread {tid}"),
             is_main=bool(is_main),
             start_ns=self._since_cut(self._to_ns(start)),
-            end_ns=self._to_ns(end) if end else -last.value,  # negative: not its end, its last sign
+            end_ns=self._to_ns(end) if end else -last,  # negative: not its end, its last sign
             lost_events=min(lost, _MOST_LOST),
         )
 
