@@ -144,8 +144,9 @@ def functions(source: Path) -> dict[str, str]:
 def test_foreign_memory_is_read_in_known_files_alone(root: Path) -> None:
     """What may be CPython's in find_gil, names and frames; the loader's lists in modules, and in
     python the beginning of what they lead to; the calls above on the stack in release; the last
-    look at a switch interval in process; the collector, once it is proved, in collections. Nothing else has a read that cannot fault, or reads what
-    is not its own: no structure of CPython's is known elsewhere.
+    look at a switch interval in process; the collector, once it is proved, in collections. Nothing
+    else has a read that cannot fault, or reads what is not its own: no structure of CPython's is
+    known elsewhere.
     """
     sources = list((root / "gilscope" / "probe").glob("*.[ch]"))
     assert {
