@@ -26,9 +26,9 @@ import numpy as np
 from gilscope import _native
 from gilscope.errors import TraceError
 from gilscope.recorder.notes import MAX_SIZE, RINGS, Notes
-from gilscope.trace import redact, ring_pages, stacks
+from gilscope.trace import redact, stacks
 from gilscope.trace.looks import with_looks
-from gilscope.trace.rings import LeftOut
+from gilscope.trace.ring_pages import LeftOut, Pages, process_row
 from gilscope.trace.schema import EVENT_DTYPE, Gil, Metadata, Policy, Process, Stack, Thread, Totals
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Following:
     """The events of a recording that runs. Owner: one thread; `close` it."""
 
     def __init__(self, directory: Path, notes: Notes) -> None:
-        """Open the ring_pages. Raises TraceError where they cannot be read."""
+        """Open the rings. Raises TraceError where they cannot be read."""
         self.path = directory / RINGS
         self._notes = notes
         try:
@@ -50,6 +50,7 @@ class Following:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             raise TraceError(f"{self.path}: cannot be read ({error})") from error
+        self._file = Pages(self._map, str(self.path))
         self._bytes = np.frombuffer(self._map, dtype=np.uint8)
         self._library = _declared(_native.engine())
         self._follow = self._library.gs_follow_open(self._bytes.ctypes.data, len(self._map))
@@ -104,7 +105,7 @@ class Following:
     def finish(self, notes: Notes) -> None:
         """What is stored now is all; `notes` are those of the end. Raises TraceError."""
         self._notes = notes
-        header = ring_pages.header_of(self._map)
+        header = self._file.header
         self._stopped = notes.stopped or (
             (notes.limit or MAX_SIZE) if header.stop and notes.exit_code is None else None
         )
@@ -160,12 +161,12 @@ class Following:
     @property
     def taken_back(self) -> bool:
         """Whether the rings have not everything any more."""
-        return bool(ring_pages.header_of(self._map).kept_from)
+        return bool(self._file.header.kept_from)
 
     @property
     def left_out(self) -> LeftOut:
         """What ran and is not in the recording."""
-        return ring_pages.header_of(self._map).left_out
+        return self._file.header.left_out
 
     def refresh(self) -> None:
         """Read pages anew: names may have changed, threads may have ended."""
@@ -301,10 +302,16 @@ class Following:
                 self._ids[number] = len(self._processes)
                 self._processes.append(number)
 
+    def _next_programs(self, number: int) -> list[int]:
+        """When the programs began that this one became: an exec leaves a page of the same pid
+        behind. (A fork's child may have it too, in a namespace of its own.)"""
+        pid = self._pages[number]["pid"]
+        later = self._pages[number + 1 :]
+        return [page["start_ns"] for page in later if page["pid"] == pid and not page["parent"]]
+
     def _passed(self, number: int) -> bool:
         page = self._pages[number]
-        again = any(later["pid"] == page["pid"] for later in self._pages[number + 1 :])
-        return again and not page["end_ticks"]
+        return bool(self._next_programs(number)) and not page["end_ticks"]
 
     def _read_page(self, number: int) -> None:
         """The page of a process, unless it is another's by now."""
@@ -322,7 +329,7 @@ class Following:
         its = self._pages[number]
         its["start_ns"] = start.value
         if page.value:
-            its.update(ring_pages.process_page(self._map, page.value))
+            its.update(self._file.process(page.value))
         its["last_ns"] = last.value
 
     def _thread_place(self, number: int) -> tuple[int, int, int]:
@@ -336,7 +343,7 @@ class Following:
         page, _, last = self._thread_place(number)
         known = self._threads[number]
         if page:
-            row = ring_pages.thread_row(self._map, page, known, self._to_ns, last)
+            row = self._file.thread(page, known, self._to_ns, last)
         else:
             row = replace(known, end_ns=known.end_ns or -last)
         if row != known:
@@ -371,16 +378,14 @@ class Following:
         floor = max([page["start_ns"], page["last_ns"], *own])
         if page["end_ticks"]:
             return max(floor, self._to_ns(page["end_ticks"])), False
-        # An exec into the next program leaves a page of the same pid behind.
-        successors = [p["start_ns"] for p in self._pages[number + 1 :] if p["pid"] == page["pid"]]
-        if successors:
+        if successors := self._next_programs(number):
             return max(floor, min(successors)), False
         if page["pid"] == self._notes.root_pid and self._notes.root_end_ns:
             return max(floor, self._notes.root_end_ns), True
         return floor, True
 
     def _read_metadata(self) -> Metadata:
-        header = ring_pages.header_of(self._map)
+        header = self._file.header
         threads = self._threads
         lost_of: dict[int, int] = {}
         for thread in threads:
@@ -422,7 +427,7 @@ class Following:
     def _row(self, number: int, place: int, lost: int) -> Process:
         page = self._pages[place]
         parent = next((i for i, p in enumerate(self._pages) if p["name"] == page["parent"]), None)
-        return ring_pages.process_row(
+        return process_row(
             page,
             id=number,
             parent=None if parent is None or not page["parent"] else self._ids[parent],

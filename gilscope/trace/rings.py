@@ -5,20 +5,19 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gilscope import _native
 from gilscope.errors import TraceError
 from gilscope.recorder.notes import MAX_SIZE, RINGS, SNAPSHOT, Notes
-from gilscope.safe_text import escaped
 from gilscope.trace import redact, stacks
 from gilscope.trace.looks import with_looks
+from gilscope.trace.ring_pages import UNIT, Pages, process_row
 from gilscope.trace.schema import (
     EVENT_DTYPE,
     PROCESSOR_EVENTS,
@@ -37,32 +36,6 @@ if TYPE_CHECKING:
 
 BATCH_EVENTS = 1 << 16
 
-_CLOCKS = {0: "monotonic", 1: "tsc", 2: "cntvct"}
-_INTERPRETERS = {0: "none", 1: "gil", 2: "free-threaded"}
-
-# struct gs_file_header, _process_page and _thread_page of event_abi.h; a test compares the sizes.
-_FILE_HEADER = struct.Struct("<QIIIIIIQQ")
-_SNAPSHOT = struct.Struct("<QQQQ")
-_UNTIL_OFFSET, _LOST_OFFSET, _CLOCKS_OFFSET = 80, 136, 256
-_PROCESS_PAGE = struct.Struct("<12xIIIII32sQ56sQ16sII")
-_THREAD_PAGE = struct.Struct("<16xIH2xQQQ200s")
-_UNIT = 4096
-_LONGEST_NS = 1 << 62
-_MOST_LOST = 1 << 40  # by one thread; what damaged pages tell must still be a number when added up
-_PIDS = 1 << 22  # Linux's limit, of tids as well
-_YIELDS_TOLD = 0x100
-_LOCKS_TOLD = 0x800
-_COLLECTIONS = ((0x2000, "told"), (0x1000, "counted"))
-_STACKS = ((0x400, "unknown"), (0x200, "told"))
-
-
-class LeftOut(NamedTuple):
-    """What ran and is not in the recording."""
-
-    processes: int  # there was no room for a page of theirs
-    programs: int  # started in a way that they could not find the recording
-    gils: int  # past those that one process's records can name
-
 
 class RingSource:
     """The events of a recording's rings, in order. Read once; `close` it or use it in `with`."""
@@ -77,8 +50,9 @@ class RingSource:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             raise TraceError(f"{self._path}: cannot be read ({error})") from error
-        if len(self._map) < _UNIT:
+        if len(self._map) < UNIT:
             raise TraceError(f"{self._path}: not a ring file of gilscope")
+        self._file = Pages(self._map, str(self._path))
         self._bytes = np.frombuffer(self._map, dtype=np.uint8)
         self._order = self._open()
         self._switches = Switches(directory)
@@ -207,37 +181,33 @@ class RingSource:
 
     def _read_metadata(self) -> Metadata:
         n_processes, n_threads, *_ = self._counts(self._order)
-        _, _, clock, _, _, _, stop, _, _ = _FILE_HEADER.unpack_from(self._map)
-        lost_unattached, *left_out = struct.unpack_from("<QQQQ", self._map, _LOST_OFFSET)
-        self.left_out = LeftOut(*left_out)
+        header = self._file.header
+        self.left_out = header.left_out
         self._cut_ns = self._time_of(_engine().gs_order_cut(self._order))
-        self._until_ns = self._time_of(struct.unpack_from("<Q", self._map, _UNTIL_OFFSET)[0])
-        _, monotonic, boottime, realtime = _SNAPSHOT.unpack_from(self._map, _CLOCKS_OFFSET)
-        if max(monotonic, boottime, realtime) >= _LONGEST_NS:
-            raise TraceError(f"{self._path}: offset 0x{_CLOCKS_OFFSET:x}: impossible times")
+        self._until_ns = self._time_of(header.until)
         threads = [self._thread(i) for i in range(n_threads)]
         # Not their ends: a thread counts on, and says that it ends, when nothing is recorded.
-        last_record = max([monotonic, *(self._place(i)[2] for i in range(n_threads))])
+        last_record = max([header.start_ns, *(self._place(i)[2] for i in range(n_threads))])
         processes, gils = self._processes(n_processes, threads)
         threads = [self._with_end(t, processes[t.process]) for t in threads]
         self._ends = [p.end_ns for p in processes]
         processes, threads, gils = _left_out(self._passed, processes, threads, gils)
-        end = max([p.end_ns for p in processes], default=monotonic)
-        lost = min(lost_unattached, _MOST_LOST) + sum(t.lost_events for t in threads)
+        end = max([p.end_ns for p in processes], default=header.start_ns)
+        lost = header.lost_unattached + sum(t.lost_events for t in threads)
         # A recorder that did not come to its end may have met a program that still writes.
         self._incomplete = lost > 0 or self.notes.exit_code is None
         stopped = self.notes.stopped or (
-            (self.notes.limit or MAX_SIZE) if stop and self.notes.exit_code is None else None
+            (self.notes.limit or MAX_SIZE) if header.stop and self.notes.exit_code is None else None
         )
         if self._until_ns is not None:
             stopped, last_record = SNAPSHOT, self._until_ns
         metadata = Metadata(
             command=redact.secrets(self.notes.command),
-            start_ns=monotonic if self._cut_ns is None else self._cut_ns,
+            start_ns=header.start_ns if self._cut_ns is None else self._cut_ns,
             end_ns=max(end, self.notes.root_end_ns or 0),
-            realtime_offset_ns=realtime - monotonic,
-            boottime_offset_ns=boottime - monotonic,
-            clock_source=_CLOCKS.get(clock, "unknown"),
+            realtime_offset_ns=header.realtime_ns - header.start_ns,
+            boottime_offset_ns=header.boottime_ns - header.start_ns,
+            clock_source=header.clock_source,
             lost_events=lost,
             stopped=stopped,
             stopped_ns=last_record if stopped else None,
@@ -275,12 +245,6 @@ class RingSource:
         )
         return tuple(table)
 
-    def _id(self, number: int, at: int) -> int:
-        """The kernel's id of a process or thread, in a page at this offset. Raises TraceError."""
-        if number >= _PIDS:
-            raise TraceError(f"{self._path}: offset 0x{at:x}: {number} is no id of a process")
-        return number
-
     def _place(self, index: int) -> tuple[int, int, int]:
         """Where a thread's page is, its process, and the time of its last record."""
         page, process, last = ctypes.c_uint64(), ctypes.c_uint64(), ctypes.c_int64()
@@ -291,18 +255,9 @@ class RingSource:
 
     def _thread(self, index: int) -> Thread:
         page, process, last = self._place(index)
-        tid, is_main, start, end, lost, name = _THREAD_PAGE.unpack_from(self._map, page)
-        text = name.split(b"\0", 1)[0].decode("utf-8", "replace")
-        return Thread(
-            id=index,
-            process=process,
-            tid=self._id(tid, page),
-            name=text or ("MainThread" if is_main else f"thread {tid}"),
-            is_main=bool(is_main),
-            start_ns=self._since_cut(self._to_ns(start)),
-            end_ns=self._to_ns(end) if end else -last,  # negative: not its end, its last sign
-            lost_events=min(lost, _MOST_LOST),
-        )
+        known = Thread(index, process, 0, "", False, 0, 0, 0)
+        row = self._file.thread(page, known, self._to_ns, last)
+        return replace(row, start_ns=self._since_cut(row.start_ns))
 
     @staticmethod
     def _with_end(thread: Thread, process: Process) -> Thread:
@@ -317,9 +272,9 @@ class RingSource:
             last[thread.process] = max(last[thread.process], abs(thread.end_ns))
             lost[thread.process] += thread.lost_events
         pages = [self._process_page(index) for index in range(n)]
-        id_of_serial = {page["serial"]: index for index, page in enumerate(pages)}
+        id_of_name = {page["name"]: index for index, page in enumerate(pages)}
         intervals = (page["switch_interval_ns"] for page in pages)
-        self._switch_interval_ns = next((ns for ns in intervals if 0 < ns < _LONGEST_NS), None)
+        self._switch_interval_ns = next((ns for ns in intervals if ns), None)
         processes: list[Process] = []
         gils: list[Gil] = []
         self._unclean: list[bool] = []
@@ -341,24 +296,13 @@ class RingSource:
             self._unclean.append(unclean)
             gils += [Gil(id=len(gils) + i, process=index) for i in range(page["n_gils"])]
             processes.append(
-                Process(
+                process_row(
+                    {**page, "start_ns": self._since_cut(page["start_ns"])},
                     id=index,
-                    pid=page["pid"],
-                    parent=id_of_serial.get(page["parent"]) if page["parent"] else None,
-                    command=page["command"],
-                    python=page["python"] or None,
-                    feed=page["feed"] or None,
-                    interpreter=_INTERPRETERS.get(page["interpreter"] & 0xFF, "none"),
-                    start_ns=self._since_cut(page["start_ns"]),
+                    parent=id_of_name.get(page["parent"]) if page["parent"] else None,
                     end_ns=self._since_cut(end),
                     lost_events=lost[index],
-                    yields_inferred=not page["interpreter"] & _YIELDS_TOLD,
-                    stacks=next((s for bit, s in _STACKS if page["interpreter"] & bit), None),
-                    lost_stacks=page["lost_stacks"],
-                    locks=bool(page["interpreter"] & _LOCKS_TOLD),
-                    collections=next(
-                        (how for bit, how in _COLLECTIONS if page["interpreter"] & bit), None
-                    ),
+                    late=False,
                 )
             )
         return processes, gils
@@ -366,39 +310,8 @@ class RingSource:
     def _process_page(self, index: int) -> dict[str, Any]:
         page, n_gils = ctypes.c_uint64(), ctypes.c_uint64()
         _engine().gs_order_process(self._order, index, ctypes.byref(page), ctypes.byref(n_gils))
-        at = page.value
-        (
-            serial,
-            pid,
-            parent,
-            interpreter,
-            _,
-            start,
-            end,
-            python,
-            interval_us,
-            feed,
-            lost_stacks,
-            size,
-        ) = _PROCESS_PAGE.unpack_from(self._map, at)
-        begin = at + _PROCESS_PAGE.size
-        command = self._map[begin : min(begin + size, at + _UNIT)]
-        return {
-            "serial": serial,
-            "n_gils": n_gils.value,
-            "pid": self._id(pid, at),
-            "parent": parent,
-            "interpreter": interpreter,
-            "lost_stacks": lost_stacks,
-            "switch_interval_ns": interval_us * 1000,
-            "start_ns": self._to_ns(_SNAPSHOT.unpack(start)[0]),
-            "end_ticks": end,
-            "python": escaped(python.split(b"\0", 1)[0].decode("ascii", "replace")),
-            "feed": escaped(feed.split(b"\0", 1)[0].decode("ascii", "replace")),
-            "command": redact.secrets(
-                os.fsdecode(command).encode("utf-8", "replace").decode().split("\0")[:-1]
-            ),
-        }
+        its = self._file.process(page.value)
+        return {**its, "n_gils": n_gils.value, "start_ns": self._to_ns(its["start_ticks"])}
 
     def _process_end(self, index: int, pages: list[dict[str, Any]], last: int) -> tuple[int, bool]:
         """When a process ended, and whether it ended without saying so (killed)."""

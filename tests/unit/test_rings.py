@@ -24,6 +24,7 @@ from gilscope.errors import GilscopeError, TraceError
 from gilscope.perfetto.writer import write_trace
 from gilscope.recorder import session
 from gilscope.recorder.notes import Notes
+from gilscope.trace import ring_pages
 from gilscope.trace import rings as reader
 from gilscope.trace.model import Trace
 from gilscope.trace.rings import RingSource, open_rings
@@ -111,13 +112,13 @@ def number(field: int | bytes) -> int:
 @pytest.mark.parametrize(
     ("layout", "struct_name", "fields", "seen"),
     [
-        (reader._FILE_HEADER, "file_header", "abi_version clock_source root_pid stop created_ns "
-         "limit_units", [0, 1, 2, 0, 3, 0, 4, 5, 6]),
-        (reader._SNAPSHOT, "clock_snapshot", "ticks monotonic_ns boottime_ns realtime_ns",
+        (ring_pages._HEADER, "file_header", "abi_version clock_source root_pid stop",
+         [0, 1, 2, 0, 3, 0, 4]),
+        (ring_pages._SNAPSHOT, "clock_snapshot", "ticks monotonic_ns boottime_ns realtime_ns",
          [1, 2, 3, 4]),
-        (reader._PROCESS_PAGE, "process_page", "pid parent interpreter n_gils start end_ticks "
+        (ring_pages._PROCESS_PAGE, "process_page", "pid parent interpreter n_gils start end_ticks "
          "python switch_interval_us feed lost_stacks command_bytes", list(range(12))),
-        (reader._THREAD_PAGE, "thread_page", "tid is_main start_ticks end_ticks lost name",
+        (ring_pages._THREAD_PAGE, "thread_page", "tid is_main start_ticks end_ticks lost name",
          [1, 2, 3, 4, 5, 6]),
     ],
 )  # fmt: skip
@@ -132,17 +133,17 @@ def test_offsets_are_the_compilers(compiled: dict[str, int]) -> None:
     def of(*fields: str) -> tuple[int, ...]:
         return tuple(compiled[field] for field in fields)
 
-    assert compiled["file_header.lost_unattached"] == reader._LOST_OFFSET
-    lost = reader._LOST_OFFSET
+    assert compiled["file_header.lost_unattached"] == ring_pages._LOST_OFFSET
+    lost = ring_pages._LOST_OFFSET
     assert of("file_header.lost_processes", "file_header.unfollowed") == (lost + 8, lost + 16)
-    assert compiled["file_header.clocks"] == reader._CLOCKS_OFFSET
-    assert compiled["process_page.command"] == reader._PROCESS_PAGE.size
-    assert reader._UNIT == session.UNIT == UNIT == compiled["unit"]
+    assert compiled["file_header.clocks"] == ring_pages._CLOCKS_OFFSET
+    assert compiled["process_page.command"] == ring_pages._PROCESS_PAGE.size
+    assert ring_pages.UNIT == session.UNIT == UNIT == compiled["unit"]
     assert compiled["chunk"] == CHUNK_UNITS
     assert compiled["file_header.root_pid"] == session._ROOT_PID_OFFSET
     assert compiled["file_header.stop"] == session._STOP_OFFSET
     assert compiled["file_header.kept_from"] == session._KEPT_FROM_OFFSET
-    assert compiled["file_header.kept_until"] == reader._UNTIL_OFFSET
+    assert compiled["file_header.kept_until"] == ring_pages._UNTIL_OFFSET
     assert compiled["first"] == session.FIRST_UNIT
     assert compiled["chunk_header.ordinal"] == session._ORDINAL_OFFSET
     # living_processes reads pid, parent, interpreter and then the start's realtime_ns, end_ticks.
@@ -506,7 +507,7 @@ def test_a_copy_ends_where_it_was_begun(tmp_path: Path) -> None:
     rings = RingFile()
     process = rings.process(10)
     rings.thread(process, 10, cycles(0, 3, at=100, step=100))
-    struct.pack_into("<Q", rings.data, reader._UNTIL_OFFSET, START + 350)
+    struct.pack_into("<Q", rings.data, ring_pages._UNTIL_OFFSET, START + 350)
     with rings.open(tmp_path) as source:
         rows = story(source)
         assert source.metadata.stopped == "snapshot"
