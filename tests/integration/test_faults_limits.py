@@ -81,6 +81,40 @@ with open({str(small / "other")!r}, "wb", buffering=0) as file:
     assert "crew-0" in thread_names(trace)
 
 
+# What one thread did before the limit, and what another did long after it.
+BEHIND = """
+import os, threading, time
+def early():
+    for _ in range(60_000):
+        os.stat("/")
+    time.sleep(0.3)
+def late():
+    for _ in range(1_000):
+        os.stat("/")
+for work in (early, late):
+    thread = threading.Thread(target=work, name=work.__name__)
+    thread.start()
+    thread.join()
+"""
+
+
+def test_what_comes_behind_a_stop_is_unknown(tmp_path: Path) -> None:
+    """Threads count on, begin and end there; that they do moves nothing."""
+    recorded = same(tmp_path, [PYTHON, script(tmp_path, BEHIND)], options=("--max-size", "1M"))
+    trace = recorded.trace()
+    (gil,) = trace.metadata.gils
+    last = trace.holds["end_ns"][trace.holds["gil"] == gil.id].max()
+    assert trace.metadata.stopped_ns is not None
+    assert abs(int(last) - trace.metadata.stopped_ns) < 50_000_000
+    (early,) = (t for t in trace.metadata.threads if t.name == "early")
+    stopped_for = early.end_ns - trace.metadata.stopped_ns
+    assert stopped_for > 300_000_000
+    (process,) = summarise(trace)["processes"]
+    unknown = {t["name"]: t["unknown_ns"] for t in process["threads"]}
+    assert unknown["early"] == stopped_for
+    assert all(t["life_ns"] == t["unknown_ns"] for t in process["threads"] if t["name"] == "late")
+
+
 def test_the_limit_that_the_user_set(tmp_path: Path) -> None:
     recorded = same(tmp_path, [PYTHON, script(tmp_path, BUSY)], options=("--max-size", "2M"))
     trace = recorded.trace()
