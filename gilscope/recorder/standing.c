@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #include "../probe/clock.h"
-#include "rooms.h"
+#include "new_records.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -25,11 +25,9 @@ struct gs_standing_row {
 
 /* Where the last look at a thread ended, and what was open there. */
 struct standing_thread {
-    uint64_t start_ticks; /* tells its page from another at the same unit; 0: not looked at */
-    uint64_t since;       /* ticks */
-    uint32_t chunk;       /* unit; 0: its page */
-    uint32_t at;          /* records of that which were read */
-    uint8_t kind;         /* enum gs_standing_kind */
+    struct gs_cursor cursor;
+    uint64_t since; /* ticks */
+    uint8_t kind;   /* enum gs_standing_kind */
     bool told;
 };
 
@@ -85,42 +83,14 @@ static void pass(struct standing_thread *thread, const struct gs_record *record)
     }
 }
 
-/* Reads on where the last look ended; returns false at a place that has more room. */
-static bool read_on(struct standing_thread *thread, const struct gs_record *records, uint32_t n) {
-    for (; thread->at < n; thread->at++) {
-        if (!__atomic_load_n(&records[thread->at].stamp_kind, __ATOMIC_ACQUIRE))
-            return false;
-        pass(thread, &records[thread->at]);
-    }
-    return true;
-}
-
 static void look_at(const struct gs_rooms *rooms, struct standing_thread *thread, uint32_t unit) {
-    const struct gs_thread_page *page = (const void *)gs_room_at(rooms, unit);
-    if (thread->start_ticks != page->start_ticks)
-        *thread = (struct standing_thread){.start_ticks = page->start_ticks};
-    const struct gs_room *chunk = &rooms->rooms[thread->chunk];
-    if (thread->chunk && (chunk->state != GS_ROOM_EVENTS || chunk->owner != unit)) {
-        /* It was taken back before it was read to its end. */
-        thread->chunk = rooms->rooms[unit].first;
-        thread->at = 0;
+    if (!gs_cursor_goes_on(&thread->cursor, rooms, unit))
         set(thread, GS_STANDS_NOT, 0);
-    }
-    for (;;) {
-        const struct gs_record *records = page->records;
-        uint32_t n = (uint32_t)(sizeof page->records / sizeof *records);
-        uint32_t next = rooms->rooms[unit].first;
-        if (thread->chunk) {
-            const struct gs_event_chunk *its = (const void *)gs_room_at(rooms, thread->chunk);
-            records = its->records;
-            n = gs_chunk_records(rooms->rooms[thread->chunk].units);
-            next = rooms->rooms[thread->chunk].next;
-        }
-        if (!read_on(thread, records, n) || !next)
-            return;
-        thread->chunk = next;
-        thread->at = 0;
-    }
+    const struct gs_record *records;
+    uint32_t n;
+    while ((n = gs_new_records(&thread->cursor, rooms, unit, &records)))
+        for (uint32_t i = 0; i < n; i++)
+            pass(thread, &records[i]);
 }
 
 /* Looks at what came since the last look. Writes, of those that have stood for half of so many ns

@@ -4,7 +4,7 @@
  * Actors: the recorder's thread, between two ticks. */
 #include <stdlib.h>
 
-#include "rooms.h"
+#include "new_records.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -12,10 +12,8 @@ enum gs_watch_metric { GS_WATCH_IO_WAIT = 1, GS_WATCH_CPU_WAIT = 2, GS_WATCH_HOL
 
 /* Where the last look at a thread ended, and what was open there. */
 struct watched {
-    uint64_t start_ticks; /* tells its page from another at the same unit; 0: not looked at */
+    struct gs_cursor cursor;
     uint64_t waits_since, holds_since; /* ticks; 0: it does not */
-    uint32_t chunk;                    /* unit; 0: its page */
-    uint32_t at;                       /* records of that which were read */
     bool cpu;                          /* its wait came after a forced yield */
 };
 
@@ -79,45 +77,15 @@ static void look_at(struct gs_watch *watch, struct watched *thread,
     }
 }
 
-/* Reads on where the last look ended; returns false at a place that has more room. */
-static bool read_on(struct gs_watch *watch, struct watched *thread, const struct gs_record *records,
-                    uint32_t n) {
-    for (; thread->at < n; thread->at++) {
-        const struct gs_record *record = &records[thread->at];
-        if (!__atomic_load_n(&record->stamp_kind, __ATOMIC_ACQUIRE))
-            return false;
-        look_at(watch, thread, record);
-    }
-    return true;
-}
-
 static void look_at_thread(const struct gs_rooms *rooms, struct gs_watch *watch, uint32_t unit) {
-    const struct gs_thread_page *page = (const void *)gs_room_at(rooms, unit);
     struct watched *thread = &watch->threads[unit];
-    if (thread->start_ticks != page->start_ticks)
-        *thread = (struct watched){.start_ticks = page->start_ticks};
-    const struct gs_room *chunk = &rooms->rooms[thread->chunk];
-    if (thread->chunk && (chunk->state != GS_ROOM_EVENTS || chunk->owner != unit)) {
-        /* It was taken back before it was read to its end. */
-        thread->chunk = rooms->rooms[unit].first;
-        thread->at = 0;
+    if (!gs_cursor_goes_on(&thread->cursor, rooms, unit))
         thread->waits_since = thread->holds_since = 0;
-    }
-    for (;;) {
-        const struct gs_record *records = page->records;
-        uint32_t n = (uint32_t)(sizeof page->records / sizeof *records);
-        uint32_t next = rooms->rooms[unit].first;
-        if (thread->chunk) {
-            const struct gs_event_chunk *its = (const void *)gs_room_at(rooms, thread->chunk);
-            records = its->records;
-            n = gs_chunk_records(rooms->rooms[thread->chunk].units);
-            next = rooms->rooms[thread->chunk].next;
-        }
-        if (!read_on(watch, thread, records, n) || !next)
-            return;
-        thread->chunk = next;
-        thread->at = 0;
-    }
+    const struct gs_record *records;
+    uint32_t n;
+    while ((n = gs_new_records(&thread->cursor, rooms, unit, &records)))
+        for (uint32_t i = 0; i < n; i++)
+            look_at(watch, thread, &records[i]);
 }
 
 /* Looks at what came since the last look. Returns the longest that was too long, in ns; 0: none. */

@@ -297,13 +297,14 @@ def outside():
     with lock:  # outside
         pass
 
+start("inside", inside)
+time.sleep(0.1)
+start("outside", outside)
+time.sleep(0.1)  # it stands for a second before the others do
 start("notified", notified)
 start("consumer", consumer)
 start("patient", patient)
 start("listener", listener)
-start("inside", inside)
-time.sleep(0.1)
-start("outside", outside)
 said()
 time.sleep(600)
 """
