@@ -113,9 +113,12 @@ def copy(directory: Path) -> Path:
     engine.gs_rooms_ticks.restype = u64
     for name in ("hold", "is_held", "let_go"):
         getattr(engine, f"gs_rooms_{name}").argtypes = [pointer, u32]
-    with open(directory / RINGS, "r+b") as file:
-        rings = mmap.mmap(file.fileno(), 0)
-        used = os.fstat(file.fileno()).st_blocks * 512
+    try:
+        with open(directory / RINGS, "r+b") as file:
+            rings = mmap.mmap(file.fileno(), 0)
+            used = os.fstat(file.fileno()).st_blocks * 512
+    except FileNotFoundError as error:
+        raise RecordingError("the recording has just ended; it writes its trace itself") from error
     held = ctypes.c_char.from_buffer(rings)
     target = choose_directory()
     try:

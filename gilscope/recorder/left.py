@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import shutil
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,8 +15,8 @@ from typing import NamedTuple
 
 from gilscope.errors import TraceError, UsageError
 from gilscope.recorder.notes import RINGS, Notes
+from gilscope.recorder.places import directories, is_one
 
-_NAME = re.compile(r"gilscope-[0-9a-f]{12}")  # of session.choose_directory
 _BLOCK = 512  # bytes: what st_blocks counts
 
 
@@ -35,7 +33,7 @@ class Left(NamedTuple):
 def found() -> list[Left]:
     """Those of this user, in every place where a recording puts its rings; the oldest first."""
     left = []
-    for directory in _directories():
+    for directory in directories():
         with suppress(OSError, UsageError), _locked(directory):
             left.append(_look(directory))
     return sorted(left, key=lambda one: -one.age_s)
@@ -44,7 +42,7 @@ def found() -> list[Left]:
 def remove(directory: Path) -> None:
     """Remove a recording that was left behind, rings and all. Raises UsageError for what is none,
     or is in use."""
-    if not _is_one(directory):
+    if not is_one(directory):
         raise UsageError(f"{directory}: no folder of a recording of yours")
     try:
         with _locked(directory):
@@ -75,31 +73,6 @@ def _locked(directory: Path) -> Iterator[None]:
         raise UsageError(f"{directory}: this recording is under way") from None
     finally:
         os.close(descriptor)
-
-
-def _directories() -> Iterator[Path]:
-    variables = ("GILSCOPE_DIR", "XDG_RUNTIME_DIR", "TMPDIR")
-    places = ["/dev/shm", *map(os.environ.get, variables), "/tmp"]
-    for place in dict.fromkeys(os.path.realpath(place) for place in places if place):
-        with suppress(OSError):
-            for name in sorted(os.listdir(place)):
-                directory = Path(place, name)
-                if _is_one(directory):
-                    yield directory
-
-
-def _is_one(directory: Path) -> bool:
-    """Whether a recorder of this user made it."""
-    try:
-        status = directory.lstat()
-        return (
-            bool(_NAME.fullmatch(directory.name))
-            and stat.S_ISDIR(status.st_mode)
-            and status.st_uid == os.geteuid()
-            and stat.S_ISREG((directory / RINGS).lstat().st_mode)
-        )
-    except OSError:
-        return False
 
 
 def _look(directory: Path) -> Left:

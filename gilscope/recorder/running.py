@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from gilscope.recorder.notes import RINGS
+from gilscope.recorder.places import directories
 from gilscope.recorder.session import FIRST_UNIT, UNIT
 
 _MAGIC = 0x31474E4952534731
@@ -17,31 +18,16 @@ _END_UNIT_OFFSET = 64
 _PAGE = struct.Struct("<IIIII")
 
 
-def places() -> list[Path]:
-    """Folders in which recorders of this user may keep their rings."""
-    usual = ["/dev/shm", os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"), "/tmp"]
-    asked = os.environ.get("GILSCOPE_DIR")
-    return [Path(place) for place in dict.fromkeys(filter(None, [asked, *usual]))]
-
-
 def find(pid: int) -> Path | None:
     """The folder of the recording that runs of this process, or by this gilscope."""
-    for directory in _directories():
+    for directory in directories():
         recorder = _recorder(directory)
         if recorder is None or not _lives(recorder):
             continue
-        if recorder == pid or (pid in _recorded(directory) and _lives(pid)):
-            return directory
+        with suppress(OSError, struct.error):  # it has just ended, or begun
+            if recorder == pid or (pid in _recorded(directory) and _lives(pid)):
+                return directory
     return None
-
-
-def _directories() -> Iterator[Path]:
-    for place in places():
-        try:
-            found = [path for path in place.glob("gilscope-*") if (path / RINGS).is_file()]
-            yield from (path for path in found if path.stat().st_uid == os.geteuid())
-        except OSError:
-            continue
 
 
 def _recorder(directory: Path) -> int | None:
