@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gilscope.cli.course import add_course_arguments, options_of
 from gilscope.cli.output import check_trace
-from gilscope.cli.record import conclude, may_stream, size
+from gilscope.cli.record import conclude, may_stream
+from gilscope.cli.recording_options import add_recording_arguments, options_of
 from gilscope.cli.report import check_report
-from gilscope.cli.run import add_policy_arguments, check_environment, choice
+from gilscope.cli.run import check_environment, choice
 from gilscope.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,39 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `gilscope attach`."""
     parser.usage = "gilscope attach [-o FILE] [-d SECONDS] [options] PID"
     parser.add_argument("pid", metavar="PID", type=int, help="the process")
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="FILE",
-        type=Path,
-        help="the trace to write, .pftrace or .pftrace.gz (default: gilscope-PROGRAM-PID.pftrace)",
-    )
-    parser.add_argument(
-        "--max-size",
-        metavar="SIZE",
-        type=size,
-        help="stop recording (never the program) past this size (default: the disk limits it)",
-    )
-    add_course_arguments(parser)
-    parser.add_argument("--no-summary", action="store_true", help="do not print the summary")
-    parser.add_argument(
-        "--quiet", action="store_true", help="no summary, and no line about the trace: errors alone"
-    )
-    parser.add_argument("--no-follow", action="store_true", help="record this process alone")
-    parser.add_argument(
-        "--no-stacks",
-        action="store_true",
-        help="do not record where in Python long holds and waits ended",
-    )
-    parser.add_argument(
-        "--redact",
-        action="store_true",
-        help="leave arguments, and folders outside this one, out of the trace",
-    )
-    parser.add_argument(
-        "--report", metavar="FILE.html", type=Path, help="also make a report of the trace"
-    )
-    add_policy_arguments(parser)
+    add_recording_arguments(parser, "record this process alone")
+    parser.set_defaults(sched=False)  # the kernel tells it only of what the recorder started
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from gilscope.cli.course import add_course_arguments, options_of
 from gilscope.cli.output import check_trace
+from gilscope.cli.recording_options import add_recording_arguments, options_of
 from gilscope.cli.report import check_report, write_report
 from gilscope.cli.run import (
     add_command_argument,
-    add_policy_arguments,
     check_environment,
     choice,
     command_of,
 )
 from gilscope.errors import GilscopeError, UsageError
 from gilscope.recorder.notes import DISK_FULL, DURATION, LEFT, LIMITS, LITTLE_ROOM
-from gilscope.recorder.session import LEAST_BYTES
 
 if TYPE_CHECKING:
     from gilscope.live.totals import Group
@@ -38,37 +35,17 @@ HELP = "run a command and trace its GIL; then print the summary"
 # What may go wrong when the program has run. Whoever waits for its exit code gets that.
 _TROUBLE = (GilscopeError, KeyboardInterrupt, OSError, MemoryError, ImportError)
 _NAMELESS = {KeyboardInterrupt: "interrupted", MemoryError: "no memory"}
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-
-
-def size(text: str) -> int:
-    """Bytes of `500M`, `1.5GiB`, `4194304`. Raises ArgumentTypeError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
-    if not match or float(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"not a size: {text} (try 500M or 2G)")
-    number = int(float(match[1]) * _UNITS[match[2]])
-    if number < LEAST_BYTES:
-        raise argparse.ArgumentTypeError(f"{text} is too little: at least 1M")
-    return number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `gilscope record`."""
     parser.usage = "gilscope record [-o FILE] [options] [--] COMMAND…"
+    add_recording_arguments(parser, "record the command's own process alone")
     parser.add_argument(
-        "-o",
-        "--output",
-        metavar="FILE",
-        type=Path,
-        help="the trace to write, .pftrace or .pftrace.gz (default: gilscope-PROGRAM-PID.pftrace)",
+        "--sched",
+        action="store_true",
+        help="also record when the kernel gave each thread a processor (costs 1 to 2 µs a switch)",
     )
-    parser.add_argument(
-        "--max-size",
-        metavar="SIZE",
-        type=size,
-        help="stop recording (never the program) past this size (default: the disk limits it)",
-    )
-    add_course_arguments(parser)
     parser.add_argument(
         "--counters",
         action="store_true",
@@ -80,27 +57,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="run the command N times; the traces go into the folder -o DIR (for gilscope compare)",
     )
-    parser.add_argument("--no-summary", action="store_true", help="do not print the summary")
-    parser.add_argument(
-        "--quiet", action="store_true", help="no summary, and no line about the trace: errors alone"
-    )
-    parser.add_argument(
-        "--no-follow", action="store_true", help="record the command's own process alone"
-    )
-    parser.add_argument(
-        "--no-stacks",
-        action="store_true",
-        help="do not record where in Python long holds and waits ended",
-    )
-    parser.add_argument(
-        "--redact",
-        action="store_true",
-        help="leave arguments, and folders outside this one, out of the trace",
-    )
-    parser.add_argument(
-        "--report", metavar="FILE.html", type=Path, help="also make a report of the trace"
-    )
-    add_policy_arguments(parser)
     add_command_argument(parser, "the program to record and its arguments")
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
-from gilscope.cli.course import seconds
+from gilscope.cli.recording_options import seconds
 from gilscope.cli.run import add_command_argument, command_of
 from gilscope.errors import RecordingError, UsageError
 from gilscope.extras import require

@@ -1,11 +1,17 @@
-"""The options of what is recorded when, the same for every command that records."""
+"""The options that every command has which records."""
 
 from __future__ import annotations
 
 import argparse
+import re
+from pathlib import Path
 
+from gilscope.cli.run import add_policy_arguments
 from gilscope.errors import UsageError
 from gilscope.recorder.options import DUMP_EVERY_S, DumpWhen, Keep, Options
+from gilscope.recorder.session import LEAST_BYTES
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 def seconds(text: str) -> float:
@@ -19,8 +25,56 @@ def seconds(text: str) -> float:
     return number
 
 
-def add_course_arguments(parser: argparse.ArgumentParser) -> None:
-    """--keep, --dump-when, --dump-every, -d, --delay."""
+def size(text: str) -> int:
+    """Bytes of `500M`, `1.5GiB`, `4194304`. Raises ArgumentTypeError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
+    if not match or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"not a size: {text} (try 500M or 2G)")
+    number = int(float(match[1]) * _UNITS[match[2]])
+    if number < LEAST_BYTES:
+        raise argparse.ArgumentTypeError(f"{text} is too little: at least 1M")
+    return number
+
+
+def add_recording_arguments(parser: argparse.ArgumentParser, alone: str) -> None:
+    """All of them but what is recorded; `alone` is what --no-follow says."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="the trace to write, .pftrace or .pftrace.gz (default: gilscope-PROGRAM-PID.pftrace)",
+    )
+    parser.add_argument(
+        "--max-size",
+        metavar="SIZE",
+        type=size,
+        help="stop recording (never the program) past this size (default: the disk limits it)",
+    )
+    _add_course_arguments(parser)
+    parser.add_argument("--no-summary", action="store_true", help="do not print the summary")
+    parser.add_argument(
+        "--quiet", action="store_true", help="no summary, and no line about the trace: errors alone"
+    )
+    parser.add_argument("--no-follow", action="store_true", help=alone)
+    parser.add_argument(
+        "--no-stacks",
+        action="store_true",
+        help="do not record where in Python long holds and waits ended",
+    )
+    parser.add_argument(
+        "--redact",
+        action="store_true",
+        help="leave arguments, and folders outside this one, out of the trace",
+    )
+    parser.add_argument(
+        "--report", metavar="FILE.html", type=Path, help="also make a report of the trace"
+    )
+    add_policy_arguments(parser)
+
+
+def _add_course_arguments(parser: argparse.ArgumentParser) -> None:
+    """--keep, --dump-when, --dump-every, -d, --delay: what of its life."""
     parser.add_argument(
         "--keep",
         metavar="SECONDS|SIZE",
@@ -53,11 +107,6 @@ def add_course_arguments(parser: argparse.ArgumentParser) -> None:
         type=seconds,
         default=0.0,
         help="begin to record so much later",
-    )
-    parser.add_argument(
-        "--sched",
-        action="store_true",
-        help="also record when the kernel gave each thread a processor (costs 1 to 2 µs a switch)",
     )
 
 
