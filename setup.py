@@ -87,6 +87,7 @@ ENGINE = Extension(
         "gilscope/trace/ring_stacks.c",
         "gilscope/trace/order.c",
         "gilscope/trace/follow.c",
+        "gilscope/trace/follow_calls.c",
         "gilscope/trace/follow_index.c",
         "gilscope/trace/follow_resume.c",
         "gilscope/trace/story.c",

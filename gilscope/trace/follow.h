@@ -82,10 +82,20 @@ struct follow_gil {
     bool queued;
 };
 
+/* What may come next. */
+enum follow_candidate_type {
+    FOLLOW_PROCESS_START,
+    FOLLOW_PROCESS_END,
+    FOLLOW_THREAD,
+    FOLLOW_GIL,
+    FOLLOW_THREAD_CUT,
+    FOLLOW_GILS_CUT,
+};
+
 struct follow_candidate {
     int64_t time_ns;
     uint32_t index;
-    uint8_t type;
+    uint8_t type; /* enum follow_candidate_type */
 };
 
 struct follow_segment { /* of the clock: ns = base_ns + (ticks - base_ticks) * slope */
@@ -172,6 +182,20 @@ struct gs_follow_gil_state {
     uint32_t process, last_thread;
 };
 static_assert(sizeof(struct gs_follow_gil_state) == 24, "24 bytes");
+
+/* ---- follow.c: 0, or -1 with `error` -----------------------------------------------------------
+ */
+
+int gs_follow_push(struct gs_follow *follow, struct follow_candidate item);
+
+/* Queues a GIL whose next event stands at the head of a thread and is certain. */
+int gs_follow_queue_gil(struct gs_follow *follow, uint32_t id);
+
+/* Puts what stands at a thread's head into the merge, when it is certain. */
+int gs_follow_announce(struct gs_follow *follow, uint32_t id);
+
+/* Queues the end of a process that is over, when all of its threads have ended. */
+int gs_follow_end_process(struct gs_follow *follow, uint32_t id);
 
 /* ---- follow_index.c ----------------------------------------------------------------------------
  */

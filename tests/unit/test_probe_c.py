@@ -42,7 +42,7 @@ STEPS = ("tests/c/kill_steps.c", *PROBE, *READER, *ROOMS)
 PLUS = tuple(p for p in plus_sources(Path(__file__).parents[2]) if p != PROCESSOR)
 BUILT_IN = ("tests/c/stress.c", *PLUS, *READER, *RECORDER)
 FUZZ_ORDER = ("tests/c/fuzz_order.c", *READER)
-FOLLOW_PARTS = ("follow", "follow_index", "follow_resume")
+FOLLOW_PARTS = ("follow", "follow_calls", "follow_index", "follow_resume")
 FUZZ_FOLLOW = ("tests/c/fuzz_follow.c", *(f"gilscope/trace/{part}.c" for part in FOLLOW_PARTS))
 ROUNDS = 1_000
 MODES = ["threads", "starved", "shortened", "limit", "forks", "killed", "reused", "churned"]
