@@ -87,6 +87,7 @@ static struct gs_rooms *rooms;
 static const void *outside; /* a mapping of its own, as another process has it */
 static uint64_t file_units;
 static unsigned copies;
+static _Atomic bool is_short; /* the ring, for good */
 static const char *mode;
 
 static bool is(const char *name) {
@@ -194,6 +195,8 @@ static void run_threads(unsigned seed) {
     name[sizeof name - 1] = 0;
     for (unsigned generation = 0; generation < GENERATIONS; generation++) {
         pthread_t threads[THREADS];
+        while (is("shortened") && generation == GENERATIONS - 1 && !is_short)
+            sched_yield();
         for (unsigned i = 0; i < THREADS; i++)
             CHECK(gs_thread_create(&threads[i], NULL, use_gil,
                                    (void *)(uintptr_t)(seed * 100 + generation * 10 + i + 1),
@@ -264,6 +267,8 @@ static void shorten(bool again) {
     sched_yield();
     if (again)
         gs_ring_lengthen(&gs_process.ring, end, units);
+    else
+        is_short = true;
 }
 
 static void read_copy(void);
@@ -424,7 +429,7 @@ static void read_back(void) {
               "%lu written, %lu in the file, %lu gone, %lu lost, %u threads", (unsigned long)all,
               (unsigned long)there, (unsigned long)header->gone_records, (unsigned long)lost,
               gs_process.n_threads);
-        CHECK(header->gone_records > done / 8 && copies > 3, "%lu gone, %u copies",
+        CHECK(header->gone_records > done / 8 && copies > 0, "%lu gone, %u copies",
               (unsigned long)header->gone_records, copies);
     } else {
         CHECK(begun == done && done == accounted, "%lu written, %lu read, %lu lost",

@@ -87,10 +87,16 @@ class Flaky(unittest.TestCase):
 """
 
 
+def log_of(folder: Path) -> str:
+    """What the last recorded run said."""
+    log = max(folder.glob("recorded-*.log"), key=lambda path: path.stat().st_mtime)
+    return log.read_text(errors="replace")[-4000:]
+
+
 @pytest.mark.parametrize(("version", "module"), PART)
 def test_recorded_tests_end_as_they_do_alone(version: str, module: str, tmp_path: Path) -> None:
     result = compare.compare(version, module, tmp_path)
-    assert compare.unexplained(version, result) == []
+    assert compare.unexplained(version, result) == [], log_of(tmp_path)
     assert result.cases > 0
     assert result.events > 0
 

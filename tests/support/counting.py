@@ -17,9 +17,11 @@ from gilscope.recorder.running import find
 DEADLINE_S = 120
 PART = 0.005
 
-# A thread that comes back from sleep, two that compute, and a main thread that waits for them.
+# A thread that comes back from sleep, two that compute, and a main thread that waits for them. It
+# begins when its counters are read: the longest waits are of those that end from then on.
 CONVOY = """
-import threading, time
+import sys, threading, time
+sys.stdin.readline()
 over = time.monotonic() + 1.5
 def naps():
     while time.monotonic() < over:
@@ -42,13 +44,18 @@ class Run:
         program.write_text(source)
         self.trace = folder / "trace.pftrace"
         command = [*GILSCOPE, "record", "--no-summary", *options, "--", python, program]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         deadline = time.monotonic() + DEADLINE_S
         while (directory := find(self.process.pid)) is None:
             assert self.process.poll() is None, self.process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.002)
         self.counters = Counters(directory / RINGS)
+        assert self.process.stdin
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
 
     def readings(self, take_longest: bool = True) -> Iterator[Reading]:
         """One after another; the last one when the program is over and its trace is written."""
