@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import signal
 from collections import deque
 from collections.abc import Callable
@@ -144,7 +143,6 @@ class Top(App[int]):
         for number in _SIGNALS:
             loop.add_signal_handler(number, self.action_leave, 128 + number)
         self.set_interval(self.every_s, self.look)
-        self.set_interval(self.every_s, self.fit)
         self.show()
         if self._begin:
             self._begin()
@@ -205,11 +203,6 @@ class Top(App[int]):
         self._head_box.update(self._head())
         self._lines_box.update(self._lines())
         self._threads()
-
-    def fit(self) -> None:
-        """Make up for a change of the terminal's size that was missed."""
-        if shutil.get_terminal_size(self.size) != self.size:
-            signal.raise_signal(signal.SIGWINCH)
 
     def on_resize(self) -> None:
         """Columns and lines have another width."""

@@ -52,6 +52,8 @@ class Screen:
         self.before = termios.tcgetattr(its)
         self._its = its
         environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+        for size in ("COLUMNS", "LINES"):  # they would stand above the terminal's
+            environment.pop(size, None)
         self.process = subprocess.Popen(
             [*GILSCOPE, "top", *command],
             stdin=its,
