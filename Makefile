@@ -150,6 +150,14 @@ soak-stalls: setup ## stalls at random times in 20 flight recorders of 20 minute
 test-software: setup system-tools ## real programs under recording, and prints what was seen of each
 	$(BIN)/python -m pytest -q -n $(JOBS) tests/software
 
+.PHONY: soak-top
+soak-top: setup ## gilscope top from outside against counters, on each interpreter and example: 25 minutes
+	$(BIN)/python tests/soak/top.py --page docs/results/top.md
+
+.PHONY: bench-top-cost
+bench-top-cost: setup ## what gilscope top costs with 200 threads, beside py-spy: 8 minutes
+	$(BIN)/python tests/soak/top_cost.py --page docs/results/top-cost.md
+
 .PHONY: soak-sections
 soak-sections: setup ## 200 runs beside atomic sections, with delays wherever another thread could come between
 	cd tests && $(CURDIR)/$(BIN)/python -m support.section_soak --page ../docs/results/sections.md

@@ -29,6 +29,9 @@ from gilscope.errors import RecordingError, UsageError
 from gilscope.interpreter.places import builds
 
 ENOUGH = 24  # pairs
+# After so many it is decided that a rule wins where in one row all of them say so: were it not so
+# there, that would happen in one of 2 ** 10 rows, and there are less than 30.
+SURE = 10
 DEAR = 0.05  # what a rule has to win somewhere
 
 _PROBE = Path(__file__).parents[1] / "probe"
@@ -159,12 +162,11 @@ def _fewest_first(
     state: State, interpreters: Sequence[Interpreter], names: Sequence[str], enough: int
 ) -> Iterator[tuple[Interpreter, str]]:
     """Whose pair is to be made next, for as long as one has not enough of them."""
-    todo = [(interpreter, name) for interpreter in interpreters for name in names]
-    while todo:
-        least = min(todo, key=lambda which: len(state.of(*which)))
-        if len(state.of(*least)) >= enough:
-            return
-        yield least
+    rules = [(interpreter, name) for interpreter in interpreters for name in names]
+    while todo := [
+        rule for rule in rules if len(state.of(*rule)) < enough and not surely_wins(state.of(*rule))
+    ]:
+        yield min(todo, key=lambda rule: len(state.of(*rule)))
 
 
 def _check_build(interpreter: Interpreter) -> None:
@@ -226,16 +228,30 @@ class Finding:
     verdict: str
 
 
-def judge(pairs: Sequence[Pair]) -> Finding:
-    """Of at least one pair."""
+def _rows(pairs: Sequence[Pair]) -> dict[str, list[float]]:
     rows: dict[str, list[float]] = {}
     for pair in pairs:
         for load, shares in pair.items():
             for column, share in shares.items():
                 rows.setdefault(f"{load}: {column}", []).append(share)
+    return rows
+
+
+def surely_wins(pairs: Sequence[Pair]) -> bool:
+    """Whether the first pairs decide it, so that no more of them are made."""
+    return any(
+        len(shares) >= SURE and max(shares[:SURE]) < 1 - DEAR for shares in _rows(pairs).values()
+    )
+
+
+def judge(pairs: Sequence[Pair]) -> Finding:
+    """Of at least one pair."""
+    rows = _rows(pairs)
     worst = min(rows, key=lambda row: estimate(rows[row]).low)
     dear = [row for row, shares in rows.items() if estimate(shares).high < 1 - DEAR]
-    if len(pairs) < ENOUGH:
+    if surely_wins(pairs):
+        verdict = "wins"
+    elif len(pairs) < ENOUGH:
         verdict = f"not known: {ENOUGH - len(pairs)} more"
     elif estimate(rows[worst]).low >= 1 - DEAR:
         verdict = "may go"
@@ -272,7 +288,8 @@ def tell(
         "Left without it: requests and CPU work without the rule, of those with it; of a p99 the "
         "other way round. Below 1 the rule wins. The row is the one whose interval reaches lowest "
         f"of all loads of `gilscope bench echo`. A rule may go where that is at least {1 - DEAR:g} "
-        f"after {ENOUGH} pairs. Rules, as probe/rules.h has them, and what happens without:",
+        f"after {ENOUGH} pairs; it wins, without more pairs, where the first {SURE} all say so in "
+        "one row. Rules, as probe/rules.h has them, and what happens without:",
         *(f"{x.name} (rule {x.number}): {x.without}." for x in rules().values() if x.name in names),
         windows.placed(args),
     ]

@@ -40,7 +40,8 @@ def test_the_rules_are_those_of_the_probe() -> None:
         (1.5, 24, "may go"),
         (0.96, 23, "not known: 1 more"),
         (0.5, 24, "wins"),
-        (0.5, 23, "not known: 1 more"),
+        (0.5, 10, "wins"),
+        (0.5, 9, "not known: 15 more"),
     ],
 )
 def test_a_rule_may_go_where_its_absence_costs_little_in_every_row(
@@ -52,8 +53,19 @@ def test_a_rule_may_go_where_its_absence_costs_little_in_every_row(
         assert found.row == ROW
 
 
+def test_one_pair_that_says_otherwise_leaves_it_open() -> None:
+    assert ablation.judge([*pairs(0.5, 9), *pairs(0.96, 1)]).verdict == "not known: 14 more"
+    assert ablation.judge([*pairs(0.5, 9), *pairs(0.96, 15)]).verdict != "may go"
+
+
+def test_what_is_decided_has_no_more_pairs(tmp_path: Path, made: list[tuple[str, int]]) -> None:
+    words = ["--state", str(tmp_path / "state.json"), "--without", "debt", "--repeats", "24"]
+    ablation.measure(arguments(*words), [PYTHON], {})
+    assert len(made) == ablation.SURE
+
+
 def test_what_spreads_too_much_shows_nothing() -> None:
-    found = ablation.judge([*pairs(0.6, 12), *pairs(1.6, 12)])
+    found = ablation.judge([*pairs(0.6, 1), *pairs(1.6, 1)] * 12)
     assert (found.row, found.verdict) == (ROW, "stays: not shown to win nothing")
 
 
