@@ -158,6 +158,10 @@ soak-top: setup ## gilscope top from outside against counters, on each interpret
 bench-top-cost: setup ## what gilscope top costs with 200 threads, beside py-spy: 8 minutes
 	$(BIN)/python tests/soak/top_cost.py --page docs/results/top-cost.md
 
+.PHONY: soak-scrape
+soak-scrape: setup ## counters scraped ten times a second for half an hour: is memory flat, does none fall?
+	$(BIN)/python tests/soak/scrape.py --page docs/results/scrape.md
+
 .PHONY: soak-sections
 soak-sections: setup ## 200 runs beside atomic sections, with delays wherever another thread could come between
 	cd tests && $(CURDIR)/$(BIN)/python -m support.section_soak --page ../docs/results/sections.md
