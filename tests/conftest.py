@@ -12,10 +12,12 @@ from support.every_trace import held_against_sql
 
 ROOT = Path(__file__).parent.parent
 
-# A shell starts a job in the background with SIGINT ignored, which all that it starts inherits: a
-# program that a test interrupts would go on for ever.
+# A shell starts a job in the background with SIGINT ignored, nohup one with SIGHUP ignored, and all
+# that it starts inherits that: a program that a test interrupts would go on for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -19,10 +19,16 @@ void gs_moving_ends(struct gs_rooms *rooms) {
     __atomic_store_n(moving, __atomic_load_n(moving, __ATOMIC_RELAXED) + 1, __ATOMIC_RELEASE);
 }
 
-void gs_rooms_note_death(struct gs_rooms *rooms, uint32_t unit, uint64_t ticks) {
+void gs_rooms_note_death(struct gs_rooms *rooms, uint32_t unit) {
     struct gs_process_page *page = (void *)gs_room_at(rooms, unit);
-    if (!page->gone.dead_ticks)
-        __atomic_store_n(&page->gone.dead_ticks, ticks, __ATOMIC_RELEASE);
+    if (page->gone.dead_ticks)
+        return;
+    /* Who reads meanwhile reads again: nobody has counted what is open up to a later time. */
+    gs_moving_begins(rooms);
+    __atomic_store_n(&page->gone.dead_ticks,
+                     gs_clock_now((enum gs_clock_source)rooms->header->clock_source),
+                     __ATOMIC_RELEASE);
+    gs_moving_ends(rooms);
 }
 
 static void add_thread(struct gs_process_page *process, const struct gs_thread_page *thread,

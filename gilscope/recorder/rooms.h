@@ -127,8 +127,8 @@ void gs_moving_ends(struct gs_rooms *rooms);
 /* The counters of a thread or process that is taken back go to who stays. */
 void gs_rooms_move_counters(struct gs_rooms *rooms, uint32_t unit);
 
-/* A process was seen to be dead: what it had open ends then. */
-void gs_rooms_note_death(struct gs_rooms *rooms, uint32_t unit, uint64_t ticks);
+/* A process was seen to be dead: what it had open ends now. */
+void gs_rooms_note_death(struct gs_rooms *rooms, uint32_t unit);
 
 /* ---- takers.c ----------------------------------------------------------------------------------
  */

@@ -81,11 +81,9 @@ static void begin_process(struct gs_rooms *rooms, uint32_t unit) {
         uint32_t other = rooms->processes.units[i];
         if (other == unit || room_of(rooms, other)->taker != room->taker)
             continue;
-        bool before = gs_room_at(rooms, other)->ordinal < header->ordinal;
-        uint32_t first = before ? other : unit, next = before ? unit : other;
-        const struct gs_process_page *successor = (const void *)gs_room_at(rooms, next);
+        uint32_t first = gs_room_at(rooms, other)->ordinal < header->ordinal ? other : unit;
         room_of(rooms, first)->dead = true;
-        gs_rooms_note_death(rooms, first, successor->start.ticks);
+        gs_rooms_note_death(rooms, first);
     }
 }
 
@@ -353,8 +351,7 @@ void gs_rooms_look(struct gs_rooms *rooms, bool thoroughly) {
         if (process->dead || !gs_taker_is_dead(process->taker, process->born))
             continue;
         process->dead = true;
-        gs_rooms_note_death(rooms, unit,
-                            gs_clock_now((enum gs_clock_source)rooms->header->clock_source));
+        gs_rooms_note_death(rooms, unit);
     }
     gs_rooms_collect(rooms);
     look_at_taken(rooms, thoroughly);

@@ -189,6 +189,8 @@ static int offer(struct gs_rooms *rooms, uint32_t units, uint64_t wanted) {
 int gs_rooms_offer(struct gs_rooms *rooms, bool all) {
     bool again = rooms->reuse || rooms->streamed;
     uint64_t chunks = again ? gs_rooms_reserve(rooms) / GS_CHUNK_UNITS : GS_CHUNK_OFFERS;
+    if (__atomic_load_n(&rooms->header->stop, __ATOMIC_RELAXED) == GS_COUNT_ALONE)
+        chunks = between(0, chunks, STEP_BLOCKS); /* for threads that find no page */
     uint64_t pages = between(2 * GS_CHUNK_UNITS, limit_blocks(rooms) / 2, MOST_PAGES);
     int error = offer(rooms, 1, 2 * GS_CHUNK_UNITS);
     if (!error)
