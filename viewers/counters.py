@@ -22,7 +22,7 @@ _MEANING = (
 def render_counters(groups: Sequence[Group], console: Console) -> None:
     """One row for each group of like threads, who waited longest first."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("threads", overflow="ellipsis", no_wrap=True)
+    table.add_column("threads")  # the one that is made narrower
     for name in _NUMBERS:
         table.add_column(name, justify="right", no_wrap=True)
     several = len({group.process for group in groups}) > 1
@@ -30,7 +30,7 @@ def render_counters(groups: Sequence[Group], console: Console) -> None:
         sums = group.sums
         name = f"{group.thread} of {group.process}" if several else group.thread
         table.add_row(
-            Text(name),
+            Text(name, no_wrap=True, overflow="ellipsis"),
             *map(duration, (sums.held_ns, sums.io_wait_ns, sums.cpu_wait_ns, sums.made_wait_ns)),
             f"{sums.acquires:,}",
             f"{sums.contended:,}",

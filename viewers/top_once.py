@@ -26,17 +26,17 @@ def render(picture: Picture, console: Console) -> None:
                 )
             )
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("thread", no_wrap=True)
+        table.add_column("thread")  # this and the line are made narrower, numbers are not
         for name in ("held", "waiting"):
             table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("line", no_wrap=True, overflow="ellipsis")
+        table.add_column("line")
         for thread in sort_by(grouped(process.threads), "held")[:_MOST]:
             name = thread.name if thread.count == 1 else f"{thread.name} ({thread.count})"
             table.add_row(
-                Text(escaped(name, 40)),
+                Text(escaped(name, 40), no_wrap=True, overflow="ellipsis"),
                 percent(thread.held),
                 percent(thread.waiting),
-                Text(escaped(thread.line or "")),
+                Text(escaped(thread.line or ""), no_wrap=True, overflow="ellipsis"),
             )
         console.print(table)
         for line, share in process.lines[:3]:
