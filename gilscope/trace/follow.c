@@ -153,10 +153,11 @@ static bool stopped(const struct gs_follow *follow, const struct follow_process 
 }
 
 /* Whether records of a process may be missing behind the last events of its GILs: a thread lost
- * some and gave no event of a GIL since, and the holes are fewer than what was lost. */
+ * some and gave no event of a GIL since, or perhaps of another one, and the holes are fewer than
+ * what was lost. */
 static bool ends_open(const struct gs_follow *follow, const struct follow_process *process) {
     uint64_t lost = follow->header->lost_unattached;
-    bool may = lost > 0;
+    bool may = lost > 0 || process->n_gils > 1;
     for (uint32_t id = process->threads; id != UINT32_MAX;
          id = follow->threads[id].next_of_process) {
         const struct follow_thread *thread = &follow->threads[id];

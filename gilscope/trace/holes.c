@@ -30,12 +30,12 @@ static void *copy(const void *data, uint64_t n, size_t size) {
 }
 
 /* Whether records of a process may be missing behind the last events of its GILs: a thread lost
- * some and gave no event of a GIL since, or had no place for any, and the holes are fewer than what
- * was lost. */
+ * some and gave no event of a GIL since, or perhaps of another one, or had no place for any, and
+ * the holes are fewer than what was lost. */
 static bool ends_open(const struct gs_order *first, uint32_t id) {
     const struct process *process = &first->processes[id];
     uint64_t lost = first->header->lost_unattached, missing = 0;
-    bool may = lost > 0;
+    bool may = lost > 0 || process->n_gils > 1;
     for (uint64_t t = 0; t < first->n_threads; t++) {
         const struct thread *thread = &first->threads[t];
         if (thread->process != id)

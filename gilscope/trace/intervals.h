@@ -73,6 +73,7 @@ struct open_sync {
 
 struct thread {
     int64_t time_ns;   /* of its last event */
+    int64_t lost_ns;   /* valid while `lost` */
     int64_t since_ns;  /* OUTSIDE: unused; else the begin of the open interval */
     uint64_t interval; /* its index in waits or holds */
     uint32_t process;
@@ -86,6 +87,7 @@ struct thread {
     uint8_t started, ended;
     bool sync_known; /* else the end of a wait may come whose begin was not seen */
     bool depth_known;
+    bool lost; /* records of it, since its last GIL event: it may be anywhere */
     uint8_t n_sync;
     uint32_t depth, sections; /* atomic sections: depth, and how many of them are seen open */
     uint64_t section;         /* index of the outermost */

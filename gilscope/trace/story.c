@@ -68,6 +68,23 @@ static int refuse(struct gs_story *s, enum gs_rule rule, const struct gs_event *
 
 #include "sync_rules.h"
 
+/* Whether a thread cannot be in a state, by what is known of it. */
+static bool contradicts(const struct gs_story *s, const struct thread *t, uint8_t state) {
+    bool known = t->gil != GS_NO_GIL && t->epoch == s->gils[t->gil].epoch;
+    return !t->lost && t->state != state && (known || t->state != OUTSIDE);
+}
+
+/* Its next event shows that it has left its GIL: how is lost, and no later event of that GIL has
+ * told so by its number. */
+static bool leave_unseen(struct gs_story *s, const struct thread *t) {
+    int64_t last_ns = s->gils[t->gil].time_ns;
+    int64_t lost_ns = t->lost_ns > last_ns ? t->lost_ns : last_ns;
+    uint16_t gil = t->gil;
+    close_gil(s, gil, lost_ns, GS_ENDED_LOST);
+    s->gils[gil].time_ns = lost_ns;
+    return begin_gap(s, gil, lost_ns, 0, true);
+}
+
 static int take_gil_event(struct gs_story *s, const struct gs_event *e) {
     if (e->gil >= s->n_gils)
         REFUSE(GS_NO_SUCH_GIL, GS_NOBODY, e->gil);
@@ -94,8 +111,12 @@ static int take_gil_event(struct gs_story *s, const struct gs_event *e) {
     }
 
     bool known = t->gil == e->gil && t->epoch == g->epoch;
-    if (t->state != OUTSIDE && t->gil != e->gil)
-        REFUSE(t->state == HOLDING ? GS_HOLDS_ALREADY : GS_WAITS_ALREADY, GS_NOBODY, t->gil);
+    if (t->state != OUTSIDE && t->gil != e->gil) {
+        if (!t->lost)
+            REFUSE(t->state == HOLDING ? GS_HOLDS_ALREADY : GS_WAITS_ALREADY, GS_NOBODY, t->gil);
+        if (!leave_unseen(s, t))
+            REFUSE(GS_OUT_OF_MEMORY, GS_NOBODY, t->gil);
+    }
     if (mine->gil == GS_NO_GIL)
         mine->gil = e->gil;
     if (e->kind == GS_GIL_WAKEUP)
@@ -174,7 +195,7 @@ static int take_gil_event(struct gs_story *s, const struct gs_event *e) {
     }
     t->gil = e->gil;
     t->epoch = g->epoch;
-    t->has_leaf = false;
+    t->has_leaf = t->lost = false;
     return 0;
 }
 
@@ -182,16 +203,15 @@ static int take_gil_event(struct gs_story *s, const struct gs_event *e) {
  * and is about to end another's. */
 static int take_sync_stack(struct gs_story *s, const struct gs_event *e) {
     struct thread *t = &s->threads[e->thread];
-    bool known = t->gil != GS_NO_GIL && t->epoch == s->gils[t->gil].epoch;
     if (e->flags & GS_FLAG_OF_WAIT) {
-        if (t->state == HOLDING)
+        if (t->state == HOLDING && !t->lost)
             REFUSE(GS_HOLDS_ALREADY, GS_NOBODY, t->gil);
         if (t->slept && !add_sync_stack(s, t->slept - 1, (uint32_t)e->arg, true))
             REFUSE(GS_OUT_OF_MEMORY, GS_NOBODY, GS_NO_GIL);
         t->slept = 0;
         return 0;
     }
-    if (t->state != HOLDING && (known || t->state != OUTSIDE))
+    if (contradicts(s, t, HOLDING))
         REFUSE(GS_DOES_NOT_HOLD, GS_NOBODY, t->gil);
     t->waker_leaf = (uint32_t)e->arg;
     t->has_waker_leaf = true;
@@ -202,8 +222,7 @@ static int take_sync_stack(struct gs_story *s, const struct gs_event *e) {
 static int take_stack_event(struct gs_story *s, const struct gs_event *e) {
     struct thread *t = &s->threads[e->thread];
     bool of_wait = e->flags & GS_FLAG_OF_WAIT;
-    bool known = t->gil != GS_NO_GIL && t->epoch == s->gils[t->gil].epoch;
-    if (t->state != (of_wait ? WAITING : HOLDING) && (known || t->state != OUTSIDE))
+    if (contradicts(s, t, of_wait ? WAITING : HOLDING))
         REFUSE(of_wait ? GS_DOES_NOT_WAIT : GS_DOES_NOT_HOLD, GS_NOBODY, t->gil);
     t->leaf = (uint32_t)e->arg;
     t->leaf_flags = e->flags;
@@ -214,8 +233,7 @@ static int take_stack_event(struct gs_story *s, const struct gs_event *e) {
 /* Told by a holder of the hold that it ends next. */
 static int take_hold_event(struct gs_story *s, const struct gs_event *e) {
     struct thread *t = &s->threads[e->thread];
-    bool known = t->gil != GS_NO_GIL && t->epoch == s->gils[t->gil].epoch;
-    if (t->state != HOLDING && (known || t->state != OUTSIDE))
+    if (contradicts(s, t, HOLDING))
         REFUSE(GS_DOES_NOT_HOLD, GS_NOBODY, t->gil);
     const uint64_t most = e->kind == GS_HOLD_ASLEEP ? 100
                           : e->kind == GS_HOLD_GC   ? UINT32_MAX
@@ -265,6 +283,8 @@ static int take_life_event(struct gs_story *s, const struct gs_event *e) {
         break;
     case GS_THREAD_LOST:
         close_own(s, e->thread, e->time_ns, GS_ENDED_LOST);
+        t->lost = true;
+        t->lost_ns = e->time_ns;
         break;
     case GS_THREAD_END:
         close_own(s, e->thread, e->time_ns, GS_END);

@@ -28,7 +28,7 @@ GONE_OFFSET, LOST_OFFSET = 88, 136
 EVENTS = """
 import ctypes, sys
 from gilscope import _native
-probe = ctypes.PyDLL(str(_native.probe_path()))
+probe = ctypes.CDLL(str(_native.probe_path()))  # a thread holds one GIL at a time
 probe.gilscope_bench_emit.argtypes = [ctypes.c_uint64]
 left = int(sys.argv[1]) // 2
 while left:

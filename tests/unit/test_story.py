@@ -17,6 +17,7 @@ from gilscope.trace.schema import EventKind as K
 from gilscope.trace.story import checked
 
 RELEASES = (K.GIL_RELEASE, K.GIL_YIELD)
+ENDED_LOST = 5  # of enum gs_ending
 
 
 @given(possible_stories())
@@ -88,6 +89,40 @@ def test_what_came_before_the_impossible_is_still_passed_on() -> None:
     with pytest.raises(ImpossibleStory, match="offset 0x30: thread b"):
         got.extend(len(batch) for batch in checked(source))
     assert got == [2]
+
+
+@pytest.mark.parametrize("state", ["gil.acquire", "gil.wait"])
+def test_a_thread_that_lost_records_may_be_at_another_gil(state: str) -> None:
+    """No later event of the GIL that it left has a number that tells so."""
+    text = f"""
+        0 a process.start
+        1 a {state} gil=1
+        5 a thread.lost arg=3
+        7 a gil.acquire gil=0
+        9 a gil.release gil=0
+        20 a process.end"""
+    trace = Trace.from_source(told(text))
+    left = (trace.holds if state == "gil.acquire" else trace.waits)[0]
+    assert (left["end_ns"] - left["start_ns"], left["ending"]) == (4, ENDED_LOST)
+    assert trace.holds[-1]["end_ns"] - trace.holds[-1]["start_ns"] == 2
+    gap = trace.gaps[trace.gaps["gil"] == 1][-1]
+    assert gap["end_ns"] - gap["start_ns"] == 15
+    with pytest.raises(ImpossibleStory, match="gil.acquire of GIL 0 while"):
+        Trace.from_source(told(text.replace("5 a thread.lost arg=3", "")))
+
+
+def test_what_is_told_of_a_hold_whose_begin_was_lost_is_no_contradiction() -> None:
+    text = """
+        0 a process.start
+        1 a gil.acquire gil=1
+        2 a gil.release gil=1
+        5 a thread.lost arg=1
+        7 a hold.gc arg=2
+        8 a gil.release gil=0
+        20 a process.end"""
+    assert Trace.from_source(told(text)).totals.events == 7
+    with pytest.raises(ImpossibleStory, match="does not hold"):
+        Trace.from_source(told(text.replace("5 a thread.lost arg=1", "")))
 
 
 @pytest.mark.parametrize(
