@@ -232,6 +232,10 @@ docs: setup ## generate docs/events.md, the tables of docs/export.md, the overvi
 	$(BIN)/python docs/generate_export.py docs/export.md
 	$(BIN)/python docs/generate_results.py docs/results
 
+.PHONY: pictures
+pictures: setup system-tools ## docs/pictures, of the traces there; a trace that you removed is recorded anew
+	cd tests && ../$(BIN)/python -m support.make_pictures ../docs/pictures
+
 .PHONY: site
 site: setup ## docs/ as a web site in build/site; a warning, or a link that leads nowhere, is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
