@@ -71,6 +71,10 @@ bench-gil: $(RESULTS:%=bench-%) ## pages of docs/results about policies and Cond
 $(RESULTS:%=bench-%): bench-%: setup system-tools
 	-@$(BIN)/gilscope bench $(or $(BENCH_$*),$*) $(MEASURED) --markdown docs/results/$*.md --chart docs/results/$*.svg
 
+.PHONY: bench-scale
+bench-scale: setup ## docs/results/scale.md: up to 8,000 threads, 500 processes, 10^8 events; minutes, 6 GB in TMPDIR
+	$(BIN)/gilscope bench scale --large --markdown docs/results/scale.md --chart docs/results/scale.svg
+
 .PHONY: bench-pages
 bench-pages: setup system-tools $(BROWSER) ## what reports and exports cost: docs/results/pages.md
 	@cd tests && ../$(BIN)/python -m support.measure_pages > ../docs/results/pages.md

@@ -203,3 +203,38 @@ def fronts(title: str, panels: Mapping[str, Mapping[str, Sequence[Point]]], acro
             for place, point in zip(places, line, strict=True):
                 picture.dot(*place, colour, f"{name}: {point.name}")
     return picture.svg
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Values in a unit by size, in the order of the sizes, and what they are."""
+
+    title: str
+    points: Sequence[tuple[float, float]]
+    unit: str
+
+
+def curves(title: str, shown: Sequence[Curve], across: int) -> str:
+    """A small panel a curve, both axes logarithmic: what grows as its size does is a diagonal."""
+    width, height, edge = 300, 200, 60
+    picture = Picture(across * width + 20, 50 + math.ceil(len(shown) / across) * height)
+    picture.text(10, 20, title, bold=True)
+    for index, curve in enumerate(shown):
+        row, column = divmod(index, across)
+        start, top = column * width + edge, 60 + row * height
+        x = Axis.around([size for size, _ in curve.points], start, start + width - 80)
+        y = Axis.around([value for _, value in curve.points], top + height - 60, top)
+        picture.text(start, top - 6, curve.title, bold=True)
+        for tick in x.ticks:
+            picture.line([(x.at(tick), y.start), (x.at(tick), y.end)])
+            picture.text(x.at(tick), y.start + 16, f"{tick:,.0f}", anchor="middle")
+        for tick in y.ticks:
+            picture.line([(x.start, y.at(tick)), (x.end, y.at(tick))])
+            words = Figure([tick], curve.unit).texts()[0]
+            picture.text(x.start - 6, y.at(tick) + 4, words, anchor="end")
+        places = [(x.at(size), y.at(value)) for size, value in curve.points]
+        picture.line(places, COLOURS[1], 1.5)
+        for place, (size, value) in zip(places, curve.points, strict=True):
+            words = Figure([value], curve.unit).texts()[0]
+            picture.dot(*place, COLOURS[1], f"{size:,.0f}: {words}")
+    return picture.svg

@@ -236,6 +236,8 @@ class Report:
         return row.figures[name].texts() if name in row.figures else []
 
     def _how(self) -> str:
+        if self.repeats == 1:
+            return f"{self.machine}. One run of each."
         return (
             f"{self.machine}. Median of {self.repeats} interleaved repeats (95 % interval of the "
             "median, by order statistics). A bound ≥ is judged by the interval's lower end, ≤ and "

@@ -18,6 +18,7 @@ BENCHMARKS = (
     "starvation",
     "peers",
     "sched",
+    "scale",
 )
 
 
