@@ -71,6 +71,11 @@ bench-gil: $(RESULTS:%=bench-%) ## pages of docs/results about policies and Cond
 $(RESULTS:%=bench-%): bench-%: setup system-tools
 	-@$(BIN)/gilscope bench $(or $(BENCH_$*),$*) $(MEASURED) --markdown docs/results/$*.md --chart docs/results/$*.svg
 
+.PHONY: bench-aspects
+bench-aspects: plus ## docs/results/aspects.md: what each part of Python Plus wins; builds the unpatched one beside it; half an hour
+	$(BIN)/gilscope interpreter build --variant stock
+	$(BIN)/gilscope bench aspects --markdown docs/results/aspects.md --chart docs/results/aspects.svg
+
 .PHONY: bench-scale
 bench-scale: setup ## docs/results/scale.md: up to 8,000 threads, 500 processes, 10^8 events; minutes, 6 GB in TMPDIR
 	$(BIN)/gilscope bench scale --large --markdown docs/results/scale.md --chart docs/results/scale.svg

@@ -216,13 +216,13 @@ class Curve:
 
 def curves(title: str, shown: Sequence[Curve], across: int) -> str:
     """A small panel a curve, both axes logarithmic: what grows as its size does is a diagonal."""
-    width, height, edge = 300, 200, 60
+    width, height, edge = 340, 200, 80
     picture = Picture(across * width + 20, 50 + math.ceil(len(shown) / across) * height)
     picture.text(10, 20, title, bold=True)
     for index, curve in enumerate(shown):
         row, column = divmod(index, across)
         start, top = column * width + edge, 60 + row * height
-        x = Axis.around([size for size, _ in curve.points], start, start + width - 80)
+        x = Axis.around([size for size, _ in curve.points], start, start + width - 110)
         y = Axis.around([value for _, value in curve.points], top + height - 60, top)
         picture.text(start, top - 6, curve.title, bold=True)
         for tick in x.ticks:

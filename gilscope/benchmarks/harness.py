@@ -36,6 +36,12 @@ PROGRAMS = Path(__file__).parent / "programs"
 _PATIENCE_S = 120  # for one answer
 _GOODBYE_S = 5
 _LONGEST_S = 60  # a window: well within _PATIENCE_S
+_PYTHON_CONDITION = (
+    "-P",
+    "-c",
+    "import runpy, sys, threading; threading.Condition = threading._PyCondition; "
+    "sys.argv[:] = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')",
+)
 
 
 # ---- statistics -------------------------------------------------------------------
@@ -152,6 +158,7 @@ class Variant:
     grace_us: int | None = None
     condvar: str | None = None  # Python Plus alone has several
     watched: bool = False  # under `gilscope run` with classic too: atomic sections need it
+    python_condition: bool = False  # in Python Plus too: the Condition that is written in Python
 
     @property
     def name(self) -> str:
@@ -171,7 +178,7 @@ class Variant:
             chosen = [
                 f"-Xgilscope.{key}={value}" for key, value in options.items() if value is not None
             ]
-            return [python, *chosen, *script]
+            return [python, *chosen, *(_PYTHON_CONDITION if self.python_condition else ()), *script]
         if self.policy == CLASSIC and not self.watched:
             return [python, *script]
         grace = [] if self.grace_us is None else ["--grace", str(self.grace_us)]
@@ -190,16 +197,19 @@ def policy(text: str) -> tuple[str, int | None]:
 # ---- options ----------------------------------------------------------------------
 
 
-def add_arguments(parser: argparse.ArgumentParser, repeats: int) -> None:
-    """The options that every interleaved benchmark has."""
-    parser.add_argument(
-        "--interpreter", metavar="PATH", action="append", default=[],
-        help="the Python to measure; again for more (default: this one)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--policy", metavar="NAME[:GRACE]", action="append", default=[],
-        help=f"compare it with {CLASSIC}; again for more (default: {IO_PRIORITY})",
-    )  # fmt: skip
+def add_arguments(
+    parser: argparse.ArgumentParser, repeats: int, *, interpreters: bool = True
+) -> None:
+    """The options that every interleaved benchmark has; those of `variants` where it has any."""
+    if interpreters:
+        parser.add_argument(
+            "--interpreter", metavar="PATH", action="append", default=[],
+            help="the Python to measure; again for more (default: this one)",
+        )  # fmt: skip
+        parser.add_argument(
+            "--policy", metavar="NAME[:GRACE]", action="append", default=[],
+            help=f"compare it with {CLASSIC}; again for more (default: {IO_PRIORITY})",
+        )  # fmt: skip
     parser.add_argument(
         "--repeats", metavar="N", type=int, default=repeats, help=f"repeats (default: {repeats})"
     )
@@ -218,6 +228,17 @@ def variants(args: argparse.Namespace) -> list[Variant]:
 
     Raises UsageError.
     """
+    check(args)
+    policies = [policy(text) for text in args.policy or [IO_PRIORITY]]
+    return [
+        Variant(interpreter(path), *chosen)
+        for path in args.interpreter or [sys.executable]
+        for chosen in [(CLASSIC, None), *(p for p in policies if p != (CLASSIC, None))]
+    ]
+
+
+def check(args: argparse.Namespace) -> None:
+    """Whether it can be measured so. Raises UsageError."""
     if args.repeats < 1:
         raise UsageError("--repeats needs at least 1")
     if not 0 < args.seconds <= _LONGEST_S:
@@ -225,12 +246,6 @@ def variants(args: argparse.Namespace) -> list[Variant]:
     for page in (args.markdown, args.chart):  # before what takes half an hour
         if page is not None and not page.parent.is_dir():
             raise UsageError(f"{page.parent}: no such directory for {page.name}")
-    policies = [policy(text) for text in args.policy or [IO_PRIORITY]]
-    return [
-        Variant(interpreter(path), *chosen)
-        for path in args.interpreter or [sys.executable]
-        for chosen in [(CLASSIC, None), *(p for p in policies if p != (CLASSIC, None))]
-    ]
 
 
 def command_line(benchmark: str, args: argparse.Namespace) -> str:
@@ -332,19 +347,21 @@ def play(
     tick: Callable[[int, int], None],
     arguments: Sequence[str] = (),
     where: Sequence[int] = (),
+    together: bool = False,
 ) -> Results:
     """Measure each load in its variant once a repeat.
 
     The order is random, but an interpreter's variants play a load one after the other: a machine's
-    speed drifts within a repeat too. A repeat starts `program arguments` once for each variant, on
-    processors `where` (default: all). `tick` hears after each measurement how many of how many are
-    done. Raises RecordingError.
+    speed drifts within a repeat too. `together`: so do the variants of all interpreters. A repeat
+    starts `program arguments` once for each variant, on processors `where` (default: all). `tick`
+    hears after each measurement how many of how many are done. Raises RecordingError.
     """
     results: Results = {turn: [] for turn in turns}
     variants = dict.fromkeys(variant for variant, _ in turns)
-    groups: dict[tuple[Interpreter, str], list[tuple[Variant, str]]] = {}
+    groups: dict[tuple[Interpreter | None, str], list[tuple[Variant, str]]] = {}
     for variant, load in turns:
-        groups.setdefault((variant.interpreter, load), []).append((variant, load))
+        group = None if together else variant.interpreter
+        groups.setdefault((group, load), []).append((variant, load))
     dice = random.Random(1)
     for repeat in range(repeats):
         order = [

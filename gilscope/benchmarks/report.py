@@ -115,7 +115,8 @@ class Row:
 class Report:
     """All of one run.
 
-    `claims` are statements with whether they hold; `notes` are whole sentences; `chart` is SVG.
+    `claims` are statements with whether they hold; `notes` are whole sentences; `chart` is SVG;
+    `lead` is the sentence that comes first.
     """
 
     benchmark: str
@@ -129,6 +130,7 @@ class Report:
     claims: list[tuple[str, bool]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     chart: str = ""
+    lead: str = ""
 
     @property
     def missed(self) -> int:
@@ -139,13 +141,13 @@ class Report:
         )
 
     def unjudged(self) -> Report:
-        """The same without verdicts and claims: one short repeat says nothing about them."""
+        """The same without verdicts, claims and lead: one short repeat says nothing about them."""
         rows = [
             Row(row.words, {name: replace(f, judged=False) for name, f in row.figures.items()})
             for row in self.rows
         ]
         notes = [*self.notes, "A quick run judges nothing."]
-        return replace(self, rows=rows, claims=[], notes=notes)
+        return replace(self, rows=rows, claims=[], notes=notes, lead="")
 
     def as_json(self) -> dict[str, Any]:
         """Everything, with the values of each repeat."""
@@ -165,12 +167,14 @@ class Report:
             ],
             "claims": [{"claim": words, "met": true} for words, true in self.claims],
             "notes": self.notes,
+            **({"lead": self.lead} if self.lead else {}),
         }
 
     def as_markdown(self, picture: str | None = None) -> str:
         """A page of its own; `picture` is the chart's address."""
         head = [*self.words, *self.columns]
-        lines = [f"# {self.title}", "", f"    {self.command}", ""]
+        lines = [f"# {self.title}", "", *([self.lead, ""] if self.lead else [])]
+        lines += [f"    {self.command}", ""]
         lines += [f"{self._how()}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
         for row in self.rows:
             cells = [*row.words, *(" ".join(self._cell(row, name)) for name in self.columns)]
@@ -193,6 +197,9 @@ class Report:
         console = Console(highlight=False)
         if not console.is_terminal:
             console.width = _UNBOUNDED
+        width = console.width if console.is_terminal else _WIDTH
+        if self.lead:
+            show(console, wrapped(Text(self.lead, "bold"), width))
         for first in dict.fromkeys(row.words[0] for row in self.rows):
             rows = [row for row in self.rows if row.words[0] == first]
             shown: list[RenderableType] = [self._table(rows)]
@@ -200,7 +207,6 @@ class Report:
             if console.measure(shown[0], options=unbounded).maximum > console.width:
                 shown = [wrapped(line, console.width) for line in self._lines(rows)]
             show(console, Group(Text(f"{self.title}: {first}", "italic"), *shown))
-        width = console.width if console.is_terminal else _WIDTH
         show(console, Group(*(wrapped(Text(t), width) for t in (self._how(), *self._told()))))
 
     def _table(self, rows: Sequence[Row]) -> Table:

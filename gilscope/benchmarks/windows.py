@@ -41,9 +41,10 @@ def add_arguments(
     *,
     seconds: float = 0.4,
     placement: str = _PLACEMENTS[0],
+    interpreters: bool = True,
 ) -> None:
     """The options of a benchmark that is measured in windows."""
-    harness.add_arguments(parser, repeats)
+    harness.add_arguments(parser, repeats, interpreters=interpreters)
     parser.add_argument(
         "--seconds", metavar="S", type=float, default=seconds,
         help=f"a window's length (default: {seconds:g})",
@@ -75,8 +76,10 @@ def measure(
     turns: Sequence[tuple[Variant, Window]],
     program: str = "threads.py",
     arguments: Sequence[str] = (),
+    *,
+    together: bool = False,
 ) -> Results:
-    """Each window in its variant, once a repeat. Raises RecordingError."""
+    """Each window in its variant, once a repeat, as `harness.play`. Raises RecordingError."""
     first, last = harness.cpus()[0], harness.cpus()[-1]
     where = {"free": harness.cpus(), "one": [last], "apart": [last]}[args.placement]
     pinned = {"computing_on": first} if args.placement == "apart" else {}
@@ -92,6 +95,7 @@ def measure(
             repeats=args.repeats,
             tick=progress.tick,
             where=where,
+            together=together,
         )
 
 

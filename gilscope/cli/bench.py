@@ -14,6 +14,7 @@ BENCHMARKS = (
     "echo",
     "giltest",
     "testserver",
+    "aspects",
     "condition",
     "starvation",
     "peers",
