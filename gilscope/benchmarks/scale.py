@@ -89,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for kind, sizes in SMALL.items():
         parser.add_argument(
-            f"--{kind}", metavar="N,N…", help=f"how many; none: 0 (default: {sizes})"
+            f"--{kind}", metavar="N,N…", help=f"how many; 0: none (default: {sizes})"
         )
     parser.add_argument(
         "--large", action="store_true",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gilscope.recorder.beside import Beside
     from gilscope.recorder.session import Session
 
-HELP = "record a process that runs already, and its children; it goes on when the recording ends"
+HELP = "record a process that runs already, and its children; they go on when the recording ends"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

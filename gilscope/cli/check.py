@@ -32,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         default=[],
-        help="the most that a field of a thread's JSON may be, as in waiting_share@echo=0.1 or"
-        " io_wait_ns.p99=5ms; THREAD is a shell pattern; besides those in pyproject.toml,"
-        " [tool.gilscope.check]",
+        help="an upper bound for a field that each thread has in gilscope summary --json, such as"
+        " waiting_share@echo=0.1 or io_wait_ns.p99=5ms; THREAD is a shell pattern; bounds in"
+        " pyproject.toml, [tool.gilscope.check], hold as well",
     )
     parser.add_argument("--junit", metavar="FILE", type=Path, help="also write JUnit XML")
     parser.add_argument(

@@ -9,7 +9,7 @@ from pathlib import Path
 from gilscope.cli.output import check_trace
 from gilscope.errors import UsageError
 
-HELP = "write a part of a trace as a trace: some time of it, or what concerns some threads"
+HELP = "write a part of a trace as a new trace: a stretch of time, or some threads"
 
 
 def seconds(text: str) -> float:

@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="FILE or DIR",
         type=Path,
-        help="not standard output; parquet needs a folder",
+        help="write there, not to standard output; parquet needs a folder",
     )
     add_redact(parser)
 

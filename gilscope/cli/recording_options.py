@@ -60,12 +60,12 @@ def add_recording_arguments(parser: argparse.ArgumentParser, alone: str) -> None
     parser.add_argument(
         "--no-stacks",
         action="store_true",
-        help="do not record where in Python long holds and waits ended",
+        help="do not record at which Python line long holds and waits ended",
     )
     parser.add_argument(
         "--redact",
         action="store_true",
-        help="leave arguments, and folders outside this one, out of the trace",
+        help="write neither arguments nor folders outside the current one into the trace",
     )
     parser.add_argument(
         "--report", metavar="FILE.html", type=Path, help="also make a report of the trace"
@@ -78,14 +78,14 @@ def _add_course_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep",
         metavar="SECONDS|SIZE",
-        help="flight recorder: keep only the last so much (30, 5min, 64M); the trace is written at "
-        "the end, by gilscope snapshot PID, and on SIGUSR2 to gilscope",
+        help="flight recorder: keep only the last seconds (30, 5min) or bytes (64M); the trace is "
+        "written at the end, by gilscope snapshot PID, and when gilscope gets SIGUSR2",
     )
     parser.add_argument(
         "--dump-when",
         metavar="METRIC=TIME",
-        help="with --keep: also write it when one of these was longer: io_wait, cpu_wait, wait, "
-        "hold (io_wait=50ms)",
+        help="with --keep: also write it when an io_wait, cpu_wait, wait or hold was longer than "
+        "this (io_wait=50ms)",
     )
     parser.add_argument(
         "--dump-every",
@@ -99,14 +99,14 @@ def _add_course_arguments(parser: argparse.ArgumentParser) -> None:
         "--duration",
         metavar="SECONDS",
         type=seconds,
-        help="record for so long, then write the trace; the program goes on",
+        help="record for so many seconds, then write the trace; the program goes on",
     )
     parser.add_argument(
         "--delay",
         metavar="SECONDS",
         type=seconds,
         default=0.0,
-        help="begin to record so much later",
+        help="begin to record so many seconds later",
     )
 
 

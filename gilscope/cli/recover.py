@@ -15,7 +15,7 @@ from gilscope.safe_text import escaped
 if TYPE_CHECKING:
     from gilscope.recorder.left import Left
 
-HELP = "turn the rings of a recording that was cut short into a trace; without DIR: list them"
+HELP = "make a trace of a recording that was cut short; without DIR: list such recordings"
 
 _COMMAND_MOST = 60  # characters of a command
 

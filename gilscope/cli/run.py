@@ -11,7 +11,7 @@ from typing import Any
 from gilscope.errors import UsageError
 from gilscope.recorder.policy import CLASSIC, CONDVARS, GRACE_US, POLICIES, Choice
 
-HELP = "run a command with its GIL scheduled for IO threads first; record nothing"
+HELP = "run a command so that its IO threads get the GIL first; record nothing"
 
 _MOST_GRACE_US = 1_000_000
 # What the environment tells the probe and no option does: variable, pattern, what it may be.

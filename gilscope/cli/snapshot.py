@@ -19,7 +19,7 @@ from gilscope import _native
 from gilscope.cli.output import check_trace
 from gilscope.errors import GilscopeError, RecordingError, UsageError
 
-HELP = "write what a recording that runs has kept as a trace; recording goes on"
+HELP = "write a trace of what a running recording has kept; the recording goes on"
 
 _PATIENCE_S = 10.0  # for a recorder that ticks every 20 ms
 _PERIOD_S = 0.005

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gilscope.live.threads import Thread
     from gilscope.live.waits import Wait
 
-HELP = "show what each thread of a process does and waits for now; reads only, changes nothing"
+HELP = "show what each thread of a process is doing and waiting for now; it only reads"
 
 SCHEMA = 1
 _NAME = 60  # characters

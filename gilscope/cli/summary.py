@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--top",
         metavar="N",
         type=int,
-        help="show so many threads, one by one (default: like threads as one row, on a page)",
+        help="show N threads, a row each (default: similar threads share a row, all on one page)",
     )
 
 

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sampled",
         action="store_true",
-        help="read from outside, also where gilscope counts the process already",
+        help="take samples from outside, even if gilscope counts the process already",
     )
     add_command_argument(parser, "the process to look at, or a program to start and its arguments")
 

@@ -15,7 +15,7 @@ def add_redact(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--redact",
         action="store_true",
-        help="leave arguments, and folders outside this one, out of it",
+        help="write neither arguments nor folders outside the current one into it",
     )
 
 
