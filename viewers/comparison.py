@@ -14,7 +14,6 @@ from gilscope.viewers.layout import GAP, Column, lines, room_for_names, show, ta
 
 Row = dict[str, Any]
 
-_TITLES = {"run": "the run", "thread": "thread", "line": "line", "lock": "lock"}
 _MEASURES = {
     "duration": "takes",
     "waiting": "waits for the GIL",
@@ -47,12 +46,7 @@ def _rows(result: Row, width: int, top: int) -> list[RenderableType]:
         return []
     names = Column(
         "what",
-        [
-            Text(f"{escaped(row['name']) or _TITLES['run']} {_MEASURES[row['measure']]}").plain
-            if row["kind"] != "line"
-            else f"others wait for {escaped(row['name'])}"
-            for row in rows
-        ],
+        [_named(row) for row in rows],
         left=True,
     )
     columns = [
@@ -76,6 +70,16 @@ def _rows(result: Row, width: int, top: int) -> list[RenderableType]:
         )
         parts.append(wrapped(Text(legend, "dim"), width))
     return parts
+
+
+def _named(row: Row) -> str:
+    """What the row is of."""
+    name = escaped(row["name"])
+    if row["kind"] == "line":
+        return f"others wait for {name}"
+    if row["kind"] == "lock":
+        return f"waits for the lock of {name}"
+    return f"{name or 'the run'} {_MEASURES[row['measure']]}"
 
 
 def _windows(windows: Row, width: int, top: int) -> list[RenderableType]:

@@ -36,6 +36,7 @@ TESTED = range(9, 16)  # minor versions; the last two by `make test-newer`
 PATIENCE_S = 60
 BYTES_AN_EVENT = 16
 LITTLE_ROOM = 64 << 20
+_LEFT_MOST = 3  # recordings that were left behind, told one by one
 
 # A hundred times the GIL given up and taken again, by a thread with a name.
 PROGRAM = """
@@ -157,11 +158,12 @@ def rings() -> Iterator[Finding]:
 
 
 def left_behind() -> Iterator[Finding]:
-    """Rings that take room, of recordings whose recorder is gone."""
+    """Rings that take room, of recordings whose recorder is gone; the newest one by one."""
     from gilscope.cli.recover import line  # noqa: PLC0415
     from gilscope.recorder import left  # noqa: PLC0415
 
-    for one in left.found():
+    found = left.found()[::-1]
+    for one in found[:_LEFT_MOST]:
         yield Finding(
             NOTE,
             "rings",
@@ -169,6 +171,10 @@ def left_behind() -> Iterator[Finding]:
             f"gilscope recover {one.directory} -o FILE, or gilscope recover --remove"
             f" {one.directory}",
         )
+    if older := found[_LEFT_MOST:]:
+        room = sum(one.bytes for one in older) / (1 << 20)
+        text = f"left behind: {len(older)} more, older ones, {room:,.0f} MiB"
+        yield Finding(NOTE, "rings", text, "gilscope recover lists them all")
 
 
 def context_switches() -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -146,6 +147,22 @@ def test_doctor_tells_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (finding,) = [f for f in doctor.left_behind() if str(folder) in f.text]
         assert finding.verdict == doctor.NOTE
         assert f"gilscope recover --remove {folder}" in finding.remedy
+
+
+def test_doctor_tells_of_many_in_a_few_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with memory_folder() as rings:
+        for number in range(9):
+            folder = rings / f"gilscope-0123456789a{number}"
+            folder.mkdir()
+            (folder / "rings").write_bytes(bytes(1 << 20))
+        monkeypatch.setenv("GILSCOPE_DIR", str(rings))
+        findings = list(doctor.left_behind())
+        assert len(findings) == 4
+        more = re.fullmatch(r"left behind: (\d+) more, older ones, [\d,]+ MiB", findings[-1].text)
+        assert more is not None
+        assert int(more[1]) >= 6
 
 
 @pytest.mark.parametrize(

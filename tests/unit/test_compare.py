@@ -19,6 +19,7 @@ from gilscope.analysis.windows import windows_of
 from gilscope.cli import main
 from gilscope.perfetto.writer import write_trace
 from gilscope.trace.model import Trace
+from gilscope.viewers.comparison import _named as named
 from gilscope.viewers.comparison import render
 
 S = 1_000_000_000
@@ -240,3 +241,13 @@ def test_the_page_fits(width: int) -> None:
     file = io.StringIO()
     render(result, Console(file=file, width=width, highlight=False), 20)
     assert max(map(len, file.getvalue().splitlines())) <= width
+
+
+def test_each_row_says_what_it_is_of() -> None:
+    def row(kind: str, name: str, measure: str) -> dict[str, str]:
+        return {"kind": kind, "name": name, "measure": measure}
+
+    assert named(row("run", "", "duration")) == "the run takes"
+    assert named(row("thread", "worker-*", "waiting")) == "worker-* waits for the GIL"
+    assert named(row("line", "app.py:7 f", "waiting")) == "others wait for app.py:7 f"
+    assert named(row("lock", "app.py:7 f", "waiting")) == "waits for the lock of app.py:7 f"
