@@ -77,7 +77,7 @@ bench-aspects: plus ## docs/results/aspects.md: what each part of Python Plus wi
 	$(BIN)/gilscope bench aspects --markdown docs/results/aspects.md --chart docs/results/aspects.svg
 
 .PHONY: bench-scale
-bench-scale: setup ## docs/results/scale.md: up to 8,000 threads, 500 processes, 10^8 events; minutes, 6 GB in TMPDIR
+bench-scale: setup ## docs/results/scale.md: up to 8,000 threads, 500 processes, 10^8 events; minutes, 2 GB of memory, 6 GB in TMPDIR
 	$(BIN)/gilscope bench scale --large --markdown docs/results/scale.md --chart docs/results/scale.svg
 
 .PHONY: bench-pages

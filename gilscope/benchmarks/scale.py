@@ -94,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--large", action="store_true",
         help="; ".join(f"{kind} {sizes}" for kind, sizes in LARGE.items())
-        + " (minutes; some 6 GB in the temporary folder)",
+        + " (minutes; 2 GB of memory, 6 GB in the temporary folder)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the table there too")
