@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -108,13 +109,14 @@ def run(args: argparse.Namespace) -> int:
         if page is not None and not page.parent.is_dir():
             raise UsageError(f"{page.parent}: no such directory for {page.name}")
     python = harness.interpreter(args.interpreter or sys.executable)
+    machine = f"{python.name}, {harness.machine()}, load average {os.getloadavg()[0]:.1f} before"
     found: dict[tuple[str, int], Outcome] = {}
     with Progress() as progress:
         for number, (kind, size) in enumerate(turns):
             found[kind, size] = measure(python.path, kind, size)
             progress.tick(number + 1, len(turns))
     args.quick = False  # of other benchmarks
-    return publish(tell(args, python.name, found), args)
+    return publish(tell(args, machine, found), args)
 
 
 def _turns(args: argparse.Namespace) -> Iterator[tuple[str, int]]:
@@ -204,7 +206,9 @@ def _rings(recorder: int) -> int:
     return 0
 
 
-def tell(args: argparse.Namespace, python: str, found: Mapping[tuple[str, int], Outcome]) -> Report:
+def tell(
+    args: argparse.Namespace, machine: str, found: Mapping[tuple[str, int], Outcome]
+) -> Report:
     """A row a size."""
     words = "gilscope bench scale" + " --large" * args.large
     words += "".join(f" --{kind} {text}" for kind in SMALL if (text := getattr(args, kind)))
@@ -212,7 +216,7 @@ def tell(args: argparse.Namespace, python: str, found: Mapping[tuple[str, int], 
         benchmark="scale",
         title="Many threads, processes, events",
         command=words,
-        machine=f"{python}, {harness.machine()}",
+        machine=machine,
         repeats=1,
         words=("what", "how many"),
         columns=COLUMNS,
