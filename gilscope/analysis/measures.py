@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -42,21 +43,27 @@ def run_of(name: str, summary: Row, started_ns: int) -> Run:
     root = root_of(summary["processes"])
     unknown = 0
     for process in summary["processes"]:
+        groups = {
+            thread["id"]: group_of(thread["name"]) + ("" if process["id"] == root else " (children)")
+            for thread in process["threads"]
+        }
         for thread in process["threads"]:
-            group = group_of(thread["name"]) + ("" if process["id"] == root else " (children)")
+            group = groups[thread["id"]]
             threads[group] += 1
             figures[Key("thread", group, "waiting")] += thread["waiting_ns"]
             figures[Key("thread", group, "held")] += thread["held_ns"]
-            if locks := (thread.get("lock_wait_ns") or {}).get("sum"):
-                figures[Key("thread", group, "lock_wait")] += locks
             io_p99[group] = max(io_p99.get(group) or 0, thread["io_wait_ns"]["p99"] or 0) or None
             unknown += thread["unknown_ns"]
         for row in process["blame"]:
             if row["holder_site"]:
                 figures[Key("line", spot(row["holder_site"]), "waiting")] += row["wait_ns"]
-        for row in process["locks"] or ():
-            if row["wait_ns"]["sum"] and (lock := _lock(row)):
+        for row in _contended(process):
+            if lock := _lock(row):
                 figures[Key("lock", lock, "waiting")] += row["wait_ns"]["sum"]
+            for part in row["blame"]:
+                if part["waiter"] in groups:
+                    key = Key("thread", groups[part["waiter"]], "lock_wait")
+                    figures[key] += part["wait_ns"]
     return Run(
         name=name,
         duration_ns=summary["duration_ns"],
@@ -67,6 +74,15 @@ def run_of(name: str, summary: Row, started_ns: int) -> Run:
         threads=dict(threads),
         io_p99=io_p99,
     )
+
+
+def _contended(process: Row) -> Iterator[Row]:
+    """Locks and conditions that others had; a wait for an event (an idle worker, a join) is none,
+    as in the findings."""
+    for kind in ("locks", "conditions"):
+        for row in process[kind] or ():
+            if row["waits_for"] == "lock" and row["wait_ns"]["sum"]:
+                yield row
 
 
 def _lock(row: Row) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -251,3 +252,27 @@ def test_each_row_says_what_it_is_of() -> None:
     assert named(row("thread", "worker-*", "waiting")) == "worker-* waits for the GIL"
     assert named(row("line", "app.py:7 f", "waiting")) == "others wait for app.py:7 f"
     assert named(row("lock", "app.py:7 f", "waiting")) == "waits for the lock of app.py:7 f"
+
+
+def test_a_wait_for_something_to_do_is_no_wait_for_a_lock() -> None:
+    """As in the findings: an idle worker's wait is as long as there is nothing to do."""
+    summary = summarise(story(500 * MS))
+    (process,) = summary["processes"]
+    waiter = process["threads"][-1]["id"]
+
+    def row(waits_for: str, wait_ns: int) -> dict[str, Any]:
+        blame = [{"waiter": waiter, "holder": None, "holder_site": None, "wait_ns": wait_ns}]
+        return {
+            "library": f"a {waits_for}",
+            "waits_for": waits_for,
+            "wait_ns": {"sum": wait_ns},
+            "blame": blame,
+        }
+
+    process["locks"] = [row("lock", 300), row("event", 5_000)]
+    process["conditions"] = [row("event", 7_000)]
+    figures = run_of("a", summary, 0).figures
+    assert {key: ns for key, ns in figures.items() if key.kind == "lock"} == {
+        Key("lock", "a lock", "waiting"): 300
+    }
+    assert [ns for key, ns in figures.items() if key.measure == "lock_wait"] == [300]
