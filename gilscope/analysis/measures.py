@@ -43,10 +43,8 @@ def run_of(name: str, summary: Row, started_ns: int) -> Run:
     root = root_of(summary["processes"])
     unknown = 0
     for process in summary["processes"]:
-        groups = {
-            thread["id"]: group_of(thread["name"]) + ("" if process["id"] == root else " (children)")
-            for thread in process["threads"]
-        }
+        behind = "" if process["id"] == root else " (children)"
+        groups = {thread["id"]: group_of(thread["name"]) + behind for thread in process["threads"]}
         for thread in process["threads"]:
             group = groups[thread["id"]]
             threads[group] += 1

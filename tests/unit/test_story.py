@@ -107,7 +107,7 @@ def test_a_thread_that_lost_records_may_be_at_another_gil(state: str) -> None:
     assert trace.holds[-1]["end_ns"] - trace.holds[-1]["start_ns"] == 2
     gap = trace.gaps[trace.gaps["gil"] == 1][-1]
     assert gap["end_ns"] - gap["start_ns"] == 15
-    with pytest.raises(ImpossibleStory, match="gil.acquire of GIL 0 while"):
+    with pytest.raises(ImpossibleStory, match=r"gil\.acquire of GIL 0 while"):
         Trace.from_source(told(text.replace("5 a thread.lost arg=3", "")))
 
 
