@@ -17,24 +17,27 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 KEEP = "64M"
+STREAMED_PAUSE_S = 0.08  # behind each 200,000 events: 2 M a second, which a disk can take
 PERIOD_S = 0.25
 ROWS = 24  # of the curve that the page shows
 GONE_OFFSET, LOST_OFFSET = 88, 136
 
 EVENTS = """
-import ctypes, sys
+import ctypes, sys, time
 from gilscope import _native
 probe = ctypes.CDLL(str(_native.probe_path()))  # a thread holds one GIL at a time
 probe.gilscope_bench_emit.argtypes = [ctypes.c_uint64]
-left = int(sys.argv[1]) // 2
+left, pause = int(sys.argv[1]) // 2, float(sys.argv[2])
 while left:
-    n = min(left, 1_000_000)
+    n = min(left, 100_000)
     probe.gilscope_bench_emit(n)
     left -= n
+    time.sleep(pause)
 """
 THREADS = """
 import sys, threading
@@ -98,14 +101,14 @@ def memory(pid: int) -> tuple[float, float]:
     return own / 1024, shared / 1024
 
 
-def run(folder: Path, source: str, number: int, *options: str) -> Outcome:
-    """Record one program and look at its memory."""
+def run(
+    folder: Path, rings: Path, source: str, number: int, *, options: Sequence[str], pause_s: float
+) -> Outcome:
+    """Record one program, with its rings in memory, and look at its memory."""
     program, trace = folder / "program.py", folder / "trace.pftrace"
     program.write_text(source + LAST)
-    rings = folder / "rings"
-    rings.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "gilscope", "record", "--no-summary", *options]
-    command += ["-o", str(trace), "--", sys.executable, str(program), str(number)]
+    command += ["-o", str(trace), "--", sys.executable, str(program), str(number), f"{pause_s}"]
     begin = time.monotonic()
     recorder = subprocess.Popen(command, env={**os.environ, "GILSCOPE_DIR": str(rings)})
     samples: list[Sample] = []
@@ -180,15 +183,20 @@ def main() -> int:
     runs = []
     good = True
     keep = ("--keep", KEEP)
-    with tempfile.TemporaryDirectory() as name:
-        for what, source, number, options in (
-            ("events of one thread", EVENTS, args.events, keep),
-            ("short threads", THREADS, args.threads, keep),
-            ("forks", FORKS, args.forks, keep),
-            ("events streamed to disk", EVENTS, args.streamed, ()),
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory(dir="/dev/shm") as rings,
+    ):
+        for what, source, number, options, pause_s in (
+            ("events of one thread", EVENTS, args.events, keep, 0),
+            ("short threads", THREADS, args.threads, keep, 0),
+            ("forks", FORKS, args.forks, keep, 0),
+            ("events streamed to disk", EVENTS, args.streamed, (), STREAMED_PAUSE_S),
         ):
             if number:
-                outcome = run(Path(name), source, number, *options)
+                outcome = run(
+                    Path(folder), Path(rings), source, number, options=options, pause_s=pause_s
+                )
                 all_told = bool(options) or outcome.kept + outcome.lost >= number
                 good = good and outcome.last and all_told
                 runs.append((f"{number:,} {what}", outcome))
