@@ -60,8 +60,7 @@ def hang_findings(case: Case) -> Iterator[Finding]:
     for members in circles.values():
         yield _deadlock(case, members, frames)
     in_circles = {look.thread for members in circles.values() for look, _ in members}
-    if _ended_by_others(case.summary, case.process):
-        yield from _hangs(case, [one for one in seen if one[0].thread not in in_circles], frames)
+    yield from _hangs(case, [one for one in seen if one[0].thread not in in_circles], frames)
 
 
 def outside_notes(summary: Row, found: list[Finding]) -> Iterator[Finding]:
@@ -132,6 +131,8 @@ def _hangs(case: Case, seen: list[tuple[Look, _Open]], frames: _Frames) -> Itera
     for look, opened in seen:
         if not opened.cut_off or opened.ns < LONG_NS or opened.sort == _WAITS:
             continue
+        if opened.sort == _HOLDS and not _ended_by_others(case.summary, case.process):
+            continue  # who ends a program has the GIL
         if opened.sort == _LOCKS and not _is_for_lock(look, frames.library(look)):
             continue
         if opened.sort not in worst or opened.ns > worst[opened.sort][0]:

@@ -14,9 +14,10 @@ from gilscope.analysis.units import duration, percent
 Row = dict[str, Any]
 Names = dict[int, str]  # of threads, by id, as they are written in a sentence
 
-WORTH_SHARE = 0.01  # of the time in which it was shared, that a thread waited for calls into C
+WORTH_SHARE = 0.05  # of the time in which it was shared, that a thread waited for calls into C
 NO_PROCESSOR_SHARE = 0.15  # or for one without a processor
-HAD_PROCESSOR = 0.75  # of the time after a request, below which C code's lack of one is told
+MAIN_SHARE = 0.5  # of the time after a request without a processor, from which that is the cause
+HAD_PROCESSOR = 0.75  # of that time, below which C code's lack of one is told
 
 
 def worth_telling(kept: list[Kept], threads: dict[int, Row]) -> list[Kept]:
@@ -41,7 +42,7 @@ def _starved(row: Kept) -> bool:
     """Whether it would have let the GIL go in time if it had had a processor."""
     least_ns = FREEZE_NS if row.times < TIMES else KEPT_NS
     return row.why == NO_PROCESSOR or (
-        row.why == COMPUTES and row.cpu_ns < min(least_ns * row.times, HAD_PROCESSOR * row.late_ns)
+        row.why == COMPUTES and row.cpu_ns < min(least_ns * row.times, MAIN_SHARE * row.late_ns)
     )
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gilscope.analysis.sites import Site, Sites
     from gilscope.trace.model import Trace
 
-KEPT_NS = 10_000_000  # after the request, from which a hold counts: two switch intervals
+KEPT_NS = 10_000_000  # after the request, from which a hold counts of which no more is known
 TIMES = 3  # at one line, from which it is a habit
 FREEZE_NS = 100_000_000  # after the request, from which a single one is told
 COMPUTED_NS = 1_000_000  # of CPU time after the request, which is more than Python code needs
@@ -87,7 +87,9 @@ def kept_gils(trace: Trace, sites: Sites) -> list[Kept]:
         site = sites.table[number]
         if why == NO_PROCESSOR:
             number = 0
-        elif late_ns < (KEPT_NS if site is not None and site.exact else FREEZE_NS):
+        elif (why is None and late_ns < KEPT_NS) or (
+            late_ns < FREEZE_NS and (site is None or not site.exact)
+        ):
             continue
         cpu_ns = None if row is None else int(row["cpu_ns"])
         key = (int(holds["thread"][index]), number, why)

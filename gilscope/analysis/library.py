@@ -98,7 +98,6 @@ _KNOWN: dict[tuple[str, str], Library] = {
         ("multiprocessing.process", "start", "multiprocessing.Process.start", EVENT),
         ("multiprocessing.process", "join", "multiprocessing.Process.join", EVENT),
         ("multiprocessing.queues", "_feed", PICKLING, EVENT),
-        ("multiprocessing.reduction", "dumps", PICKLING, EVENT),
         ("logging", "acquire", "logging.Handler.acquire", LOCK),
         ("logging", "handle", "logging.Handler.acquire", LOCK),
         ("logging", "_acquireLock", "logging's own lock", LOCK),
@@ -106,6 +105,8 @@ _KNOWN: dict[tuple[str, str], Library] = {
 }
 _IMPORT = Library(IMPORT, LOCK, made_anew=False)
 _BEGIN = Library("the begin of a thread", EVENT, made_anew=False, for_workers=True)
+# What runs inside of these, the user's own lines too, is told by it.
+_INSIDE = {"importlib": IMPORT, "multiprocessing.reduction": PICKLING}
 _BEGINNINGS = {
     *("runpy", "multiprocessing.process", "multiprocessing.popen_fork", "multiprocessing.spawn"),
 }
@@ -142,10 +143,10 @@ class Activities:
         self._table = table
         self._modules: dict[str, str] = {}
         self._above: dict[tuple[int, str], _Above] = {}
-        self._importing: list[bool] = []
+        self._inside: list[str | None] = []
         for row in table:
-            below = row.parent is not None and self._importing[row.parent]
-            self._importing.append(below or self._module(row.file).startswith("importlib."))
+            below = None if row.parent is None else self._inside[row.parent]
+            self._inside.append(_inside(self._module(row.file)) or below)
 
     def library_of(self, leaf: int) -> Library | None:
         """What a wait with this stack is for; None: no frame of the library lies above it.
@@ -156,10 +157,10 @@ class Activities:
         return self._frames_above(leaf, "").library
 
     def activity_of(self, leaf: int) -> str | None:
-        """What of the library the user's line was in with this stack, by the same names; `import`
-        also where the line itself runs because its module is being imported."""
-        if self._importing[leaf]:
-            return IMPORT
+        """What of the library the user's line was in with this stack, by the same names; also where
+        the line itself runs because its module is being imported, or its object pickled."""
+        if inside := self._inside[leaf]:
+            return inside
         found = self.library_of(leaf)
         return found.name if found else None
 
@@ -238,6 +239,10 @@ def _wait_of_threading(function: str, inner: str) -> Library:
         return Library("threading.Event.wait", EVENT, made_anew=True)
     owner = "Barrier" if inner == "_wait" else "Condition"
     return Library(f"threading.{owner}.wait", EVENT, made_anew=True)
+
+
+def _inside(module: str) -> str | None:
+    return _INSIDE.get(module) or _INSIDE.get(module.partition(".")[0])
 
 
 def _module(file: str) -> str:

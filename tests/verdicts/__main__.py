@@ -62,7 +62,8 @@ def run(program: Program, python: str, load: int, keep: Path | None = None) -> R
             summary = summarise(gilscope.read(trace))
         except (subprocess.TimeoutExpired, GilscopeError) as error:
             return Result(program.name, python, load, FAILED, str(error))
-        if done.returncode and "unknown" not in program.kinds:
+        failed = done.returncode or "Traceback" in done.stderr
+        if failed and "unknown" not in program.kinds:
             why = f"exit code {done.returncode}: {done.stderr[-300:]}"
             return Result(program.name, python, load, FAILED, why)
     pressure = (_stalled_us() - started_us) / 1e6 / (time.monotonic() - started)

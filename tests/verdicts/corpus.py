@@ -116,11 +116,13 @@ def _site(program: Program, finding: Row) -> str:
     if finding["kind"] == "no-processor":
         return ""  # it has none at any line
     told = f"{site['file']}:{site['line']} {site['function']}" if site else "none"
-    if pattern := program.truth.get("site"):
-        return "" if fnmatchcase(told, pattern) else f"site {told}, not {pattern}"
-    if not program.culprits or (site and (site["file"], site["line"]) in program.culprits):
+    pattern = program.truth.get("site")
+    if pattern and fnmatchcase(told, pattern):
         return ""
-    return f"site {told}, not {' or '.join(str(n) for _, n in sorted(program.culprits))}"
+    if site and (site["file"], site["line"]) in program.culprits:
+        return ""
+    right = [pattern] * bool(pattern) + [str(line) for _, line in sorted(program.culprits)]
+    return f"site {told}, not {' or '.join(right)}" if right else ""
 
 
 def _value(program: Program, finding: Row, load: int) -> str:

@@ -9,10 +9,12 @@
 import threading
 import time
 
+FILE = __file__  # which is gone when the main thread is at its end
+
 
 def reader(end):
     while time.monotonic() < end:
-        with open(__file__, "rb") as file:
+        with open(FILE, "rb") as file:
             file.read()
 
 

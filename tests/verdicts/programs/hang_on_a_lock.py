@@ -2,6 +2,7 @@
 
 # /// verdict
 # kind = "hang"
+# ci = true
 # thread = "worker"
 # ///
 

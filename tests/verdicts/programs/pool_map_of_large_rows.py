@@ -1,7 +1,7 @@
 """multiprocessing.Pool.map: a thread of the pool pickles large arguments; a heartbeat waits."""
 
 # /// verdict
-# kind = ["pickling", "c-call", "freeze"]
+# kind = "pickling"
 # thread = "heartbeat"
 # value_ms = [100, 2500]
 # ///

@@ -20,7 +20,7 @@ class Prices:
 
     @classmethod
     def get(cls, product):
-        with cls.lock:
+        with cls.lock:  # CULPRIT
             if len(cls.known) > 50:
                 cls.known.clear()
             if product not in cls.known:

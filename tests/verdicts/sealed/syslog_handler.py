@@ -24,7 +24,7 @@ class SlowTarget(logging.Handler):
 def request(log, end):
     while time.monotonic() < end:
         time.sleep(0.01)
-        log.info("GET /basket")
+        log.info("GET /basket")  # CULPRIT
 
 
 def main():

@@ -15,7 +15,7 @@ import time
 
 
 def transfer(first, second, both_have_one, patience):
-    with first:
+    with first:  # CULPRIT
         both_have_one.wait()
         got = second.acquire(timeout=patience)  # CULPRIT
         if got:

@@ -3,7 +3,7 @@
 # /// verdict
 # kind = "convoy"
 # thread = "ping"
-# site = "*/shop/*/views.py:8 handle"
+# site = "*/shop/*/views.py:[78] handle"
 # ///
 
 import threading
