@@ -49,14 +49,11 @@ def _kind(use: Usage) -> str:
     ):
         return "idle"
     releases = use.voluntary + use.forced
-    comes_back_from_io = (
-        use.held_ns <= IO_STRETCH_NS * max(use.stretches, 1)
-        and use.voluntary >= IO_VOLUNTARY_SHARE * releases
-    )
+    by_itself = use.voluntary >= IO_VOLUNTARY_SHARE * releases
     # On a busy machine the kernel takes the CPU from a thread that holds the GIL for microseconds:
     # a few such holds look long and outweigh all the others.
-    if comes_back_from_io and use.held_ns < RARE_SHARE * use.life_ns:
+    if by_itself and use.held_ns < RARE_SHARE * use.life_ns:
         return "io"
     if use.held_ns and use.long_ns >= CPU_SHARE * use.held_ns:
         return "cpu"
-    return "io" if comes_back_from_io else "mixed"
+    return "io" if by_itself and use.held_ns <= IO_STRETCH_NS * use.stretches else "mixed"

@@ -66,6 +66,8 @@ def _verdicts(trace: Trace, sites: Sites, summary: Row) -> list[Finding]:
         mine = worth_telling(kept, {thread["id"]: thread for thread in process["threads"]})
         cases.append(Case(trace, sites, summary, process, names, mine))
     problems = [finding for case in cases for rule in RULES for finding in rule(case)]
+    endless = {finding.process for finding in problems if finding.kind in ENDLESS}
+    problems = [f for f in problems if f.kind != "freeze" or f.process not in endless]
     problems.sort(key=lambda finding: (finding.kind not in ENDLESS, -(finding.value_ns or 0)))
     return _merged(problems)[:MOST_PROBLEMS] or [_no_problem(summary, threads, names)]
 

@@ -24,7 +24,7 @@ Names = dict[int, str]  # of threads, by id, as they are written in a sentence
 
 WORTH_SHARE = 0.15  # of the time in which others used its GIL, from which a wait is worth telling
 WORTH_LIFE = 0.05  # and of its life
-WORTH_NS = 1_000_000  # in all, below which no share of a short life is worth a sentence
+WORTH_NS = 1_000_000  # of one thread, below which no share of a short life is worth a sentence
 CONVOY_WAITS = 2  # IO waits from which it is a pattern, and not a thread that waited at its start
 MAIN_SHARE = 0.5  # of a whole, from which a part is most of it
 LEAST_SHARE = 0.01  # of its waiting, below which a part is not told
@@ -109,7 +109,9 @@ def _groups(case: Case) -> Iterator[_Group]:
             sum(t["shared_ns"] for t in threads),
             sum(known(t) for t in threads),
         )
-        if total >= max(WORTH_NS, WORTH_SHARE * shared, WORTH_LIFE * life):
+        if max(suffered.values()) >= WORTH_NS and total >= max(
+            WORTH_SHARE * shared, WORTH_LIFE * life
+        ):
             yield _Group(threads, suffered)
 
 
@@ -143,11 +145,7 @@ def _victim(case: Case, group: _Group) -> Finding:
         text += f" Atomic sections kept it {duration(in_sections)} of that: make them shorter."
     text += _ADVICE.get(kind, "")
     if kind == "switch-interval":
-        interval = duration(case.summary["policy"]["switch_interval_ns"])
-        text += (
-            f" The switch interval is {interval}, not 5 ms: the program, or a library of it, set"
-        )
-        text += " it. Look for `sys.setswitchinterval`."
+        text += _interval(case)
     site = None if kind == "no-processor" else worst_site(rows)
     found = case.problem(kind, text, suffered, thread["id"], site)
     return replace(found, gain=won.json if won else None)

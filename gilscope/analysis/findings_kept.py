@@ -30,12 +30,10 @@ def _worth(row: Kept, threads: dict[int, Row]) -> bool:
         return False
     worst, waited_ns = max(row.waited_by.items(), key=lambda it: it[1])
     shared = threads[worst]["shared_ns"]
-    least_ns: float = WORTH_SHARE * shared
-    if _starved(row):
-        least_ns = NO_PROCESSOR_SHARE * shared
-    elif row.times < TIMES:
-        least_ns = FREEZE_NS
-    return waited_ns >= least_ns
+    least_ns = (NO_PROCESSOR_SHARE if _starved(row) else WORTH_SHARE) * shared
+    if row.times < TIMES:
+        least_ns = min(least_ns, FREEZE_NS) if _starved(row) else FREEZE_NS
+    return bool(waited_ns >= least_ns)
 
 
 def _starved(row: Kept) -> bool:

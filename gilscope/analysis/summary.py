@@ -129,15 +129,17 @@ def _threads(trace: Trace, folded: Folded, sync: Sync) -> list[Row]:
     table = trace.metadata.threads
     lives = _lives(table, trace.thread_stats)
     unknown = unknown_ns(trace, lives)
-    shared = _shared_ns(trace.thread_stats["gil"], folded.shared_ns, lives)
+    gils = _main_gils(trace)
+    shared = _shared_ns(gils, folded.shared_ns, lives)
     distributions = {
         name: _distributions(getattr(folded, name))
         for name in ("wait_ns", "io_wait_ns", "cpu_wait_ns", "hold_ns", "wakeup_ns")
     }
     processors = Processors(trace)
     rows = []
-    for thread, life_ns, unknown_of_it, shared_of_it, stats, stretches, for_sync in zip(
+    for thread, gil, life_ns, unknown_of_it, shared_of_it, stats, stretches, for_sync in zip(
         table,
+        gils.tolist(),
         (lives[:, 1] - lives[:, 0]).tolist(),
         unknown.tolist(),
         shared.tolist(),
@@ -155,7 +157,7 @@ def _threads(trace: Trace, folded: Folded, sync: Sync) -> list[Row]:
                 "id": thread.id,
                 "tid": thread.tid,
                 "name": thread.name,
-                "gil": None if stats["gil"] == NO_GIL else stats["gil"],
+                "gil": None if gil == NO_GIL else gil,
                 "class": rules.classify(*_usages(known_ns, shared_of_it, stats, stretches)),
                 "life_ns": life_ns,
                 "shared_ns": min(shared_of_it, known_ns),
@@ -177,10 +179,23 @@ def _threads(trace: Trace, folded: Folded, sync: Sync) -> list[Row]:
     return rows
 
 
+def _main_gils(trace: Trace) -> NDArray[np.uint32]:
+    """The GIL that each thread held longest, which is its first one where it used no other."""
+    gils: NDArray[np.uint32] = trace.thread_stats["gil"].copy()
+    others = trace.holds[trace.holds["gil"] != gils[trace.holds["thread"]]]
+    movers = np.unique(others["thread"])
+    holds = trace.holds[np.isin(trace.holds["thread"], movers)] if len(movers) else others
+    pairs, inverse = np.unique(holds[["thread", "gil"]], return_inverse=True)
+    held = np.bincount(inverse, weights=holds["end_ns"] - holds["start_ns"], minlength=len(pairs))
+    for thread, gil in pairs[np.argsort(held, kind="stable")].tolist():
+        gils[thread] = gil
+    return gils
+
+
 def _shared_ns(
     gils: NDArray[np.uint32], shared: NDArray[np.int64], lives: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """For how long of its life each thread's (first) GIL was used by another thread, too."""
+    """For how long of its life each thread's GIL was used by another thread, too."""
     table = np.concatenate([shared, [[0, 0]]])  # the last one: no GIL
     window = table[np.minimum(gils, len(shared))]
     until, since = np.minimum(lives[:, 1], window[:, 1]), np.maximum(lives[:, 0], window[:, 0])
@@ -207,7 +222,9 @@ def _usages(
         )
 
     whole = usage(life_ns, alone, shared)
-    return (usage(shared_ns, shared) if stretches["holds"][shared] else whole), whole
+    return (
+        usage(shared_ns, shared) if shared_ns and stretches["holds"][shared] else whole
+    ), whole
 
 
 def _gils(trace: Trace) -> list[Row]:

@@ -149,7 +149,7 @@ def use(**changes: int) -> rules.Usage:
         (use(long_ns=50 * MS - 1), "io"),
         (use(held_ns=50 * MS - 1, long_ns=49 * MS), "io"),
         (use(held_ns=50 * MS, long_ns=49 * MS), "cpu"),
-        (use(held_ns=50 * MS - 1, long_ns=49 * MS, stretches=99), "cpu"),
+        (use(held_ns=50 * MS - 1, long_ns=49 * MS, stretches=1), "io"),
         (use(held_ns=50 * MS - 1, long_ns=49 * MS, voluntary=499, forced=501), "cpu"),
         (use(voluntary=500, forced=500), "io"),
         (use(voluntary=499, forced=501), "mixed"),

@@ -146,3 +146,18 @@ def test_c_code_that_only_wants_a_processor_is_told_apart(
     shared = {number: {"shared_ns": 2 * late} for number in (0, 1)}
     assert worth_telling([row], shared) == [row]
     assert kind_of(row) == kind
+
+
+def test_a_thread_is_judged_by_the_gil_that_it_held_longest() -> None:
+    """As one that leaves its first GIL, and computes in a sub-interpreter with one of its own."""
+    text = "0 a process.start\n0 b thread.start\n0 a gil.acquire\n"
+    text += "".join(
+        f"{at} a gil.release\n{at + 10} b gil.acquire\n{at + 20} b gil.release\n"
+        f"{at + 30} a gil.acquire\n"
+        for at in range(1_000, 100_000, 1_000)
+    )
+    text += f"{MS} b gil.acquire gil=1\n{90 * MS} b gil.release gil=1\n{90 * MS} b thread.end\n"
+    text += f"{100 * MS} a gil.release\n{100 * MS} a process.end"
+    threads = summarise(Trace.from_source(told(text)))["processes"][0]["threads"]
+    assert (threads[1]["class"], threads[1]["gil"], threads[1]["shared_ns"]) == ("cpu", 1, 0)
+    assert threads[0]["gil"] == 0

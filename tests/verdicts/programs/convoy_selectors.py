@@ -12,21 +12,23 @@ import threading
 import time
 
 
-def serve(connections, end):
+def serve(connections):
     selector = selectors.DefaultSelector()
     for connection in connections:
         selector.register(connection, selectors.EVENT_READ)
-    while time.monotonic() < end:
-        for key, _ in selector.select(0.05):
+    while selector.get_map():
+        for key, _ in selector.select():
             if message := key.fileobj.recv(100):
                 key.fileobj.sendall(message)
+            else:
+                selector.unregister(key.fileobj)
 
 
 def client(connection, end):
-    connection.settimeout(0.5)
     while time.monotonic() < end:
         connection.sendall(b"x")
         connection.recv(100)
+    connection.close()
 
 
 def compute(end):
@@ -37,7 +39,7 @@ def compute(end):
 pairs = [socket.socketpair() for _ in range(2)]
 end = time.monotonic() + 1.2
 threads = [
-    threading.Thread(target=serve, args=([here for here, _ in pairs], end + 0.1), name="server"),
+    threading.Thread(target=serve, args=([here for here, _ in pairs],), name="server"),
     threading.Thread(target=compute, args=(end,), name="compute"),
 ]
 for n, (_, there) in enumerate(pairs):

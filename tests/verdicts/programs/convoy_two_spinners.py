@@ -3,7 +3,7 @@
 # /// verdict
 # kind = "convoy"
 # thread = "heartbeat"
-# value_ms = [600, 1400]
+# value_ms = [300, 1400]
 # ///
 
 import threading
