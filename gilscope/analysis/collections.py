@@ -17,14 +17,17 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+WORTH_NS = 2_500_000  # half of what a waiter waits before it asks: less is not what it waited for
+
 
 def mostly_collections(trace: Trace) -> NDArray[np.bool_]:
     """For each hold whether its time went to collections: at least half of what came after the
     first request, or of all where nobody asked. (Python code lets the GIL go when it is asked.)
     """
     rows = trace.collected
+    mostly = (rows["least_ns"] >= WORTH_NS) & (2 * rows["least_ns"] >= rows["late_ns"])
     found = np.zeros(len(trace.holds), bool)
-    found[rows["hold"][(rows["least_ns"] > 0) & (2 * rows["least_ns"] >= rows["late_ns"])]] = True
+    found[rows["hold"][mostly]] = True
     return found
 
 

@@ -151,9 +151,9 @@ def _victim(case: Case, group: _Group) -> Finding:
     return replace(found, gain=won.json if won else None)
 
 
-def _woke(rows: Sequence[Row]) -> int:
+def _free(rows: Sequence[Row]) -> int:
     """How long the GIL was free for it, and it did not run."""
-    return sum(row["wait_ns"] for row in rows if row["reason"] == "wakeup")
+    return sum(row["wait_ns"] for row in rows if row["reason"] in ("wakeup", "idle"))
 
 
 def _held(rows: Sequence[Row]) -> int:
@@ -176,7 +176,7 @@ _ADVICE = {
 
 def _kind(case: Case, thread: Row, rows: Sequence[Row], by_cpu: bool) -> str:
     held = _held(rows)
-    if _woke(rows) > MAIN_SHARE * sum(row["wait_ns"] for row in rows):
+    if _free(rows) > MAIN_SHARE * sum(row["wait_ns"] for row in rows):
         return "no-processor"
     for library, kind in ((IMPORT, "import"), (PICKLING, "pickling")):
         at = (r["wait_ns"] for r in rows if (s := r["holder_site"]) and s["library"] == library)
@@ -273,7 +273,7 @@ def _crowd(case: Case, groups: Iterable[_Group]) -> Finding:
             f" GIL{because(worst, rows, case.names)}."
         )
     kind = "crowd"
-    if _woke(rows) > MAIN_SHARE * sum(row["wait_ns"] for row in rows):
+    if _free(rows) > MAIN_SHARE * sum(row["wait_ns"] for row in rows):
         kind, text = "no-processor", text + _ADVICE["no-processor"]
     elif len(crowd) > 1 or _held(rows) > MAIN_SHARE * waiting:
         text += " Threads do not make Python code faster: use processes for it."

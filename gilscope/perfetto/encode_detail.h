@@ -20,6 +20,8 @@ static void end_waiting(struct gs_gil_state *gil, struct gs_sequence *pair, int6
     pair->waiting = false;
 }
 
+#define GC_WORTH_NS 2500000 /* half of what a waiter waits before it asks */
+
 /* Whether the time of a hold that ends now went to collections: at least half of what came after
  * the first request, or of all where nobody asked. gilscope.analysis.collections has the same. */
 static bool was_collection(const struct gs_sequences *all, const struct gs_sequence *hold,
@@ -27,7 +29,7 @@ static bool was_collection(const struct gs_sequences *all, const struct gs_seque
     const struct gs_gil_state *gil = &all->gils[hold->gil];
     const int64_t from = gil->asked_ns ? gil->asked_ns : hold->since_ns;
     const int64_t gc_ns = all->threads[hold->thread].gc_ns;
-    return gc_ns > 0 && gc_ns >= (now - from + 1) / 2;
+    return gc_ns >= GC_WORTH_NS && gc_ns >= (now - from + 1) / 2;
 }
 
 /* A hold ends: the waits that it kept longer than any before remember it. */

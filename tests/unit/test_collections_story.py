@@ -84,6 +84,16 @@ def test_a_hold_is_a_collection_by_what_came_after_the_request() -> None:
     assert not row["holder_site"]["gc"]
 
 
+def test_a_short_collection_is_not_what_was_waited_for() -> None:
+    """Python code lets go at once when it is asked: by chance that was a collection."""
+    short = SERVER.replace("405000000 b gil.request", "488000000 b gil.request")
+    for least, told_as in ((2_500_000, True), (2_499_999, False)):
+        text = short.replace("gc_least arg=60000000", f"gc_least arg={least}")
+        (process,) = summary_of(source_of(text))["processes"]
+        (row,) = (row for row in process["blame"] if row["reason"] == "held")
+        assert row["holder_site"]["gc"] == told_as
+
+
 def test_the_finding_names_line_number_and_length() -> None:
     (found,) = (f for f in summary_of(source_of(SERVER))["findings"] if f["kind"] == "gc")
     assert "`b` waited 90 ms" in found["text"]
