@@ -222,9 +222,7 @@ def _usages(
         )
 
     whole = usage(life_ns, alone, shared)
-    return (
-        usage(shared_ns, shared) if shared_ns and stretches["holds"][shared] else whole
-    ), whole
+    return (usage(shared_ns, shared) if shared_ns and stretches["holds"][shared] else whole), whole
 
 
 def _gils(trace: Trace) -> list[Row]:

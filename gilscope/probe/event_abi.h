@@ -321,6 +321,8 @@ struct gs_file_header {
     _Alignas(64) struct gs_gone_counters gone; /* of processes whose pages were taken back */
     uint32_t moving; /* odd: rooms are being taken back, and counters move to who has them next */
     _Alignas(64) uint32_t reading; /* how often somebody took the longest waits */
+    uint32_t unfollowed_named;     /* 1: the name below is written, or is being written, by one */
+    char unfollowed_name[56];      /* of the first program that is not followed; "": none */
 };
 static_assert(sizeof(struct gs_file_header) <= GS_UNIT_BYTES, "the header fits its unit");
 

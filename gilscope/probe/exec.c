@@ -129,10 +129,20 @@ static bool follows(const struct child_environment *child) {
            access(child->rings, R_OK | W_OK) == 0 && access(own, R_OK) == 0;
 }
 
+static void name_unfollowed(struct gs_file_header *header, const char *program) {
+    const char *slash = strrchr(program, '/');
+    if (!__atomic_exchange_n(&header->unfollowed_named, 1, __ATOMIC_RELAXED))
+        strncpy(header->unfollowed_name, slash ? slash + 1 : program,
+                sizeof header->unfollowed_name - 1);
+}
+
 /* A search through PATH tries many names: only what exists counts. */
 static void count_unfollowed(const struct child_environment *child, const char *program) {
-    if (!follows(child) && (!strchr(program, '/') || access(program, X_OK) == 0))
-        __atomic_fetch_add(&gs_process_here()->ring.header->unfollowed, 1, __ATOMIC_RELAXED);
+    struct gs_file_header *header = gs_process_here()->ring.header;
+    if (!follows(child) && (!strchr(program, '/') || access(program, X_OK) == 0)) {
+        name_unfollowed(header, program);
+        __atomic_fetch_add(&header->unfollowed, 1, __ATOMIC_RELAXED);
+    }
 }
 
 /* ---- a copy of the environment ----------------------------------------------------------------

@@ -69,12 +69,13 @@ def python_version(program: str) -> tuple[int, int] | None:
     return (int(library[1]), int(library[2])) if library else None
 
 
-def left_out(processes: int, programs: int, gils: int) -> Iterator[str]:
+def left_out(processes: int, programs: int, gils: int, program: str) -> Iterator[str]:
     """One line for each kind of thing that ran and is not in the recording."""
     if programs:
+        which = f" ({program}{' was the first' if programs > 1 else ''})" if program else ""
         yield (
             f"{_were(programs, 'program')} started with another environment, as another "
-            "user or in a chroot, where the recording cannot be found"
+            f"user or in a chroot, where the recording cannot be found{which}"
         )
     if processes:
         yield f"{_were(processes, 'process', 'es')} left out: the rings had no room for more"

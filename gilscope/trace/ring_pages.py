@@ -20,6 +20,8 @@ _INTERPRETERS = {0: "none", 1: "gil", 2: "free-threaded"}
 _HEADER = struct.Struct("<QIIIIII")
 _SNAPSHOT = struct.Struct("<QQQQ")
 _KEPT_FROM_OFFSET, _UNTIL_OFFSET, _LOST_OFFSET, SAFE_OFFSET, _CLOCKS_OFFSET = 72, 80, 136, 168, 256
+_PROGRAM = struct.Struct("<56s")
+_PROGRAM_OFFSET = 2440
 _PROCESS_PAGE = struct.Struct("<12xIIIII32sQ56sQ16sII")
 _THREAD_PAGE = struct.Struct("<16xIH2xQQQ200s")
 UNIT = 4096
@@ -38,6 +40,7 @@ class LeftOut(NamedTuple):
     processes: int  # there was no room for a page of theirs
     programs: int  # started in a way that they could not find the recording
     gils: int  # past those that one process's records can name
+    program: str  # the name of the first of these programs; "": not known
 
 
 class Header(NamedTuple):
@@ -67,7 +70,8 @@ class Pages:
         """Raises TraceError for impossible times."""
         data = self._data
         _, _, clock, _, _, _, stop = _HEADER.unpack_from(data)
-        lost, *left_out = struct.unpack_from("<QQQQ", data, _LOST_OFFSET)
+        lost, processes, programs, gils = struct.unpack_from("<QQQQ", data, _LOST_OFFSET)
+        (program,) = _PROGRAM.unpack_from(data, _PROGRAM_OFFSET)
         _, monotonic, boottime, realtime = _SNAPSHOT.unpack_from(data, _CLOCKS_OFFSET)
         if max(monotonic, boottime, realtime) >= LONGEST_NS:
             raise TraceError(f"{self._name}: offset 0x{_CLOCKS_OFFSET:x}: impossible times")
@@ -77,7 +81,7 @@ class Pages:
             struct.unpack_from("<Q", data, _KEPT_FROM_OFFSET)[0],
             struct.unpack_from("<Q", data, _UNTIL_OFFSET)[0],
             min(lost, _MOST_LOST),
-            LeftOut(*left_out),
+            LeftOut(processes, programs, gils, _text(program)),
             monotonic,
             boottime,
             realtime,
@@ -101,8 +105,8 @@ class Pages:
             "switch_interval_ns": interval_ns if interval_ns < LONGEST_NS else 0,
             "start_ticks": _SNAPSHOT.unpack(start)[0],
             "end_ticks": end,
-            "python": escaped(python.split(b"\0", 1)[0].decode("ascii", "replace")),
-            "feed": escaped(feed.split(b"\0", 1)[0].decode("ascii", "replace")),
+            "python": _text(python),
+            "feed": _text(feed),
             "command": redact.secrets(
                 os.fsdecode(command).encode("utf-8", "replace").decode().split("\0")[:-1]
             ),
@@ -128,6 +132,11 @@ class Pages:
         if number >= _PIDS:
             raise TraceError(f"{self._name}: offset 0x{at:x}: {number} is no id of a process")
         return number
+
+
+def _text(field: bytes) -> str:
+    """Of a field that ends with a NUL, made harmless."""
+    return escaped(field.split(b"\0", 1)[0].decode("ascii", "replace"))
 
 
 def process_row(

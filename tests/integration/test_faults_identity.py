@@ -199,6 +199,7 @@ print(os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", "print('cleare
     # os.spawnv forks: its child is recorded up to the exec.
     assert len(recorded.trace().metadata.processes) == 2
     assert recorded.said("3 programs were started")
+    assert recorded.said("(env was the first)")
 
 
 @pytest.mark.parametrize("change", ["del os.environ[name]", "os.environ[name] = 'libdl.so.2'"])

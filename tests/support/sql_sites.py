@@ -33,7 +33,8 @@ FROM own JOIN up ON up.leaf = own.leaf AND up.depth = own.depth
 JOIN stack ON stack.id = up.node JOIN stack AS leafs ON leafs.id = own.leaf;
 CREATE TABLE site_of AS
 SELECT of_wait, interval, text || CASE WHEN exact THEN '|exact' ELSE '' END
-    || CASE WHEN NOT of_wait AND least >= 2500000 AND 2 * least >= late THEN '|gc' ELSE '' END AS text
+    || CASE WHEN NOT of_wait AND least >= 2500000 AND 2 * least >= late THEN '|gc' ELSE '' END
+    AS text
 FROM at JOIN site USING (leaf) LEFT JOIN collected ON hold = interval;
 CREATE UNIQUE INDEX site_of_interval ON site_of (of_wait, interval);
 """

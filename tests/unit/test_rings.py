@@ -65,7 +65,8 @@ int main(void) {
     SAY(file_header, stop); SAY(file_header, created_ns); SAY(file_header, limit_units);
     SAY(file_header, kept_from); SAY(file_header, kept_until); SAY(file_header, lost_unattached);
     SAY(file_header, lost_processes); SAY(file_header, unfollowed); SAY(file_header, n_clocks);
-    SAY(file_header, clocks); SAY(process_page, pid); SAY(process_page, parent);
+    SAY(file_header, clocks); SAY(file_header, unfollowed_name);
+    SAY(process_page, pid); SAY(process_page, parent);
     SAY(process_page, interpreter); SAY(process_page, n_gils); SAY(process_page, start);
     SAY(process_page, end_ticks); SAY(process_page, python); SAY(process_page, feed);
     SAY(process_page, switch_interval_us);
@@ -137,6 +138,7 @@ def test_offsets_are_the_compilers(compiled: dict[str, int]) -> None:
     lost = ring_pages._LOST_OFFSET
     assert of("file_header.lost_processes", "file_header.unfollowed") == (lost + 8, lost + 16)
     assert compiled["file_header.clocks"] == ring_pages._CLOCKS_OFFSET
+    assert compiled["file_header.unfollowed_name"] == ring_pages._PROGRAM_OFFSET
     assert compiled["process_page.command"] == ring_pages._PROCESS_PAGE.size
     assert ring_pages.UNIT == session.UNIT == UNIT == compiled["unit"]
     assert compiled["chunk"] == CHUNK_UNITS
