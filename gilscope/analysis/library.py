@@ -8,7 +8,7 @@ library above it tell what it is for. Two sorts of waits are told apart by that:
 - for an *event*: something that another thread will do: an idle worker in Queue.get, a join, a
   result, a notify. Nothing is wrong with that, however long it takes.
 
-What has no frame of the library is a lock: the user's own line took it.
+What has no frame of the library that is known is a lock, unless it is a condition.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 
 
 class Library(NamedTuple):
-    """A name, such as `queue.Queue.get`, and whether who waits there waits for an event.
+    """A name, such as `queue.Queue.get`, and whether who waits there waits for an event (None: that
+    is not known by its name).
 
     `made_anew`: on a stock interpreter each wait is for a lock of its own, which is no use to tell.
     """
 
     name: str
-    of_event: bool
+    of_event: bool | None
     made_anew: bool
     for_workers: bool = False  # who waits there waits for threads to begin, or to be done
 
@@ -126,7 +127,7 @@ class _Above(NamedTuple):
         """With the next frame inwards; `inner` is what that one calls, of the same module."""
         called = self.called
         if not called and not _begins(module, function):
-            called = Library(f"{module}.{function}", LOCK, made_anew=False)
+            called = Library(f"{module}.{function}", None, made_anew=False)
         return _Above(self.known or _own(module, function, inner), called, is_any=True)
 
     @property

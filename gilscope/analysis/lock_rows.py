@@ -68,9 +68,10 @@ class LockWaits:
             if number:
                 time[number] = int(self._lengths[waits][self._library[waits] == number].sum())
         library = self._sites.libraries[time.most_common(1)[0][0]] if time else None
+        of_event = library.of_event if library else None
         return {
             "library": library.name if library else None,
-            "waits_for": "event" if (library.of_event if library else of_condition) else "lock",
+            "waits_for": "event" if (of_condition if of_event is None else of_event) else "lock",
             "blame": self.blame(waits),
         }
 
@@ -116,10 +117,10 @@ class LockWaits:
 
     def for_locks(self) -> NDArray[np.bool_]:
         """Of each wait, whether it is for a lock and not for an event."""
-        events = np.array([bool(kind and kind.of_event) for kind in self._sites.libraries])
-        events[0] = False
-        unnamed_conditions = (self._library == 0) & self._of_condition
-        for_locks: NDArray[np.bool_] = ~(events[self._library] | unnamed_conditions)
+        kinds = [kind.of_event if kind else None for kind in self._sites.libraries]
+        events, unknown = (np.array([kind is what for kind in kinds]) for what in (True, None))
+        of_event = events[self._library] | (unknown[self._library] & self._of_condition)
+        for_locks: NDArray[np.bool_] = ~of_event
         return for_locks
 
     @property

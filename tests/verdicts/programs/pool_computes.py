@@ -3,7 +3,7 @@
 # /// verdict
 # kind = "crowd"
 # thread = "ThreadPoolExecutor-*"
-# value_ms = [80, 1700]
+# value_ms = [30, 1700]
 # ///
 
 import concurrent.futures

@@ -21,11 +21,11 @@ class Prices:
     @classmethod
     def get(cls, product):
         with cls.lock:  # CULPRIT
-            if len(cls.known) > 50:
-                cls.known.clear()
-            if product not in cls.known:
+            if len(cls.known) > 50:  # CULPRIT
+                cls.known.clear()  # CULPRIT
+            if product not in cls.known:  # CULPRIT
                 cls.known[product] = cls.compute(product)  # CULPRIT
-            return cls.known[product]
+            return cls.known[product]  # CULPRIT
 
     @classmethod
     def compute(cls, product):

@@ -16,11 +16,11 @@ import time
 
 def transfer(first, second, both_have_one, patience):
     with first:  # CULPRIT
-        both_have_one.wait()
+        both_have_one.wait()  # CULPRIT
         got = second.acquire(timeout=patience)  # CULPRIT
-        if got:
-            time.sleep(0.01)
-            second.release()
+        if got:  # CULPRIT
+            time.sleep(0.01)  # CULPRIT
+            second.release()  # CULPRIT
     return got
 
 
