@@ -3,7 +3,7 @@
 # /// verdict
 # kind = "crowd"
 # thread = ["MainThread", "helper"]
-# value_ms = [300, 1000]
+# value_ms = [150, 1000]
 # ///
 
 import threading
