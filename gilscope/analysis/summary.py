@@ -182,13 +182,18 @@ def _threads(trace: Trace, folded: Folded, sync: Sync) -> list[Row]:
 def _main_gils(trace: Trace) -> NDArray[np.uint32]:
     """The GIL that each thread held longest, which is its first one where it used no other."""
     gils: NDArray[np.uint32] = trace.thread_stats["gil"].copy()
-    others = trace.holds[trace.holds["gil"] != gils[trace.holds["thread"]]]
-    movers = np.unique(others["thread"])
-    holds = trace.holds[np.isin(trace.holds["thread"], movers)] if len(movers) else others
-    pairs, inverse = np.unique(holds[["thread", "gil"]], return_inverse=True)
-    held = np.bincount(inverse, weights=holds["end_ns"] - holds["start_ns"], minlength=len(pairs))
-    for thread, gil in pairs[np.argsort(held, kind="stable")].tolist():
-        gils[thread] = gil
+    threads, used = trace.holds["thread"], trace.holds["gil"]
+    moves = np.zeros(len(gils), np.bool_)
+    moves[threads[used != gils[threads]]] = True
+    if not moves.any():
+        return gils
+    theirs = moves[threads]
+    cells = (np.cumsum(moves) - 1)[threads[theirs]] * len(trace.gil_stats) + used[theirs]
+    lengths = trace.holds["end_ns"][theirs] - trace.holds["start_ns"][theirs]
+    held = np.bincount(
+        cells, weights=lengths, minlength=int(moves.sum()) * len(trace.gil_stats)
+    ).reshape(-1, len(trace.gil_stats))
+    gils[moves] = held.argmax(axis=1)
     return gils
 
 
