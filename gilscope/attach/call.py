@@ -65,10 +65,10 @@ class Call:
         self.locks = loader_locks(self._memory, self._modules)
         self._state = slack.for_state(self._memory, self._order("python", "libc"))
         own = runtime.python.module.elf
-        if own.symbol("gilscope_built_in"):
+        if own.symbol("gilscope_built_in") and not own.symbol("gilscope_built_in_api"):
             raise Unsupported(
-                f"process {self._memory.pid} runs Python Plus, which cannot be attached to; start"
-                " the program by gilscope record"
+                f"process {self._memory.pid} runs a Python Plus of an older gilscope, which cannot"
+                " be attached to; build it anew: gilscope interpreter build"
             )
         self._slots = own.slots("pthread_mutex_unlock").get("pthread_mutex_unlock", [])
         if not self._slots:

@@ -34,7 +34,8 @@ _WHY_NOT = {
     5: "its GIL is not to be found",
     6: "its calls do not go through slots: its C library is inside",
     8: "a policy is classic or io-priority",
-    9: "its Python has a probe of its own; start it by gilscope record",
+    9: "its Python has a probe of its own, of another version",
+    10: "its Python schedules its GIL itself: start it with -X gilscope.policy=…",
 }
 
 

@@ -41,6 +41,7 @@ _WHY_NOT = (
     "it cannot open the recording's rings: {error}",
     "the policy is none",
     "its Python has a probe of its own, of another version",
+    "its Python schedules its GIL itself: start it with -X gilscope.policy=…",
 )
 
 

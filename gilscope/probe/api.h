@@ -43,6 +43,7 @@ GS_API int gilscope_yield(void);
  * the event ABI that it writes, `const int gilscope_built_in`). Both export the calls above, and
  * the preloaded one's may be found first, so it hands each call on. */
 struct gs_process;
+struct gs_gil_memory;
 
 struct gs_api {
     struct gs_process *process; /* as the interpreter's probe knows it */
@@ -55,7 +56,18 @@ struct gs_api {
     void (*atomic_hand_over)(const void *gil);
     int (*yield)(void);
     void (*thread_names_itself)(const char *name, bool by_python);
+
+    /* For a probe that came late (late.h), whose caller has this GIL: records from now on, into
+     * these rings. `in_child` is called in a fork's child when it has become a process of the
+     * recording, or not. Returns 0 or an errno value; EEXIST where it records already. */
+    int (*begin_late)(const char *rings, const char *stacks, struct gs_gil_memory *memory,
+                      void (*in_child)(void));
+    void (*end_late)(void);
+    void (*read_names)(void); /* as gilscope_late_names */
 };
+
+/* Exported by an interpreter's probe that can begin late. */
+GS_API extern const struct gs_api gilscope_built_in_api;
 
 /* Where the calls go; NULL: this is the probe that they reach. */
 extern const struct gs_api *gs_gave_way_to;

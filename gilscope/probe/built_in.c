@@ -18,6 +18,7 @@
 #include "clock.h"
 #include "condvar.h"
 #include "emit_sync.h"
+#include "find_gil.h"
 #include "gil_condvar.h"
 #include "modules.h"
 #include "names.h"
@@ -27,16 +28,18 @@
 #include "request.h"
 #include "rules.h"
 #include "threads.h"
+#include "waits.h"
 
 /* What lies in a GIL's storage. Without a lock of its own: the GIL's mutex guards it. */
 struct gs_built_in_gil {
+    uint32_t epoch; /* the process's, to which `gil` belongs */
     struct gs_gil gil;
     struct gs_gil_condvar queue;         /* under io-priority */
     struct gs_condvar cond, switch_cond; /* under classic, with another condition variable */
     pthread_cond_t *own_cond;            /* CPython's own `cond` */
 };
-enum { LINE = 64 };
-static_assert(sizeof(struct gs_built_in_gil) + LINE <= GS_GIL_WORDS * sizeof(uint64_t),
+enum { LINE = 64, WORD = sizeof(uint64_t) };
+static_assert(sizeof(struct gs_built_in_gil) + LINE - WORD <= GS_GIL_WORDS * WORD,
               "the interpreter has room for it");
 
 /* By this symbol a preloaded probe knows that this process has its own. */
@@ -44,11 +47,24 @@ GS_API const int gilscope_built_in = GS_ABI_VERSION;
 
 unsigned gs_hooks_on;
 
-/* What the calling thread took last, or NULL. */
-static __thread struct gs_gil *in_hand;
+/* The process's first GIL, which stays where it is; its storage in the interpreter. */
+static struct {
+    struct gs_gil_memory *memory;
+    uint64_t *storage;
+} first;
+
+/* What the calling thread took last, in which epoch of the process's, or NULL. */
+static __thread struct {
+    struct gs_gil *gil;
+    uint32_t epoch;
+} in_hand;
+
+static uint32_t epoch_now(void) {
+    return __atomic_load_n(&gs_process.epoch, __ATOMIC_RELAXED);
+}
 
 struct gs_gil *gs_gil_in_hand(void) {
-    return in_hand;
+    return in_hand.epoch == epoch_now() ? in_hand.gil : NULL;
 }
 
 /* Twice a turn of the GIL, whose code evicts most of it: few lines, and whole ones. */
@@ -59,8 +75,22 @@ static inline struct gs_built_in_gil *built_in(uint64_t *storage) {
     return (struct gs_built_in_gil *)(((uintptr_t)storage + LINE - 1) & ~(uintptr_t)(LINE - 1));
 }
 
+static void begin_anew(struct gs_built_in_gil *gil, const void *holder) {
+    gil->gil = (struct gs_gil){.index = gs_next_gil_index(GS_NO_INDEX),
+                               .state = holder,
+                               .asked = gil->gil.asked,
+                               .collections = {.try_at = UINT64_MAX}}; /* they are told */
+    gil->epoch = epoch_now();
+    if (gil->gil.index == GS_NO_INDEX && gs_counting())
+        __atomic_fetch_add(&gs_process.ring.header->unwatched, 1, __ATOMIC_RELAXED);
+}
+
+/* Of another recording it knows nothing. */
 static inline struct gs_gil *gil_of(uint64_t *storage) {
-    return &built_in(storage)->gil;
+    struct gs_built_in_gil *gil = built_in(storage);
+    if (__builtin_expect(gil->epoch != epoch_now(), 0))
+        begin_anew(gil, gil->gil.state);
+    return &gil->gil;
 }
 
 /* False for GILs past those that a record can name. */
@@ -68,23 +98,26 @@ static inline bool watched(const struct gs_gil *gil) {
     return __builtin_expect(gil->index != GS_NO_INDEX, 1);
 }
 
+static void describe(void) {
+    uint32_t locks = gs_hooks_on & GS_HOOKS_LOCKS ? GS_LOCKS_TOLD : 0;
+    gs_process_describe("built-in", GS_GIL_FOUND | GS_YIELDS_TOLD | GS_COLLECTIONS_TOLD | locks);
+}
+
 void gs_built_in_gil_created(uint64_t *storage, const unsigned long *interval, const void *holder,
                              pthread_cond_t *cond) {
     gs_process_revive();
     struct gs_built_in_gil *gil = built_in(storage);
-    *gil =
-        (struct gs_built_in_gil){.gil = {.index = gs_next_gil_index(GS_NO_INDEX),
-                                         .state = holder,
-                                         .collections = {.try_at = UINT64_MAX}}, /* they are told */
-                                 .own_cond = cond};
+    *gil = (struct gs_built_in_gil){.own_cond = cond};
+    begin_anew(gil, holder);
     gil->queue.gil = &gil->gil;
-    if (!watched(&gil->gil) && gs_counting())
-        __atomic_fetch_add(&gs_process.ring.header->unwatched, 1, __ATOMIC_RELAXED);
     if (gs_python_begins(__builtin_return_address(0))) { /* recorded or not: `gilscope run` asks */
-        uint32_t locks = gs_hooks_on & GS_HOOKS_LOCKS ? GS_LOCKS_TOLD : 0;
-        gs_process_describe("built-in",
-                            GS_GIL_FOUND | GS_YIELDS_TOLD | GS_COLLECTIONS_TOLD | locks);
+        describe();
         gs_process_watch_interval(interval);
+        if ((uintptr_t)interval >= gs_python.runtime &&
+            (uintptr_t)interval < gs_python.runtime_end) {
+            first.memory = (struct gs_gil_memory *)interval;
+            first.storage = storage;
+        }
     }
 }
 
@@ -94,6 +127,7 @@ void gs_built_in_waits(uint64_t *storage) {
 }
 
 void gs_built_in_leaves(uint64_t *storage) {
+    gs_writer_follow();
     gs_on_leave(gil_of(storage));
 }
 
@@ -103,20 +137,27 @@ void gs_built_in_requests(uint64_t *storage) {
 }
 
 static inline void acquired(uint64_t *storage) {
-    if (!watched(gil_of(storage)))
+    struct gs_gil *gil = gil_of(storage);
+    if (!watched(gil))
         return;
-    gs_on_acquire(in_hand = gil_of(storage));
-    if (__builtin_expect(in_hand->collections.running != NULL, 0))
-        gs_collections_go_on(&in_hand->collections, gs_clock_now(gs_process.clock));
+    in_hand.gil = gil;
+    in_hand.epoch = built_in(storage)->epoch;
+    gs_on_acquire(gil);
+    if (__builtin_expect(gil->collections.running != NULL, 0))
+        gs_collections_go_on(&gil->collections, gs_clock_now(gs_process.clock));
 }
 
 static inline void released(uint64_t *storage) {
     enum gs_event_kind kind = gs_writer.yielding ? GS_GIL_YIELD : GS_GIL_RELEASE;
     gs_writer.yielding = false;
-    in_hand = NULL;
+    in_hand.gil = NULL;
     struct gs_gil *gil = gil_of(storage);
     if (!watched(gil))
         return;
+    if (__builtin_expect(gil->holder != &gs_writer, 0)) { /* taken before the recording began */
+        gs_writer.last_forced = kind == GS_GIL_YIELD;
+        return;
+    }
     if (__builtin_expect(gil->collections.count || gil->collections.running, 0) && gs_recording())
         gs_collections_tell_exactly(gil, gs_clock_now(gs_process.clock));
     gs_on_release_by(gil, kind);
@@ -135,13 +176,15 @@ void gs_built_in_yields(void) {
 }
 
 void gs_built_in_collects(void) {
-    if (in_hand && gs_recording())
-        gs_collections_started(&in_hand->collections, gs_clock_now(gs_process.clock));
+    struct gs_gil *gil = gs_gil_in_hand();
+    if (gil && gs_recording())
+        gs_collections_started(&gil->collections, gs_clock_now(gs_process.clock));
 }
 
 void gs_built_in_collected(void) {
-    if (in_hand && gs_recording())
-        gs_collections_ended(&in_hand->collections, gs_clock_now(gs_process.clock));
+    struct gs_gil *gil = gs_gil_in_hand();
+    if (gil && gs_recording())
+        gs_collections_ended(&gil->collections, gs_clock_now(gs_process.clock));
 }
 
 #if GILSCOPE_WITH_POLICIES
@@ -236,6 +279,8 @@ static __thread struct {
     const void *condition, *mutex;
 } waits_by;
 
+static __thread uint32_t told_in; /* the epoch of its last wait that was told */
+
 void gs_built_in_condition_waits(const void *condition, const void *mutex) {
     waits_by.condition = condition;
     waits_by.mutex = mutex;
@@ -269,8 +314,10 @@ static const void *named(const void *object, enum gs_blocker on) {
 
 /* A thread that blocks with the GIL in hand (an extension may) goes on holding, for the trace. */
 bool gs_built_in_blocks(const void *object, enum gs_blocker on) {
+    gs_writer_follow();
     if (gs_writer.held_since)
         return false;
+    told_in = gs_writer.epoch;
     if (is_lock(on))
         gs_on_lock_wait(object, kind_of(on));
     else
@@ -279,6 +326,8 @@ bool gs_built_in_blocks(const void *object, enum gs_blocker on) {
 }
 
 void gs_built_in_blocked(const void *object, enum gs_blocker on, bool gave_up) {
+    if (told_in != epoch_now()) /* the recording came or went meanwhile */
+        return;
     if (is_lock(on))
         gs_on_lock_acquire(object, kind_of(on), gave_up);
     else
@@ -340,10 +389,53 @@ void gs_built_in_thread_named(uint32_t tid, const char *name) {
         gs_thread_named(tid, name);
 }
 
-/* ---- loading ----------------------------------------------------------------------------------
+/* ---- a recording begins and ends --------------------------------------------------------------
  */
 
-static const struct gs_api api = {
+static void switch_hooks(bool recording) {
+    unsigned on = GS_HOOKS_RECORDING | (gs_switch_on("locks", true) ? GS_HOOKS_LOCKS : 0);
+    unsigned others = gs_hooks_on & ~(unsigned)(GS_HOOKS_RECORDING | GS_HOOKS_LOCKS);
+    __atomic_store_n(&gs_hooks_on, others | (recording ? on : 0), __ATOMIC_RELAXED);
+}
+
+static int begin_late(const char *rings, const char *stacks, struct gs_gil_memory *memory,
+                      void (*in_child)(void)) {
+    if (gs_hooks_on & GS_HOOKS_RECORDING)
+        return EEXIST;
+    if (memory != first.memory)
+        return EINVAL;
+    gs_waits_forget();
+    __atomic_add_fetch(&gs_process.epoch, 1, __ATOMIC_SEQ_CST);
+    if (gs_process.page) /* of a recording that is over, in memory of nobody's */
+        gs_process.page->n_gils = 0;
+    int error = gs_process_begin_late(rings, stacks);
+    if (error)
+        return error;
+    gs_after_begin_in_child = in_child;
+    pthread_mutex_lock(&memory->mutex);
+    switch_hooks(true);
+    describe();
+    gs_process_interval_is(&memory->interval);
+    acquired(first.storage);
+    pthread_cond_broadcast(&memory->cond); /* who waits comes back through the hooks */
+    pthread_mutex_unlock(&memory->mutex);
+    return 0;
+}
+
+static void end_late(void) {
+    gs_process_end_late();
+    switch_hooks(false);
+    __atomic_add_fetch(&gs_process.epoch, 1, __ATOMIC_SEQ_CST);
+    gs_after_begin_in_child = NULL;
+    gs_process_leave_rings();
+}
+
+static void read_names(void) {
+    if (gs_recording())
+        gs_read_all_names();
+}
+
+const struct gs_api gilscope_built_in_api = {
     .process = &gs_process,
     .emit = gilscope_emit,
     .process_end = gs_process_end,
@@ -356,7 +448,13 @@ static const struct gs_api api = {
 #endif
     .yield = gilscope_yield,
     .thread_names_itself = gs_thread_names_itself,
+    .begin_late = begin_late,
+    .end_late = end_late,
+    .read_names = read_names,
 };
+
+/* ---- loading ----------------------------------------------------------------------------------
+ */
 
 static bool left_to_the_stock_feed(void) {
     const char *feed = gs_switch("feed");
@@ -371,7 +469,8 @@ __attribute__((constructor)) static void load(void) {
         return;
     struct gs_process *(*give_way)(int, const struct gs_api *);
     *(void **)&give_way = dlsym(RTLD_DEFAULT, "gilscope_give_way");
-    struct gs_process *preloaded = give_way ? give_way(gilscope_built_in, &api) : NULL;
+    struct gs_process *preloaded =
+        give_way ? give_way(gilscope_built_in, &gilscope_built_in_api) : NULL;
     if (preloaded && preloaded->alive)
         gs_process_take_over(preloaded);
     else
@@ -383,8 +482,8 @@ const char *gs_built_in_configure(void) {
     const char *wrong = NULL;
     if (left_to_the_stock_feed())
         return wrong;
-    unsigned on = GS_HOOKS_RECORDING | (gs_switch_on("locks", true) ? GS_HOOKS_LOCKS : 0);
-    gs_hooks_on = gs_counting() ? on : 0;
+    gs_hooks_on = 0;
+    switch_hooks(gs_counting());
     if (gs_counting()) {
         const char *stacks = gs_switch("stacks_us");
         gs_process_choose_stacks(stacks);

@@ -34,8 +34,8 @@ struct gs_gil {
     const struct gs_writer *holder; /* NULL: free */
     const struct gs_writer *had_it; /* who had it last; perhaps the memory of a dead thread */
     uint64_t contended_since; /* ticks: since then somebody waits for the present hold's end; 0 */
-    const char *const *state; /* where CPython has the PyThreadState of its holder; NULL: unknown */
     struct gs_processor processor; /* of the present hold, where somebody asked for the GIL */
+    const char *const *state; /* where CPython has the PyThreadState of its holder; NULL: unknown */
     struct gs_collections collections;
     struct gs_stacks stacks;
 };

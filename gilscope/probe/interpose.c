@@ -315,13 +315,17 @@ GS_WRAPPER(pthread_create);
 GS_WRAPPER(pthread_setname_np);
 GS_WRAPPER(_Exit);
 
+const struct gs_wrapped gs_wrapped_exit[] = {
+    GS_WRAPPED(_exit, &real.exit),
+    GS_WRAPPED(_Exit, NULL),
+    {NULL, NULL, NULL},
+};
+
 const struct gs_wrapped gs_wrapped_threads[] = {
     GS_WRAPPED(pthread_cond_init, &real.init),
     GS_WRAPPED(pthread_cond_destroy, &real.destroy),
     GS_WRAPPED(pthread_create, &real.create),
     GS_WRAPPED(pthread_setname_np, &real.set_name),
-    GS_WRAPPED(_exit, &real.exit),
-    GS_WRAPPED(_Exit, NULL),
     GS_WRAPPED(pthread_cond_wait, &real.wait),
     GS_WRAPPED(pthread_cond_timedwait, &real.timedwait),
     GS_WRAPPED(pthread_cond_signal, &real.signal),
@@ -343,12 +347,24 @@ struct gs_process *gilscope_give_way(int abi_version, const struct gs_api *to) {
     return &gs_process;
 }
 
-/* Python Plus, of a version that can write this recording. */
-static bool interpreter_has_a_probe(void) {
-    const int *version = dlsym(RTLD_DEFAULT, "gilscope_built_in");
+/* The version of Python Plus's, if it was not left to this feed. */
+static const int *version_built_in(void) {
     const char *feed = getenv("GILSCOPE_FEED"); /* as built_in.c reads it */
     bool chosen = !feed || strcmp(feed, "interposed") != 0;
-    return gs_gave_way_to || (chosen && version && *version == GS_ABI_VERSION);
+    return chosen ? dlsym(RTLD_DEFAULT, "gilscope_built_in") : NULL;
+}
+
+/* One of a version that can write this recording. */
+static bool interpreter_has_a_probe(void) {
+    const int *version = version_built_in();
+    return gs_gave_way_to || (version && *version == GS_ABI_VERSION);
+}
+
+bool gs_interpreter_probe(const struct gs_api **found) {
+    const int *version = version_built_in();
+    bool known = version && *version == GS_ABI_VERSION;
+    *found = known ? dlsym(RTLD_DEFAULT, "gilscope_built_in_api") : NULL;
+    return !version || *found;
 }
 
 __attribute__((constructor)) static void load(void) {

@@ -35,10 +35,15 @@ __attribute__((constructor(101))) static void find_out(void) {
 /* ---- slots --------------------------------------------------------------------------------------
  */
 
+/* The first ones are wanted beside an interpreter's own probe, too. */
 static const struct gs_wrapped *const tables[] = {
-    gs_wrapped_locks, gs_wrapped_sleeps, gs_wrapped_exec, gs_wrapped_limits, gs_wrapped_threads,
+    gs_wrapped_exec,  gs_wrapped_limits, gs_wrapped_exit,
+    gs_wrapped_locks, gs_wrapped_sleeps, gs_wrapped_threads,
 };
-enum { TABLES = sizeof tables / sizeof *tables };
+enum { TABLES = sizeof tables / sizeof *tables, TABLES_BESIDE = 3 };
+
+/* The interpreter's own probe, by which it is recorded; NULL: it has none. */
+static const struct gs_api *built_in;
 
 /* Slots that are found, in the order in which they are written. */
 struct found {
@@ -99,10 +104,12 @@ static bool has(const struct found *found, const char *name) {
 static bool find_slots(struct found *found) {
     found->n = 0;
     found->all = true;
-    for (unsigned t = 0; t < TABLES; t++) {
+    for (unsigned t = 0; t < (built_in ? TABLES_BESIDE : TABLES); t++) {
         found->wrapped = tables[t];
         gs_modules_each(find_in, found);
     }
+    if (built_in)
+        return found->all;
     return found->all && has(found, "pthread_cond_signal") &&
            has(found, "pthread_cond_timedwait") && has(found, "pthread_cond_wait") &&
            has(found, "pthread_cond_init");
@@ -192,15 +199,33 @@ static bool note_variables(const struct gs_late_request *request) {
     return true;
 }
 
-static enum gs_late_error open_rings(const struct gs_late_request *request) {
-    int error = note_variables(request) ? gs_process_begin_late(request->rings, request->stacks)
-                                        : ENAMETOOLONG;
-    gilscope_late.number = error;
+/* The recording may be over by the time that a fork's child becomes a process of it. */
+static void after_begin_in_child(void) {
+    const struct gs_process *here = gs_process_here();
+    const struct gs_file_header *header = here->ring.header;
+    if (gs_late_is_in() && gilscope_late.records &&
+        (!here->page || __atomic_load_n(&header->stop, __ATOMIC_SEQ_CST) == GS_STOP_ALL))
+        gilscope_late_end(NULL);
+}
+
+static int open_here(const struct gs_late_request *request, struct gs_gil_memory *memory) {
+    if (!note_variables(request))
+        return ENAMETOOLONG;
+    if (built_in)
+        return built_in->begin_late(request->rings, request->stacks, memory, after_begin_in_child);
+    int error = gs_process_begin_late(request->rings, request->stacks);
+    if (!error)
+        gs_process_describe("interposed", GS_GIL_FOUND | GS_LOCKS_TOLD);
+    return error;
+}
+
+static enum gs_late_error open_rings(const struct gs_late_request *request,
+                                     struct gs_gil_memory *memory) {
+    int error = gilscope_late.number = open_here(request, memory);
     if (error)
-        return GS_LATE_NO_RINGS;
-    gilscope_late.alive = gs_process.alive;
+        return error == EEXIST ? GS_LATE_IS_IN : GS_LATE_NO_RINGS;
+    gilscope_late.alive = gs_process_here()->alive;
     gilscope_late.records = 1;
-    gs_process_describe("interposed", GS_GIL_FOUND | GS_LOCKS_TOLD);
     return GS_LATE_FINE;
 }
 
@@ -219,9 +244,37 @@ static enum gs_late_error inspect(const struct gs_late_request *request) {
         return GS_LATE_NO_PYTHON;
     if (gs_python.free_threaded)
         return GS_LATE_FREE_THREADED;
-    if (dlsym(RTLD_DEFAULT, "gilscope_built_in"))
+    if (!gs_interpreter_probe(&built_in))
         return GS_LATE_BUILT_IN;
-    return GS_LATE_FINE;
+    return built_in && *request->policy ? GS_LATE_OWN_POLICY : GS_LATE_FINE;
+}
+
+static enum gs_late_error come_in_beside(const struct gs_late_request *request,
+                                         struct gs_gil_memory *memory, const struct found *found) {
+    enum gs_late_error error = *request->rings ? open_rings(request, memory) : GS_LATE_FINE;
+    return error || write_slots(found) ? error : GS_LATE_NO_SLOTS;
+}
+
+static enum gs_late_error come_in_between(const struct gs_late_request *request,
+                                          struct gs_gil_memory *memory, const struct found *found) {
+    enum gs_late_error error = GS_LATE_FINE;
+    gs_waits_forget();
+    gs_watched_begin_anew();
+    begin_epoch();
+    if (gs_process.page) /* of a recording that is over, in memory of nobody's */
+        gs_process.page->n_gils = 0;
+    if (*request->rings && (error = open_rings(request, memory)))
+        return error;
+    if (!choose_policy(request))
+        error = GS_LATE_WRONG_POLICY;
+    gs_feed_begins();
+    if (!error && !write_slots(found))
+        error = GS_LATE_NO_SLOTS;
+    if (!error && !adopt(memory))
+        error = GS_LATE_NO_GIL;
+    if (!error)
+        gs_process_interval_is(&memory->interval);
+    return error;
 }
 
 /* All that can fail, but for memory, comes before anything is changed. */
@@ -235,23 +288,10 @@ static enum gs_late_error come_in(const struct gs_late_request *request) {
         return GS_LATE_NO_GIL;
     if (!find_slots(&found))
         return GS_LATE_NO_SLOTS;
-    gs_waits_forget();
-    gs_watched_begin_anew();
-    begin_epoch();
-    if (gs_process.page) /* of a recording that is over, in memory of nobody's */
-        gs_process.page->n_gils = 0;
-    if (*request->rings && (error = open_rings(request)))
-        return error;
-    if (!choose_policy(request))
-        error = GS_LATE_WRONG_POLICY;
-    gs_feed_begins();
-    if (!error && !write_slots(&found))
-        error = GS_LATE_NO_SLOTS;
-    if (!error && !adopt(memory))
-        error = GS_LATE_NO_GIL;
-    if (!error)
-        gs_process_interval_is(&memory->interval);
-    return error;
+    gs_gave_way_to = built_in;
+    gilscope_late.epoch = &gs_process_here()->epoch;
+    return built_in ? come_in_beside(request, memory, &found)
+                    : come_in_between(request, memory, &found);
 }
 
 static void go_out(void);
@@ -307,7 +347,7 @@ static void end_scheduling(void) {
     gilscope_late.schedules = 0;
 }
 
-static void go_out(void) {
+static void go_out_from_between(void) {
     gs_process_end_late();
     begin_epoch();
     restore_slots();
@@ -315,6 +355,16 @@ static void go_out(void) {
     gs_watched_begin_anew();
     if (gilscope_late.records)
         gs_process_leave_rings();
+}
+
+static void go_out(void) {
+    if (!built_in) {
+        go_out_from_between();
+    } else {
+        restore_slots();
+        if (gilscope_late.records)
+            built_in->end_late();
+    }
     gilscope_late.records = 0;
 }
 
@@ -334,7 +384,9 @@ int gilscope_late_end(const struct gs_late_request *unused) {
 
 void gilscope_late_names(void) {
     int saved_errno = errno;
-    if (gs_late_is_in() && gs_recording())
+    if (gs_late_is_in() && built_in)
+        built_in->read_names();
+    else if (gs_late_is_in() && gs_recording())
         gs_read_all_names();
     errno = saved_errno;
 }
@@ -346,14 +398,6 @@ int gilscope_late_change(const struct gs_late_request *request) {
 
 const char *const *gs_late_variables(void) {
     return gs_late_is_in() && gilscope_late.records ? variables : NULL;
-}
-
-/* The recording may be over by the time that a fork's child becomes a process of it. */
-static void after_begin_in_child(void) {
-    const struct gs_file_header *header = gs_process.ring.header;
-    if (gs_late_is_in() && gilscope_late.records &&
-        (!gs_process.page || __atomic_load_n(&header->stop, __ATOMIC_SEQ_CST) == GS_STOP_ALL))
-        gilscope_late_end(NULL);
 }
 
 __attribute__((constructor)) static void load(void) {

@@ -15,6 +15,10 @@
  * the epoch in which it began, and counts no more in another. A wrapper that comes back from a wait
  * compares epochs before it touches anything: the holder it knew may be a thread that is gone.
  *
+ * An interpreter with a probe of its own records by that one: the slots that are written then are
+ * those by which programs are started and limits set, and what is said of `gs_process` holds for
+ * the interpreter's.
+ *
  * Actors: who calls in here holds the GIL and stands in ordinary code, with no mutex of the GIL's
  * and nothing of the loader's; the wrappers run in all threads meanwhile. `gilscope_late` is read,
  * and where nobody can be called also written, from outside (gilscope/attach/). */
@@ -49,7 +53,8 @@ enum gs_late_error {
     GS_LATE_NO_SLOTS = 6,      /* the calls do not go through slots: a static C library */
     GS_LATE_NO_RINGS = 7,      /* they cannot be opened; gilscope_late.number says why */
     GS_LATE_WRONG_POLICY = 8,
-    GS_LATE_BUILT_IN = 9, /* the interpreter has a probe of its own */
+    GS_LATE_BUILT_IN = 9,   /* the interpreter has a probe of its own, of another version */
+    GS_LATE_OWN_POLICY = 10 /* it has one, and so a policy of its own */
 };
 
 /* What to do; read while the call lasts. Texts are never NULL. */
@@ -96,6 +101,11 @@ GS_API int gilscope_late_change(const struct gs_late_request *request);
 
 /* The stock feed is to see every signal; in interpose.c. */
 void gs_feed_begins(void);
+
+/* The probe that the interpreter has itself, if it was not told to leave it to the stock feed, in
+ * interpose.c. False where it is of another version. */
+struct gs_api;
+bool gs_interpreter_probe(const struct gs_api **found);
 
 /* What a program that this process starts is to have in its environment, GILSCOPE_RINGS first; ends
  * with NULL. NULL: nothing, for it finds the recording by itself or is not to. */

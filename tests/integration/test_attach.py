@@ -25,11 +25,12 @@ from support.attached import (
 )
 
 import gilscope
+from gilscope.analysis.summary import summarise
 from gilscope.perfetto.reader import open_trace
 from gilscope.trace.model import Trace
 
-STOCK = [name for name in interpreters.names() if name != interpreters.PLUS]
-SOME = [name for name in ("3.9", "3.13") if name in STOCK]
+ALL = interpreters.names()
+SOME = ["3.9", "3.13", interpreters.PLUS]
 
 # Threads that nap beside one that computes. Each line of its input is carried out, by MainThread.
 NAPS = """
@@ -72,7 +73,7 @@ print("fine", flush=True)
 """
 
 
-@pytest.fixture(params=STOCK)
+@pytest.fixture(params=ALL)
 def python(request: pytest.FixtureRequest) -> Path:
     return _path(request.param)
 
@@ -178,6 +179,41 @@ def test_what_it_says_is_what_the_program_saw(python: Path, tmp_path: Path) -> N
         (its,) = holds[inside >= 30_000_000]
         meanwhile = (waits["start_ns"] < its["end_ns"]) & (waits["end_ns"] >= its["end_ns"])
         assert meanwhile.sum() >= 3
+
+
+COLLECTS = "import gc; gc.collect(); gc.collect()"
+
+
+@pytest.mark.parametrize("policy", ["classic", "io-priority"])
+def test_an_interpreter_with_a_probe_records_by_that(
+    policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python Plus knows each collection, and its condition variables may be gilscope's own."""
+    monkeypatch.setenv("GILSCOPE_POLICY", policy)
+    traces = [tmp_path / "first.pftrace", tmp_path / "second.pftrace"]
+    with running(_path(interpreters.PLUS), NAPS) as program:
+        for trace in traces:
+            with attaching(program, trace) as process:
+                program.say(f"{COLLECTS}; print('collected', flush=True)")
+                assert program.line() == "collected"
+                process.send_signal(signal.SIGINT)
+                assert process.wait(60) == 0
+            assert not is_recorded(program.pid)
+        assert program.end() == (0, "fine\n")
+    for trace in traces:
+        summary = summarise(gilscope.read(trace))
+        (its,) = summary["processes"]
+        assert its["feed"] == "built-in"
+        assert its["gc"]["collections"] >= 2
+        assert {"nap-0", "spin", "MainThread"} <= {one["name"] for one in its["threads"]}
+
+
+def test_a_policy_is_not_brought_into_an_interpreter_that_has_its_own(tmp_path: Path) -> None:
+    with running(_path(interpreters.PLUS), NAPS) as program:
+        done = attach(program, tmp_path / "out.pftrace", "--policy", "io-priority")
+        assert done.returncode == 4
+        assert "-X gilscope.policy" in done.stderr
+        assert program.end() == (0, "fine\n")
 
 
 def test_children_are_recorded_and_are_clean_again(some_python: Path, tmp_path: Path) -> None:

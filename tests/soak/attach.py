@@ -32,7 +32,6 @@ from gilscope.recorder.notes import Notes
 from gilscope.recorder.session import Session
 from gilscope.trace.rings import open_rings
 
-STOCK = [name for name in interpreters.names() if name != interpreters.PLUS]
 RECORD_S = (0.0, 0.01, 0.05, 0.1)
 EVERY = 10
 
@@ -143,7 +142,7 @@ def row(one: Outcome, cycles: int) -> str:
 def main() -> int:
     """Exit code 1 when a cycle failed, something stayed, or a server noticed."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("names", nargs="*", default=STOCK)
+    parser.add_argument("names", nargs="*", default=interpreters.names())
     parser.add_argument("--cycles", type=int, default=200)
     parser.add_argument("--page", type=Path)
     args = parser.parse_args()
