@@ -8,6 +8,7 @@ stands for them.
 
 from __future__ import annotations
 
+import datetime
 import io
 import signal
 from typing import Any
@@ -79,6 +80,7 @@ def _height(made: RenderableType, width: int) -> int:
 
 def _view(summary: Row, page: Page) -> RenderableType:
     parts: list[RenderableType] = [_verdict(summary), Text(), _headline(summary, page)]
+    parts += _attached(summary)
     parts += _gils(summary, page.gils)
     tables = [worst_lines(summary, page)]
     if page.shown:
@@ -153,6 +155,16 @@ def _headline(summary: Row, page: Page) -> Text:
     line = Text(command, "bold")
     line.append("  " + ", ".join(facts), "not bold")
     return line
+
+
+def _attached(summary: Row) -> list[RenderableType]:
+    """One line, where processes ran already when their recording began."""
+    at = [p["attached_at_ns"] for p in summary["processes"] if p["attached_at_ns"] is not None]
+    if not at:
+        return []
+    first = datetime.datetime.fromtimestamp(min(at) / 1e9, datetime.timezone.utc)
+    others = f", {counted(len(at) - 1, 'more process')} after it" if len(at) > 1 else ""
+    return [Text(f"attached at {first:%H:%M:%S} UTC{others}; what was before is unknown")]
 
 
 def _short(word: str, ellipsis: str) -> str:

@@ -63,6 +63,9 @@ def summarise(trace: Trace) -> Summary:
                 "python": process.python,
                 "feed": process.feed,
                 "interpreter": process.interpreter,
+                "attached_at_ns": process.start_ns + metadata.realtime_offset_ns
+                if process.attached
+                else None,
                 "life_ns": life_ns,
                 "lost_events": process.lost_events,
                 "unclean_end": bool(stats["unclean"]),

@@ -98,9 +98,10 @@ static inline bool watched(const struct gs_gil *gil) {
     return __builtin_expect(gil->index != GS_NO_INDEX, 1);
 }
 
-static void describe(void) {
+static void describe(uint32_t begun) {
     uint32_t locks = gs_hooks_on & GS_HOOKS_LOCKS ? GS_LOCKS_TOLD : 0;
-    gs_process_describe("built-in", GS_GIL_FOUND | GS_YIELDS_TOLD | GS_COLLECTIONS_TOLD | locks);
+    gs_process_describe("built-in",
+                        GS_GIL_FOUND | GS_YIELDS_TOLD | GS_COLLECTIONS_TOLD | locks | begun);
 }
 
 void gs_built_in_gil_created(uint64_t *storage, const unsigned long *interval, const void *holder,
@@ -111,7 +112,7 @@ void gs_built_in_gil_created(uint64_t *storage, const unsigned long *interval, c
     begin_anew(gil, holder);
     gil->queue.gil = &gil->gil;
     if (gs_python_begins(__builtin_return_address(0))) { /* recorded or not: `gilscope run` asks */
-        describe();
+        describe(0);
         gs_process_watch_interval(interval);
         if ((uintptr_t)interval >= gs_python.runtime &&
             (uintptr_t)interval < gs_python.runtime_end) {
@@ -414,7 +415,7 @@ static int begin_late(const char *rings, const char *stacks, struct gs_gil_memor
     gs_after_begin_in_child = in_child;
     pthread_mutex_lock(&memory->mutex);
     switch_hooks(true);
-    describe();
+    describe(GS_BEGUN_LATE);
     gs_process_interval_is(&memory->interval);
     acquired(first.storage);
     pthread_cond_broadcast(&memory->cond); /* who waits comes back through the hooks */

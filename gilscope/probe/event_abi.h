@@ -377,6 +377,7 @@ enum gs_interpreter_state {
     GS_LOCKS_TOLD = 0x800,     /* waits for locks are told */
     GS_COLLECTIONS_COUNTED = 0x1000, /* so are collections in long holds: how many, bounds */
     GS_COLLECTIONS_TOLD = 0x2000,    /* all collections are told, exactly */
+    GS_BEGUN_LATE = 0x4000,          /* it ran already: what was before its page is not known */
 };
 
 struct gs_process_page {

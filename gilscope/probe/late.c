@@ -215,7 +215,7 @@ static int open_here(const struct gs_late_request *request, struct gs_gil_memory
         return built_in->begin_late(request->rings, request->stacks, memory, after_begin_in_child);
     int error = gs_process_begin_late(request->rings, request->stacks);
     if (!error)
-        gs_process_describe("interposed", GS_GIL_FOUND | GS_LOCKS_TOLD);
+        gs_process_describe("interposed", GS_GIL_FOUND | GS_LOCKS_TOLD | GS_BEGUN_LATE);
     return error;
 }
 

@@ -49,7 +49,7 @@ static void read_command(struct gs_process_page *page) {
 static void copy_description(struct gs_process_page *page, const struct gs_process_page *parent) {
     const char *from = (const char *)&parent->python;
     size_t bytes = sizeof *parent - offsetof(struct gs_process_page, python);
-    page->interpreter = parent->interpreter;
+    page->interpreter = parent->interpreter & ~(uint32_t)GS_BEGUN_LATE;
     memcpy(page->python, from, bytes);
     page->switch_interval_us = page->lost_stacks = 0;
     gs_fence();

@@ -166,6 +166,7 @@ class Cut:
                     row,
                     id=len(processes),
                     parent=None if parent == _NONE else parent,
+                    attached=row.attached and row.start_ns >= first,
                     **lived(row.start_ns, row.end_ns),
                 )
             )

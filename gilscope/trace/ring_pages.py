@@ -30,6 +30,7 @@ _MOST_LOST = 1 << 40  # by one thread; what damaged pages tell must still be a n
 _PIDS = 1 << 22  # Linux's limit, of tids as well
 _YIELDS_TOLD = 0x100
 _LOCKS_TOLD = 0x800
+_BEGUN_LATE = 0x4000
 _COLLECTIONS = ((0x2000, "told"), (0x1000, "counted"))
 _STACKS = ((0x400, "unknown"), (0x200, "told"))
 
@@ -166,4 +167,5 @@ def process_row(
         lost_stacks=page["lost_stacks"],
         locks=bool(interpreter & _LOCKS_TOLD),
         collections=next((how for bit, how in _COLLECTIONS if interpreter & bit), None),
+        attached=bool(interpreter & _BEGUN_LATE),
     )

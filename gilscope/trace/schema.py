@@ -126,6 +126,7 @@ class Process:
     locks: bool = False  # waits for locks are told, so that none means none
     # Collections: "told", all and exactly; "counted", those in long holds, their length by bounds.
     collections: str | None = None
+    attached: bool = False  # it ran already: what was before its start here is not known
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ KEYS = {
     " wait_ns io_wait_ns cpu_wait_ns",
     "at_ns wait_ns waiter waiter_site holder held_ns holder_site free_ns others acquired",
     "file line function library_line exact library short gc",
-    "id pid command python feed interpreter life_ns lost_events unclean_end inferred stacks"
-    " lost_stacks gils threads"
+    "id pid command python feed interpreter attached_at_ns life_ns lost_events unclean_end inferred"
+    " stacks lost_stacks gils threads"
     " blame lines conditions locks atomic gc",
     "site first_line last_line holders waiters waits wait_ns held_ns",
     "id held_ns idle_ns unknown_ns contended_ns switches forced_yields max_waiters",

@@ -51,6 +51,20 @@ def nothing() -> MemorySource:
     return StoryBuilder().source()
 
 
+def test_what_was_before_an_attach_is_unknown() -> None:
+    builder = StoryBuilder()
+    builder.process(attached=True)
+    builder.gil()
+    builder.event(0, K.PROCESS_START, builder.thread())
+    source = builder.source()
+    began_ns = source.metadata.start_ns + source.metadata.realtime_offset_ns
+    (process,) = summarise(Trace.from_source(source))["processes"]
+    assert process["attached_at_ns"] == began_ns
+    (line,) = (line for line in shown(source).splitlines() if "attached" in line)
+    assert re.fullmatch(r"attached at \d\d:\d\d:\d\d UTC; what was before is unknown *", line)
+    assert "attached" not in shown(convoy())
+
+
 def unused_gil() -> MemorySource:
     builder = StoryBuilder()
     builder.process()

@@ -488,12 +488,14 @@ def recorded(summary: Row, trace_name: str, version: str, began_ns: int) -> Html
                 p["stacks"], "none was due"
             ),
             duration(p["life_ns"]),
+            "not known" if p["attached_at_ns"] else "seen",
             f"{p['lost_events']:,}",
             "not seen" if p["unclean_end"] else "seen",
         )
         for p in summary["processes"]
     ]
-    headers = ("process", "command", "Python", "feed", "stacks", "life", "lost events", "its end")
+    headers = ("process", "command", "Python", "feed", "stacks", "life", "its begin", "lost events",
+               "its end")  # fmt: skip
     notes = [tag("li", code(f["text"])) for f in summary["findings"] if f["severity"] == "note"]
     return section(
         "recording",
