@@ -215,6 +215,8 @@ def leave(memory: Memory, writer: Writer, late: Late) -> None:
     epoch = memory.word(late.epoch)
     if epoch is not None:
         writer.word(late.epoch, epoch + 1)
+    # Read anew: from now on the process adds none for modules that it loads.
+    late = Late.read(memory, late.address) or late
     for where, original, wrapper in reversed(late.slots):
         if memory.pointer(where) == wrapper:  # not where another tool came after us
             writer.pointer(where, original)

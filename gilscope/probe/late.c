@@ -37,10 +37,10 @@ __attribute__((constructor(101))) static void find_out(void) {
 
 /* The first ones are wanted beside an interpreter's own probe, too. */
 static const struct gs_wrapped *const tables[] = {
-    gs_wrapped_exec,  gs_wrapped_limits, gs_wrapped_exit,
+    gs_wrapped_exec,  gs_wrapped_limits, gs_wrapped_exit,    gs_wrapped_loading,
     gs_wrapped_locks, gs_wrapped_sleeps, gs_wrapped_threads,
 };
-enum { TABLES = sizeof tables / sizeof *tables, TABLES_BESIDE = 3 };
+enum { TABLES = sizeof tables / sizeof *tables, TABLES_BESIDE = 4 };
 
 /* The interpreter's own probe, by which it is recorded; NULL: it has none. */
 static const struct gs_api *built_in;
@@ -78,13 +78,16 @@ static void note(const struct gs_module *module, const char *name, void **at, vo
     found->n++;
 }
 
-/* CPython's own, and its modules that call what exec.c and limits.c wrap. */
-static bool is_pythons(const struct gs_module *module) {
-    if (gs_python.start >= module->start && gs_python.start < module->end)
-        return true;
-    const char *name = strrchr(module->path, '/');
-    name = name ? name + 1 : module->path;
+/* CPython's modules that call what exec.c and limits.c wrap. */
+static bool starts_programs(const char *path) {
+    const char *name = strrchr(path, '/');
+    name = name ? name + 1 : path;
     return strncmp(name, "_posixsubprocess.", 17) == 0 || strncmp(name, "resource.", 9) == 0;
+}
+
+static bool is_pythons(const struct gs_module *module) {
+    return (gs_python.start >= module->start && gs_python.start < module->end) ||
+           starts_programs(module->path);
 }
 
 static bool find_in(const struct gs_module *module, void *box) {
@@ -101,13 +104,17 @@ static bool has(const struct found *found, const char *name) {
     return false;
 }
 
-static bool find_slots(struct found *found) {
+static void find_all(struct found *found) {
     found->n = 0;
     found->all = true;
     for (unsigned t = 0; t < (built_in ? TABLES_BESIDE : TABLES); t++) {
         found->wrapped = tables[t];
         gs_modules_each(find_in, found);
     }
+}
+
+static bool find_slots(struct found *found) {
+    find_all(found);
     if (built_in)
         return found->all;
     return found->all && has(found, "pthread_cond_signal") &&
@@ -138,21 +145,77 @@ static void restore_slots(void) {
     }
 }
 
+/* One more. It is noted first, so that whoever takes them out, from outside too, knows of it. */
+static bool add_slot(const struct found *found, unsigned i) {
+    unsigned n = gilscope_late.n_slots;
+    if (n == GS_LATE_SLOTS)
+        return false;
+    if (found->slots[i].real)
+        __atomic_store_n(found->slots[i].real, found->slots[i].slot.original, __ATOMIC_RELEASE);
+    gilscope_late.slots[n] = found->slots[i].slot;
+    pages[n] = found->slots[i].page;
+    __atomic_store_n(&gilscope_late.n_slots, n + 1, __ATOMIC_SEQ_CST);
+    return write_slot(found->slots[i].slot.at, found->slots[i].slot.wrapper, pages[n]);
+}
+
 static bool write_slots(const struct found *found) {
     gilscope_late.n_slots = 0;
-    for (unsigned i = 0; i < found->n; i++) {
-        if (found->slots[i].real)
-            __atomic_store_n(found->slots[i].real, found->slots[i].slot.original, __ATOMIC_RELEASE);
-        gilscope_late.slots[i] = found->slots[i].slot;
-        pages[i] = found->slots[i].page;
-        __atomic_store_n(&gilscope_late.n_slots, i + 1, __ATOMIC_RELEASE);
-        if (!write_slot(found->slots[i].slot.at, found->slots[i].slot.wrapper, pages[i])) {
+    for (unsigned i = 0; i < found->n; i++)
+        if (!add_slot(found, i)) {
             restore_slots();
             return false;
         }
-    }
     return true;
 }
+
+/* ---- modules that are loaded later --------------------------------------------------------------
+ */
+
+static void *(*real_dlopen)(const char *path, int flags);
+
+static bool is_written(void **at) {
+    for (unsigned i = 0; i < gilscope_late.n_slots; i++)
+        if (gilscope_late.slots[i].at == at)
+            return true;
+    return false;
+}
+
+/* The caller imports a module, with a GIL held; another interpreter may have its own. */
+static void wrap_what_is_new(void) {
+    static struct found found;
+    static bool busy;
+    if (__atomic_exchange_n(&busy, true, __ATOMIC_ACQUIRE))
+        return;
+    find_all(&found);
+    for (unsigned i = 0; i < found.n; i++)
+        if (!is_written(found.slots[i].slot.at) && !add_slot(&found, i))
+            break;
+    /* From outside all may have been taken out meanwhile, but for these (process.py). */
+    bool over = gilscope_late.records && !__atomic_load_n(gilscope_late.alive, __ATOMIC_SEQ_CST);
+    if (over || !gs_late_is_in())
+        restore_slots();
+    __atomic_store_n(&busy, false, __ATOMIC_RELEASE);
+}
+
+__attribute__((noinline)) static void *open_and_wrap(const char *path, int flags) {
+    void *library = real_dlopen(path, flags);
+    int saved_errno = errno;
+    if (library && gs_late_is_in())
+        wrap_what_is_new();
+    errno = saved_errno;
+    return library;
+}
+
+/* What is no business of ours is opened by a jump, in the name of who called: the loader looks for
+ * the library's own libraries where that one has its. */
+static void *open_library(const char *path, int flags) {
+    return path && starts_programs(path) ? open_and_wrap(path, flags) : real_dlopen(path, flags);
+}
+
+const struct gs_wrapped gs_wrapped_loading[] = {
+    {"dlopen", (void *)open_library, (void **)&real_dlopen},
+    {NULL, NULL, NULL},
+};
 
 /* ---- in -----------------------------------------------------------------------------------------
  */
@@ -401,5 +464,6 @@ const char *const *gs_late_variables(void) {
 }
 
 __attribute__((constructor)) static void load(void) {
+    real_dlopen = dlopen;
     gs_after_begin_in_child = after_begin_in_child;
 }

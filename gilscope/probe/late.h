@@ -1,11 +1,11 @@
 /* The probe in a process that runs already: how it comes in, and how it goes.
  *
  * In: the wrappers are written into the import slots of the module that owns _PyRuntime, and of
- * CPython's modules that start programs and set limits; the GIL that stands there is found by all
- * its signs (find_gil.h) and adopted under its own mutex, with the caller as its holder; whoever
- * waits for it in the C library is woken, and comes back through a wrapper. The recorder has the
- * rings stopped meanwhile: recording begins when it lets it, with a cut in time (event_abi.h), so
- * what was before is not known and says so.
+ * CPython's modules that start programs and set limits, when they are loaded; the GIL that stands
+ * there is found by all its signs (find_gil.h) and adopted under its own mutex, with the caller as
+ * its holder; whoever waits for it in the C library is woken, and comes back through a wrapper. The
+ * recorder has the rings stopped meanwhile: recording begins when it lets it, with a cut in time
+ * (event_abi.h), so what was before is not known and says so.
  *
  * Out: each slot has what was in it; nothing is recorded; where the rings were mapped is memory of
  * nobody's, into which a thread may write that was stopped in the middle of an event. The library

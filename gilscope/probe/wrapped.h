@@ -29,6 +29,7 @@ extern const struct gs_wrapped gs_wrapped_sleeps[] __attribute__((visibility("hi
 extern const struct gs_wrapped gs_wrapped_exec[] __attribute__((visibility("hidden")));
 extern const struct gs_wrapped gs_wrapped_limits[] __attribute__((visibility("hidden")));
 extern const struct gs_wrapped gs_wrapped_exit[] __attribute__((visibility("hidden")));
+extern const struct gs_wrapped gs_wrapped_loading[] __attribute__((visibility("hidden")));
 
 /* These are written last, and the last of them last: they go on with what the others begin. */
 extern const struct gs_wrapped gs_wrapped_threads[] __attribute__((visibility("hidden")));

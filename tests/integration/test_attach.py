@@ -237,6 +237,27 @@ def test_children_are_recorded_and_are_clean_again(some_python: Path, tmp_path: 
         assert server.end()[0] == 0
 
 
+def test_what_starts_programs_may_be_imported_later(some_python: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "out.pftrace"
+    run = "subprocess.run([sys.executable, '-c', 'print(7 * 6)'], stdout=-1)"
+    spawn = f"print({run}.stdout, flush=True)"
+    with running(some_python, NAPS) as program:
+        program.say("print('subprocess' in sys.modules, flush=True)")
+        assert program.line() == "False"
+        with attaching(program, trace) as process:
+            program.say(f"import subprocess, resource; {spawn}")
+            assert program.line() == "b'42\\n'"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+        processes = open_trace(trace).metadata.processes
+        assert [one.command[1:] for one in processes[1:]] == [("-c", "print(7 * 6)")]
+        done = attach(program, trace, "-d", "0.2")  # nothing of the first is left in the slots
+        assert done.returncode == 0, done.stderr
+        program.say(spawn)
+        assert program.line() == "b'42\\n'"
+        assert program.end() == (0, "fine\n")
+
+
 def _children_with_rings(pid: int) -> list[int]:
     children = []
     for task in os.listdir(f"/proc/{pid}/task"):

@@ -154,7 +154,9 @@ def main() -> int:
         today = datetime.datetime.now(datetime.UTC).date()
         rows = "\n".join(row(one, args.cycles) for one in outcomes)
         text = PAGE.format(today=today, cycles=args.cycles, rows=rows)
-        args.page.write_text(text)
+        other = args.page.read_text() if args.page.exists() else ""  # of attach_faults.py
+        _, heading, section = other.partition("\n## ")
+        args.page.write_text(text + heading + section)
     good = all(not one.failures and one.same and one.program == "fine" for one in outcomes)
     return 0 if good else 1
 
