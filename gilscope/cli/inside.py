@@ -78,8 +78,8 @@ class _Keeper:
         self._over = False
         self._notes(session)
         session.begin(self._pid)
-        session.tick()
         _say("rings", str(session.path))
+        session.tick()  # behind the answer: for a moment there is room enough
 
     def _do_discard(self) -> None:
         if self._session:
