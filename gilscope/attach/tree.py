@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from gilscope.attach.writer import Writer
 from gilscope.errors import GilscopeError, NotAttachable, ProcessGone
 from gilscope.live import tasks
 from gilscope.live.memory import Memory
-from gilscope.recorder.alive import pid_here
+from gilscope.recorder.alive import pids_here
 from gilscope.recorder.session import Session
 
 _LOOKS_S = (0.0, 0.3, 1.0)  # for children that were there; later ones come by themselves
@@ -42,8 +42,8 @@ class Tree:
         self._coming: dict[int, Attached] = {}
         self._in: dict[int, Attached] = {}
         self._tried: set[int] = set()
-        self._follow = follow
-        self._looks = list(_LOOKS_S)
+        self._looks = list(_LOOKS_S) if follow else []
+        self._first_look = 0.0  # when the root was in, or slept, as the masters of servers do
         self._names: dict[tuple[int, int], str] = {}  # that nobody was told yet
         self._next_names = self._next_tell = 0.0
         self.began = 0.0  # when the root came in; 0: it has not
@@ -62,9 +62,10 @@ class Tree:
         for pid, one in list(self._coming.items()):
             self._ask(pid, one)
         now = time.monotonic()
-        looks = self._looks if self.began and self._follow else []
-        if looks and now >= self.began + looks[0]:
-            looks.pop(0)
+        if not self._first_look and (self.began or self.sleeps):
+            self._first_look = now
+        if self._first_look and self._looks and now >= self._first_look + self._looks[0]:
+            self._looks.pop(0)
             self._look_for_children()
         if self.began and now >= self._next_names:
             self._next_names = now + _NAMES_S
@@ -155,11 +156,8 @@ class Tree:
 
     # ---- going ----
 
-    def _recorded_here(self) -> Iterator[int]:
-        for pid in self._session.recorded():
-            here = pid_here(pid, self._session.path)
-            if here is not None:
-                yield here
+    def _recorded_here(self) -> Iterable[int]:
+        return pids_here(self._session.recorded(), self._session.path).values()
 
     def _all(self) -> list[int]:
         self._session.tick()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -10,13 +11,22 @@ def pid_here(pid: int, rings: str | os.PathLike[str]) -> int | None:
     """The pid, in this namespace, of the living process that writes these rings and calls itself
     `pid`; None where there is none. A process whose mappings may not be read is believed.
     """
-    if _maps(pid, rings) is not False:
-        return pid
-    for other in filter(str.isdecimal, os.listdir("/proc")):
+    return pids_here((pid,), rings).get(pid)
+
+
+def pids_here(pids: Iterable[int], rings: str | os.PathLike[str]) -> dict[int, int]:
+    """The same of many: those that are found. It costs one look at all processes, at most."""
+    found, elsewhere = {}, set()
+    for pid in pids:
+        if _maps(pid, rings) is False:
+            elsewhere.add(pid)
+        else:
+            found[pid] = pid
+    for other in filter(str.isdecimal, os.listdir("/proc") if elsewhere else ()):
         names = _names_of(int(other))
-        if len(names) > 1 and names[-1] == pid and _maps(int(other), rings):
-            return int(other)
-    return None
+        if len(names) > 1 and names[-1] in elsewhere and _maps(int(other), rings):
+            found[names[-1]] = int(other)
+    return found
 
 
 def _maps(pid: int, rings: str | os.PathLike[str]) -> bool | None:

@@ -15,6 +15,11 @@ from software.harness import (
     free_port,
     look_at,
 )
+from support.recorded import GILSCOPE
+
+import gilscope
+from gilscope.attach.tree import descendants
+from gilscope.trace.model import Trace
 
 REQUESTS = 1000
 
@@ -70,3 +75,44 @@ def test_gunicorn_with_flask_under_ab(software: Software) -> None:
         }
     assert {p["pid"] for p in workers} >= set(pids(stamps))
     check_in_perfetto(seen)
+
+
+def test_gunicorn_attached_while_it_serves(software: Software) -> None:
+    """The master with its four workers, then one worker: no request fails meanwhile."""
+    port = free_port()
+    command = [
+        *(software.python, "-m", "gunicorn", "--chdir", str(PROGRAMS), "-b", f"127.0.0.1:{port}"),
+        *("-w", "4", "-k", "gthread", "--threads", "4", "flask_app:app"),
+    ]
+    with software.started(command, recorded=False) as server:
+        server.listens(port)
+        master = server.process.pid
+        worker = next(iter(descendants(master)))
+        with subprocess.Popen(
+            ["ab", "-q", "-t", "100", "-n", "1000000", "-c", "16", f"http://127.0.0.1:{port}/"],
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as client:
+            traces = [attached(software, pid) for pid in (master, worker)]
+            assert client.poll() is None  # requests came all the time
+            client.send_signal(signal.SIGINT)  # ab tells what it has counted
+            answered = re.findall(r"(Failed|Non-2xx).*?(\d+)", client.communicate(timeout=60)[0])
+        assert answered == [("Failed", "0")]
+        assert server.finish(send=signal.SIGTERM).exit_code == 0
+    assert [len(trace.metadata.processes) for trace in traces] == [5, 1]
+    assert all(one.attached for trace in traces for one in trace.metadata.processes)
+    assert all(len(trace.holds) > 100 for trace in traces)
+
+
+def attached(software: Software, pid: int) -> Trace:
+    """A second of it."""
+    trace = software.folder / f"{pid}.pftrace"
+    done = subprocess.run(
+        [*GILSCOPE, "attach", str(pid), "-d", "1", "--no-summary", "-o", str(trace)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return gilscope.read(trace)
