@@ -2,7 +2,7 @@
 
 The stub (stub.c) is put where nobody uses the room, and the slot through which CPython calls
 pthread_mutex_unlock is pointed at it, until a thread that has just taken the GIL came by. Nothing
-is stopped. A thread that computes and never comes by is led there (seize.c), where that can be.
+is stopped. A thread that computes and never comes by is led there (seize.c), or asked to (ask.py).
 
 Whoever is killed in the middle leaves a slot that points at the stub. The process goes on; the next
 call finds that, and goes on from there.
@@ -17,7 +17,7 @@ import time
 from dataclasses import replace
 
 from gilscope import _native
-from gilscope.attach import slack
+from gilscope.attach import ask, slack
 from gilscope.attach.blob import (
     ARMED,
     CALLED,
@@ -79,7 +79,7 @@ class Call:
         self._at = 0
         self._real = 0
         self._since = (0.0, (0, 0))  # when the GIL was first seen as it is
-        self._led = False
+        self._asked: int | None = None  # ask.py
 
     # ---- a call ----
 
@@ -143,6 +143,9 @@ class Call:
         NotAttachable.
         """
         self._point_at(self._real)
+        if self._asked is not None:
+            ask.take_back(self._writer, self._asked)
+            self._asked = None
         end = time.monotonic() + _SETTLE_S
         while True:
             state, _, _ = self._read()
@@ -238,7 +241,7 @@ class Call:
     def _lead(self) -> None:
         """Once, where the same thread keeps the GIL."""
         gil = self._runtime.gil.read()
-        if gil is None or self._runtime.python.version > _LAST_LED:
+        if gil is None:
             return
         now = time.monotonic()
         seen = (gil.switches, gil.holder or 0)
@@ -247,7 +250,10 @@ class Call:
             self._since = (now, seen)
         elif now - since > _COMPUTES_S:
             self._since = (now, seen)
-            self._seize(gil.holder)
+            if self._runtime.python.version <= _LAST_LED:
+                self._seize(gil.holder)
+            elif self._asked is None:
+                self._asked = ask.ask(self._runtime, self._writer, gil.holder)
 
     def _seize(self, holder: int) -> None:
         loop = self._runtime.python.module.elf.symbol("_PyEval_EvalFrameDefault")

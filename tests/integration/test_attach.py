@@ -30,7 +30,7 @@ from gilscope.perfetto.reader import open_trace
 from gilscope.trace.model import Trace
 
 ALL = interpreters.names()
-SOME = ["3.9", "3.13", interpreters.PLUS]
+SOME = ["3.9", "3.13", *(name for name in ("3.14", "3.15") if name in ALL), interpreters.PLUS]
 
 # Threads that nap beside one that computes. Each line of its input is carried out, by MainThread.
 NAPS = """
