@@ -42,7 +42,7 @@ def ask(runtime: Runtime, writer: Writer, state: int) -> int | None:
         return None
     if memory.word(one.interpreter.address + allowed) != 1:
         return None
-    at = state + support + pending
+    at = int(state + support + pending)
     if memory.word(at) != 0 or memory.read(state + breaker, 1) != b"\0":
         return None
     writer.write(state + support + path, script)
