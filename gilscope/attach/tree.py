@@ -132,8 +132,7 @@ class Tree:
             is_in = one.is_in()
         except NotAttachable as error:
             self._coming.pop(pid)
-            with suppress(GilscopeError):
-                one.call.disarm()
+            one.end()  # a thread may have brought it in at the last moment
             one.close()
             if pid == self._root and not (self.accepted and has_ended(pid)):
                 raise
