@@ -15,7 +15,7 @@ from support.stories import MemorySource, possible_stories, rolled_story
 from gilscope.analysis.summary import summarise
 from gilscope.safe_text import escaped
 from gilscope.trace.model import Trace
-from gilscope.viewers.report import figures, timeline
+from gilscope.viewers.report import figures, sections, timeline
 from gilscope.viewers.report.flame import Flame
 from gilscope.viewers.report.groups import shown_groups
 from gilscope.viewers.report.html import code, data, table, tag, text
@@ -141,3 +141,28 @@ def test_text_cannot_leave_its_place() -> None:
     assert ("title", escaped(HOSTILE)) in reader.attributes
     assert text(text("<b>")) == "&lt;b&gt;"
     assert not re.search("<(?!/?script)", made[3])
+
+
+def test_what_has_no_name_is_not_called_none() -> None:
+    """Locks that others had stand first, and processes without a collection in one sentence."""
+
+    def row(library: str | None, waits_for: str, waited_ns: int) -> dict[str, object]:
+        wait = dict.fromkeys(("sum", "p50", "p99", "max"), waited_ns)
+        return {
+            "object": None,
+            "library": library,
+            "kind": "sem-lock",
+            "waits_for": waits_for,
+            "waits": 1,
+            "wait_ns": wait,
+            "blame": [],
+        }
+
+    summary = summarise(Trace.from_source(rolled_story(3, 50)))
+    process = summary["processes"][0]
+    process["locks"] = [row("queue.Queue.get", "event", 9_000_000), row(None, "lock", 5_000_000)]
+    process["gc"] = {"collections": 0, "held_ns": 0}
+    page = str(sections.objects({**summary, "processes": [process]}))
+    assert "None" not in page
+    assert page.index("not known") < page.index("queue.Queue.get")
+    assert "One process had none." in page

@@ -120,14 +120,19 @@ def causes_of(summary: Row) -> tuple[list[Row], int]:
 
 
 def objects_of(summary: Row, key: str) -> list[tuple[Row, Row]]:
-    """Rows of `locks` or `conditions` with their processes, the longest waits first."""
+    """Rows of `locks` or `conditions` with their processes, the longest waits first; those for an
+    event last."""
     rows = [(process, row) for process in summary["processes"] for row in process[key] or ()]
-    return sorted(rows, key=lambda entry: -(entry[1]["wait_ns"]["sum"] or 0))
+    return sorted(
+        rows,
+        key=lambda entry: (entry[1]["waits_for"] == "event", -(entry[1]["wait_ns"]["sum"] or 0)),
+    )
 
 
 def collections_of(summary: Row) -> list[tuple[Row, Row]]:
-    """What is known of garbage collections, by process."""
-    return [(p, p["gc"]) for p in summary["processes"] if p.get("gc")]
+    """What is known of garbage collections, by process, the most first."""
+    rows = [(p, p["gc"]) for p in summary["processes"] if p.get("gc")]
+    return sorted(rows, key=lambda entry: -(entry[1]["collections"] or 0))
 
 
 def sections_of(summary: Row) -> list[tuple[Row, Row]]:

@@ -378,6 +378,7 @@ def _objects(summary: Row, key: str) -> list[Html]:
             (
                 _object(row),
                 row["kind"],
+                row["waits_for"],
                 str(p["pid"]),
                 f"{row['waits']:,}",
                 time(row["wait_ns"]["sum"]),
@@ -387,11 +388,14 @@ def _objects(summary: Row, key: str) -> list[Html]:
             )
             for p, row in rows[:OBJECTS]
         ]
-        headers = ["object", "kind", "process", "waits", "waited", "p50", "p99", "max"]
+        headers = ["object", "kind", "for a", "process", "waits", "waited", "p50", "p99", "max"]
         headers += ["wakeup p50"] if key == "conditions" else []
         parts.append(
             table(
-                f"Waits for {key}, the longest first", [*headers, "had it longest"], cells, left=3
+                f"Waits for {key}, the longest first; those for an event (something to do) last",
+                [*headers, "had it longest"],
+                cells,
+                left=4,
             )
         )
         if len(rows) > OBJECTS:
@@ -410,7 +414,11 @@ def _processes(rows: list[Row]) -> str:
 
 
 def _object(row: Row) -> str:
-    return f"{row['object']} ({row['library']})" if row.get("library") else str(row["object"])
+    """Its address and what the library calls it, as far as they are known."""
+    its, library = row["object"], row.get("library")
+    if its and library:
+        return f"{its} ({library})"
+    return str(its or library or NOT_KNOWN)
 
 
 def _ended_by(row: Row, names: dict[int, str]) -> str:
@@ -455,8 +463,19 @@ def _collections(summary: Row) -> list[Html]:
             None if gc["held_ns"] is None else duration(gc["held_ns"]),
         )))
         for p, gc in rows
+        if gc["collections"] != 0
     ]  # fmt: skip
-    return [table("Garbage collections", ("process", "collections", "held the GIL"), cells)]
+    parts = []
+    if cells:
+        headers = ("process", "collections", "held the GIL")
+        parts.append(table("Garbage collections", headers, cells))
+    if none := len(rows) - len(cells):
+        parts.append(paragraph(_had_none(none)))
+    return parts
+
+
+def _had_none(processes: int) -> str:
+    return "One process had none." if processes == 1 else f"{processes:,} processes had none."
 
 
 def recorded(summary: Row, trace_name: str, version: str, began_ns: int) -> Html:
@@ -492,7 +511,7 @@ def recorded(summary: Row, trace_name: str, version: str, began_ns: int) -> Html
             f"{p['lost_events']:,}",
             "not seen" if p["unclean_end"] else "seen",
         )
-        for p in summary["processes"]
+        for p in sorted(summary["processes"], key=lambda p: p["interpreter"] != "gil")
     ]
     headers = ("process", "command", "Python", "feed", "stacks", "life", "its begin", "lost events",
                "its end")  # fmt: skip
