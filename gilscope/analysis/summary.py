@@ -186,17 +186,19 @@ def _main_gils(trace: Trace) -> NDArray[np.uint32]:
     """The GIL that each thread held longest, which is its first one where it used no other."""
     gils: NDArray[np.uint32] = trace.thread_stats["gil"].copy()
     threads, used = trace.holds["thread"], trace.holds["gil"]
-    moves = np.zeros(len(gils), np.bool_)
-    moves[threads[used != gils[threads]]] = True
-    if not moves.any():
+    others = np.flatnonzero(used != gils[threads])
+    if not len(others):
         return gils
-    theirs = moves[threads]
-    cells = (np.cumsum(moves) - 1)[threads[theirs]] * len(trace.gil_stats) + used[theirs]
-    lengths = trace.holds["end_ns"][theirs] - trace.holds["start_ns"][theirs]
-    held = np.bincount(
-        cells, weights=lengths, minlength=int(moves.sum()) * len(trace.gil_stats)
-    ).reshape(-1, len(trace.gil_stats))
-    gils[moves] = held.argmax(axis=1)
+    movers = np.zeros(len(gils), np.bool_)
+    movers[threads[others]] = True
+    cells = (np.cumsum(movers) - 1)[threads[others]] * len(trace.gil_stats) + used[others]
+    lengths = trace.holds["end_ns"][others] - trace.holds["start_ns"][others]
+    held = np.bincount(cells, lengths, int(movers.sum()) * len(trace.gil_stats))
+    held = held.reshape(-1, len(trace.gil_stats))
+    at_home = trace.thread_stats["held_ns"][movers] - held.sum(axis=1)
+    longest = held.argmax(axis=1)
+    left = held.max(axis=1) > at_home
+    gils[np.flatnonzero(movers)[left]] = longest[left]
     return gils
 
 
