@@ -31,8 +31,8 @@ enum gs_blocker {
 #if GILSCOPE_WITH_PROBE
 
 #pragma GCC visibility push(hidden)
-extern unsigned
-    gs_hooks_on; /* atomic: written when the process starts, a recording begins or ends */
+/* Atomic: written when the process starts, and when a recording begins or ends. */
+extern unsigned gs_hooks_on;
 void gs_built_in_gil_created(uint64_t *storage, const unsigned long *interval, const void *holder,
                              pthread_cond_t *cond);
 void gs_built_in_waits(uint64_t *storage);

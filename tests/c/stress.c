@@ -438,8 +438,8 @@ static void read_back(void) {
     if (is("starved"))
         CHECK(lost > 0 && seen.read > 0 && seen.told > 0, "nothing lost: %lu read",
               (unsigned long)seen.read);
-    else if (is("shortened"))
-        CHECK(lost > 0 && seen.read > 0, "nothing lost: %lu read", (unsigned long)seen.read);
+    else if (is("shortened")) /* a seed may find all the room that it needs below the new end */
+        CHECK(seen.read > 0, "nothing read");
     else if (!is("reused"))
         CHECK(lost == 0 && seen.told == 0, "%lu lost", (unsigned long)lost);
     if (is("threads") || is("forks"))

@@ -105,7 +105,6 @@ def test_a_loaded_server_five_times(python: Path, tmp_path: Path) -> None:
             assert len(recorded.holds) > 10
             assert not is_recorded(server.pid)
             first = first or server.footprint()
-            # From 3.12 on a fork looks into /proc: a descriptor for a moment.
             wait_until(lambda then=first: server.footprint() == then)
         assert first is not None
         assert first[1:] == before[1:]
