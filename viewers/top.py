@@ -28,6 +28,7 @@ from gilscope.live.window import (
     sort_by,
 )
 from gilscope.safe_text import escaped
+from gilscope.viewers.top_once import error_of
 
 _STEPS = " ▁▂▃▄▅▆▇█"
 _HISTORY = 600
@@ -244,9 +245,8 @@ class Top(App[int]):
         if picture.source == "exact":
             how = "exact counters"
         else:
-            error = "?" if picture.error is None else f"{100 * picture.error:.0f}"
             late = picture.lateness_s or 0.0
-            how = f"sampled, ± {error} points, {1000 * late:.1f} ms late"
+            how = f"sampled, {error_of(picture)}, {1000 * late:.1f} ms late"
         paused = "PAUSED  " if self.paused else ""
         return f"{paused}{how}  window {picture.window_s:.1f} s  by {self._sorted()}"
 

@@ -49,9 +49,14 @@ def percent(share: float | None) -> str:
     return "?" if share is None else f"{100 * share:.1f} %"
 
 
+def error_of(picture: Picture) -> str:
+    """How far the shares of samples may be off."""
+    return "error not known" if picture.error is None else f"± {100 * picture.error:.0f} points"
+
+
 def _source(picture: Picture) -> str:
     if picture.source == "exact":
         return f"exact, of {picture.window_s:.1f} s"
-    error = "?" if picture.error is None else f"{100 * picture.error:.0f}"
+    error = error_of(picture)
     late = 1000 * (picture.lateness_s or 0.0)
-    return f"sampled for {picture.window_s:.1f} s: ± {error} points, {late:.1f} ms late on average"
+    return f"sampled for {picture.window_s:.1f} s: {error}, {late:.1f} ms late on average"

@@ -39,6 +39,9 @@ _LINES_PER_S = 10.0
 _THREADS_PER_SAMPLE = 20
 _MOST_LINES = 10
 _Z = 1.96
+# From its wakeup to its look a sampler takes that long, and on a busy machine one of the program's
+# threads has no processor meanwhile. Where the GIL changes hands faster, samples see only that.
+_TO_LOOK_S = 50e-6
 _PR_SET_TIMERSLACK = 29
 
 
@@ -249,8 +252,13 @@ class _Target:
         )
         return self.waited.add(address, thread, window_s)
 
-    def error(self) -> float:
-        """Half the widest interval of a GIL's shares in this window."""
+    def error(self, now: float) -> float | None:
+        """Half the widest interval of a GIL's shares in this window; None: not known."""
+        switches = sum(
+            gil.last.switches - (gil.first_switches or 0) for gil in self.gils.values() if gil.last
+        )
+        if switches * _TO_LOOK_S > (now - self.began_at) / 2:
+            return None
         series = [bits for gil in self.gils.values() for bits in (gil.held, gil.contended) if bits]
         return max((half_interval(bits) for bits in series), default=1.0)
 
@@ -301,13 +309,14 @@ class SampledSource:
             if self._failure:
                 raise self._failure
             now = time.monotonic()
-            error = max(target.error() for target in self._targets.values())
+            errors = [target.error(now) for target in self._targets.values()]
+            known = [error for error in errors if error is not None]
             late_s = self._late_s / self._samples if self._samples else 0.0
             picture = Picture(
                 source="sampled",
                 window_s=now - self._window_at,
                 processes=tuple(target.picture(now) for target in self._targets.values()),
-                error=error if self._samples else None,
+                error=max(known) if self._samples and len(known) == len(errors) else None,
                 lateness_s=late_s,
             )
             self._late_s, self._samples, self._window_at = 0.0, 0, now

@@ -14,6 +14,8 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable, Static
 
 from gilscope.errors import ProcessGone
+from gilscope.live import sampler
+from gilscope.live.gil import GilState
 from gilscope.live.sampler import half_interval
 from gilscope.live.window import (
     GilPicture,
@@ -280,3 +282,20 @@ def test_the_interval_has_the_truth(share: float, stays: float) -> None:
     assert inside >= 0.93 * rounds
     if stays == 0.0 and share == 0.5:
         assert half_interval(bits) < 0.1
+
+
+@pytest.mark.parametrize(("switches", "known"), [(1_000, True), (15_000, True), (50_000, False)])
+def test_where_the_gil_changes_hands_faster_than_a_look_the_error_is_not_known(
+    switches: int, known: bool
+) -> None:
+    target = object.__new__(sampler._Target)
+    target.began_at = 100.0
+    gil = sampler._Gil()
+    for number in range(200):
+        holds = bool(number % 2)
+        gil.add(GilState(5000, 1 if holds else None, 1, holds, switches * number // 199, 0))
+    target.gils = {4096: gil}
+    error = target.error(102.0)
+    assert (error is not None) == known
+    if error is not None:
+        assert 0 < error < 0.2
