@@ -37,6 +37,24 @@ def words(session: Session, layout: str, offset: int) -> tuple[int, ...]:
         return struct.unpack_from(layout, file.read(FIRST_UNIT * UNIT), offset)
 
 
+def test_counters_alone_need_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for threads' pages; that for events is made when they are recorded."""
+    monkeypatch.setenv("GILSCOPE_DIR", str(tmp_path))
+    session = Session(None, reuse=True)
+    try:
+        session.pause()
+        sizes = []
+        for _ in range(2):
+            for _ in range(5):
+                session.tick()
+            sizes.append(os.stat(session.path).st_blocks * 512)
+            session.resume()
+    finally:
+        session.discard()
+    assert sizes[0] < 8 << 20
+    assert sizes[1] > 4 * sizes[0]
+
+
 def test_two_clock_snapshots_come_before_anything_can_go_wrong(session: Session) -> None:
     """A reader needs two to know the clock's rate."""
     assert words(session, "<I", N_CLOCKS_OFFSET) == (1,)

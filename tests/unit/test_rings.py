@@ -26,6 +26,7 @@ from gilscope.recorder import session
 from gilscope.recorder.notes import Notes
 from gilscope.trace import ring_pages
 from gilscope.trace import rings as reader
+from gilscope.trace.following import Following
 from gilscope.trace.model import Trace
 from gilscope.trace.rings import RingSource, open_rings
 from gilscope.trace.schema import EventKind
@@ -298,6 +299,32 @@ def test_what_is_lost_at_the_end_is_a_gap_to_the_end(tmp_path: Path, told_at_las
     ]
     assert rows[rows.index(tail[0]) :] == (tail if told_at_last else [*tail[:3], tail[4]])
     assert trace.gil_stats["unknown_ns"].tolist() == [894_000]
+
+
+@pytest.mark.parametrize("live", [False, True], ids=["at the end", "live"])
+def test_a_gil_that_was_left_without_a_word_ends_open(tmp_path: Path, live: bool) -> None:
+    """Its thread is seen at another GIL next; no later number of the first one shows the loss."""
+    rings = RingFile()
+    process = rings.process(10, n_gils=2, end=900_000)
+    kept = cycles(0, RECORDS_IN_PAGE // 2 - 1)
+    kept += [record(WAIT, 5_000, len(kept), arg=1), record(ACQUIRE, 6_000, len(kept) + 1, flags=1)]
+    thread = rings.thread(process, 10, kept, is_main=True, lost=90)
+    elsewhere = [record(ACQUIRE, 700_010, 0, gil=1), record(RELEASE, 700_020, 1, gil=1)]
+    rings.chunk(thread, 1, [told(K.THREAD_LOST, 700_000, 90), *elsewhere])
+    if live:
+        folder = rings.write(tmp_path)
+        notes = Notes.read(folder)
+        with Following(folder, notes) as source:
+            source.poll()
+            source.finish(notes)
+            trace = Trace.from_source(source)
+    else:
+        with rings.open(tmp_path) as source_at_end:
+            trace = Trace.from_source(source_at_end)
+    first, second = (trace.holds[trace.holds["gil"] == gil] for gil in (0, 1))
+    assert first["end_ns"][-1] == START + 6_000
+    assert (second["end_ns"] - second["start_ns"]).tolist() == [10]
+    assert trace.gil_stats["unknown_ns"][0] == 894_000
 
 
 def stopped(rings: RingFile, folder: Path) -> RingSource:
