@@ -87,7 +87,7 @@ static struct gs_rooms *rooms;
 static const void *outside; /* a mapping of its own, as another process has it */
 static uint64_t file_units;
 static unsigned copies;
-static _Atomic bool is_short; /* the ring, for good */
+static _Atomic uint64_t short_end; /* unit; 0: the ring is not short for good yet */
 static const char *mode;
 
 static bool is(const char *name) {
@@ -195,7 +195,7 @@ static void run_threads(unsigned seed) {
     name[sizeof name - 1] = 0;
     for (unsigned generation = 0; generation < GENERATIONS; generation++) {
         pthread_t threads[THREADS];
-        while (is("shortened") && generation == GENERATIONS - 1 && !is_short)
+        while (is("shortened") && generation == GENERATIONS - 1 && !short_end)
             sched_yield();
         for (unsigned i = 0; i < THREADS; i++)
             CHECK(gs_thread_create(&threads[i], NULL, use_gil,
@@ -268,7 +268,7 @@ static void shorten(bool again) {
     if (again)
         gs_ring_lengthen(&gs_process.ring, end, units);
     else
-        is_short = true;
+        short_end = end;
 }
 
 static void read_copy(void);
@@ -284,7 +284,7 @@ static void run_here(void) {
             keep_ahead();
             if (is("shortened"))
                 shorten(events_done() < 5000);
-            if (is("reused") && tick % 200 == 100)
+            if (is("reused") && tick % 50 == 25)
                 read_copy();
         } else if (events_done() >= fed + 10000) { /* a block holds 4,095 records at the most */
             fed += 10000;
@@ -429,7 +429,7 @@ static void read_back(void) {
               "%lu written, %lu in the file, %lu gone, %lu lost, %u threads", (unsigned long)all,
               (unsigned long)there, (unsigned long)header->gone_records, (unsigned long)lost,
               gs_process.n_threads);
-        CHECK(header->gone_records > done / 8 && copies > 0, "%lu gone, %u copies",
+        CHECK(header->gone_records > done / 8 && copies > 3, "%lu gone, %u copies",
               (unsigned long)header->gone_records, copies);
     } else {
         CHECK(begun == done && done == accounted, "%lu written, %lu read, %lu lost",
@@ -438,8 +438,11 @@ static void read_back(void) {
     if (is("starved"))
         CHECK(lost > 0 && seen.read > 0 && seen.told > 0, "nothing lost: %lu read",
               (unsigned long)seen.read);
-    else if (is("shortened")) /* a seed may find all the room that it needs below the new end */
-        CHECK(seen.read > 0, "nothing read");
+    else if (is("shortened"))
+        /* Who met the short end looks at later offers, too, and takes one that lies far behind when
+         * the ring is long again: then there is room enough below the last end. */
+        CHECK((lost > 0 || short_end > file_units / 8) && seen.read > 0, "nothing lost: %lu read",
+              (unsigned long)seen.read);
     else if (!is("reused"))
         CHECK(lost == 0 && seen.told == 0, "%lu lost", (unsigned long)lost);
     if (is("threads") || is("forks"))
