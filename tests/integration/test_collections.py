@@ -122,14 +122,11 @@ def test_number_and_length_of_a_server(run: Any, name: str) -> None:
     )
     rows = _by_hold(made)
     assert len(rows) >= 4
-    longer = 0
     for row, inside in rows:
         took = int((inside[:, 1] - inside[:, 0]).sum())
         assert row["count"] == len(inside)
         assert row["least_ns"] <= took
-        longer += took > row["most_ns"] * (1 + CLOSE) + CALL_NS * len(inside)
-    # Whose thread lost its processor behind the collection, before the program took its stamp.
-    assert longer <= len(rows) / 10
+        assert took <= row["most_ns"] * (1 + CLOSE) + CALL_NS * len(inside)
     long = [(row, inside) for row, inside in rows if row["least_ns"] > 1_000_000]
     assert len(long) >= 4
 
