@@ -378,7 +378,7 @@ int gs_built_in_thread_create(pthread_t *thread, const pthread_attr_t *attribute
     int saved_errno = errno;
     char name[GS_NAME_BYTES] = "";
     if (gs_writer.held_since) { /* an extension may start a thread with the GIL given up */
-        gs_name_new_thread(NULL, argument, name, sizeof name);
+        gs_name_new_thread(argument, name, sizeof name);
         gs_refresh_names();
     }
     errno = saved_errno;

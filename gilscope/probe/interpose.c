@@ -262,7 +262,7 @@ INTERPOSE int pthread_create(pthread_t *thread, const pthread_attr_t *attributes
     bool ours = gs_counting() && gs_python_owns(__builtin_return_address(0));
     char name[GS_NAME_BYTES] = "";
     if (ours && gs_watched_held()) { /* an extension may start a thread with the GIL given up */
-        gs_name_new_thread(start, argument, name, sizeof name);
+        gs_name_new_thread(argument, name, sizeof name);
         gs_refresh_names();
     }
     gs_gil_thread_starts_another();

@@ -28,8 +28,10 @@ enum { BOOT_FUNCTION = 1, BOOT_WORDS }; /* {interpreter or thread state, the cal
 
 const void *gs_table_lock;
 
-/* CPython's start function, learned from the first Thread that was seen to start. */
-static void *(*trampoline)(void *);
+/* What the _thread module's threads run in CPython, learned from the first Thread that was seen to
+ * start. Whoever else starts a thread by PyThread_start_new_thread, even in an executable that has
+ * CPython within, runs another function, and its argument is its own. */
+static void (*runs_callable)(void *);
 
 static uint32_t refreshing;
 static int64_t next_refresh_ns;
@@ -167,14 +169,17 @@ static void find_table_lock(void *module) {
 /* ---- a new thread's ---------------------------------------------------------------------------
  */
 
-/* What CPython is to call in the new thread; NULL where the argument is not CPython's. */
-static void *callable_of(const void *argument) {
-    struct callback callback;
+static bool read_callback(const void *argument, struct callback *out) {
+    return argument && gs_copy_safely(argument, out, sizeof *out) && out->function && out->boot &&
+           (runs_callable ? out->function == runs_callable
+                          : gs_python_owns((const void *)out->function));
+}
+
+/* What CPython is to call in the new thread; NULL where there is no object. */
+static void *callable_of(const struct callback *callback) {
     void *boot[BOOT_WORDS];
     struct object callable;
-    if (!argument || !gs_copy_safely(argument, &callback, sizeof callback) ||
-        !gs_python_owns((const void *)callback.function) || !callback.boot ||
-        !gs_copy_safely(callback.boot, boot, sizeof boot))
+    if (!gs_copy_safely(callback->boot, boot, sizeof boot))
         return NULL;
     void *object = boot[BOOT_FUNCTION];
     bool is_object = object && (uintptr_t)object % sizeof(void *) == 0 &&
@@ -195,30 +200,24 @@ static void *wrapped_thread(void *wrapper) {
     return NULL;
 }
 
-/* Until CPython's start function is known, an object is believed only where it is a method of a
- * Thread that is being started: of one that is no object nothing is followed. */
-static void *thread_of(void *(*start)(void *), void *callable) {
-    bool certain = !start || start == trampoline;
+/* Until CPython's function is known, an object is believed only where it is a method of a Thread
+ * that is being started: of one that is no object nothing is followed. */
+static void *thread_of(const struct callback *callback) {
+    void *callable = callable_of(callback);
     bool is_method = is_a(callable, gs_python.method_type);
-    if (!certain && !is_method)
+    if (is_method && !runs_callable && is_starting(gs_python.method_self(callable)))
+        runs_callable = callback->function;
+    if (!callable || !runs_callable)
         return NULL;
-    void *thread = is_method ? gs_python.method_self(callable) : wrapped_thread(callable);
-    if (!certain && (!thread || !is_starting(thread)))
-        return NULL;
-    if (!certain)
-        trampoline = start;
-    return thread;
+    return is_method ? gs_python.method_self(callable) : wrapped_thread(callable);
 }
 
-bool gs_name_new_thread(void *(*start)(void *), void *argument, char *out, size_t size) {
-    if (!can_read_names() ||
-        (start && (trampoline ? start != trampoline : !gs_python_owns((const void *)start))))
-        return false;
-    void *callable = callable_of(argument);
-    if (!callable)
+bool gs_name_new_thread(const void *argument, char *out, size_t size) {
+    struct callback callback;
+    if (!can_read_names() || !read_callback(argument, &callback))
         return false;
     bool forbidden = forbid_collecting();
-    void *thread = thread_of(start, callable);
+    void *thread = thread_of(&callback);
     bool found = thread && read_name(thread, out, size);
     allow_collecting(forbidden);
     return found;

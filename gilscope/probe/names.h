@@ -3,8 +3,8 @@
  * A name is what stands in the Thread instance's own dictionary under `_name`, found by walking
  * that dictionary: no attribute is looked up, so no property, no descriptor and nothing else of the
  * user's is run, and no collection either. What CPython hands to pthread_create is followed by
- * reads that cannot fault until it is known for a starting Thread's; from then on only CPython's
- * own start function has its argument looked at.
+ * reads that cannot fault. An object is followed only where CPython is to run the function that
+ * runs Threads, which is learned from the first Thread that starts.
  *
  * Cost: the calling thread's own name, a few look-ups. All names, one pass over threading's table
  * in pieces, for which one part in fifty of the time is spent at most, counted in processor time.
@@ -23,9 +23,9 @@
  * its own costs a look-up now and then. */
 extern const void *gs_table_lock __attribute__((visibility("hidden")));
 
-/* The name of the threading.Thread that is about to run in a new thread, given what is handed to
- * pthread_create; `start` NULL: certainly by CPython. False where there is no such name. */
-bool gs_name_new_thread(void *(*start)(void *), void *argument, char *out, size_t size);
+/* The name of the threading.Thread that is about to run in a new thread, given the argument that
+ * CPython hands to pthread_create. False where there is no such name. */
+bool gs_name_new_thread(const void *argument, char *out, size_t size);
 
 /* Reads names anew, for those that were renamed; now and then it does nothing, so that it stays
  * cheap. */

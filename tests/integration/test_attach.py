@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import signal
 import subprocess
@@ -260,8 +261,9 @@ def test_what_starts_programs_may_be_imported_later(some_python: Path, tmp_path:
 def _children_with_rings(pid: int) -> list[int]:
     children = []
     for task in os.listdir(f"/proc/{pid}/task"):
-        text = Path(f"/proc/{pid}/task/{task}/children").read_text()
-        children += [int(child) for child in text.split()]
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended
+            text = Path(f"/proc/{pid}/task/{task}/children").read_text()
+            children += [int(child) for child in text.split()]
     return [child for child in children if is_recorded(child)]
 
 

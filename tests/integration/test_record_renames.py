@@ -158,3 +158,35 @@ def test_a_thread_started_without_the_gil(interpreter: Path, tmp_path: Path) -> 
     (tmp_path / "raw.py").write_text(RAW, encoding="utf-8")
     done = record(tmp_path, interpreter, "raw.py")
     assert (done.code, done.out) == (0, "the end\n"), done.err
+
+
+FOREIGN = """
+import ctypes, struct, threading
+api = ctypes.pythonapi  # keeps the GIL while it calls
+start = api.PyThread_start_new_thread
+start.restype = ctypes.c_ulong
+start.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+nonsense = ctypes.create_string_buffer(b"A" * 4096)
+seems_object = ctypes.create_string_buffer(
+    b"A" * 64 + struct.pack("QQ", 1, ctypes.addressof(nonsense)) + b"A" * 64
+)
+argument = ctypes.create_string_buffer(
+    struct.pack("QQ", 1, ctypes.addressof(seems_object) + 64) + b"A" * 64
+)
+for _ in range(3):
+    start(ctypes.cast(api.Py_GetVersion, ctypes.c_void_p), ctypes.addressof(argument))
+    thread = threading.Thread(target=int, name="mine")
+    thread.start()
+    thread.join()
+print("the end")
+"""
+
+
+def test_an_argument_that_is_not_a_thread_s(interpreter: Path, tmp_path: Path) -> None:
+    """An executable that has CPython within may start threads by CPython's own function, to run
+    its own: what it hands over looks like a thread's here, and nothing in it is an object.
+    """
+    (tmp_path / "foreign.py").write_text(FOREIGN, encoding="utf-8")
+    done = record(tmp_path, interpreter, "foreign.py")
+    assert (done.code, done.out) == (0, "the end\n"), done.err
+    assert [one.name for one in done.metadata.threads].count("mine") == 3
