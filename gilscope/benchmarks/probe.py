@@ -107,6 +107,26 @@ thread.start()
 print(listener.getsockname()[1], flush=True)
 """
 
+# Each answer: ms from `with gilscope.trace(…)` to the first line within, not for the first time.
+ENTER_WORKER = """
+import sys, tempfile, threading, time
+import gilscope
+def compute():
+    while True:
+        sum(range(1_000))
+if sys.argv[1] == "beside":
+    threading.Thread(target=compute, daemon=True).start()
+def enter(path):
+    began = time.perf_counter_ns()
+    with gilscope.trace(path):
+        return (time.perf_counter_ns() - began) / 1e6
+with tempfile.TemporaryDirectory() as folder:
+    enter(folder + "/first.pftrace")
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(enter(folder + "/again.pftrace"), flush=True)
+"""
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -171,6 +191,7 @@ def measure(interpreters: Sequence[str], rounds: int) -> Iterator[Figure]:
         yield from stack(path, rounds)
         yield from write_loop(path, 4 * rounds, event_ns.median)
         yield from echo(path, 4 * rounds)
+    yield from enter(max(5, rounds // 5))
     yield from start_up(max(5, rounds // 5))
 
 
@@ -405,6 +426,18 @@ def start_up(rounds: int) -> list[Figure]:
         _figure("… of it not spent waiting for a processor", "ms", own[1:], 100),
         _figure("start and end of a Python that does nothing", "ms", nothing[1:]),
     ]
+
+
+def enter(rounds: int) -> Iterator[Figure]:
+    """`gilscope.trace` in a program that gilscope did not start, but the first time."""
+    for how in ("alone", "beside"):
+        worker = Worker([sys.executable, "-c", ENTER_WORKER, how])
+        try:
+            took = [float(worker.ask("again")) for _ in range(rounds)]
+        finally:
+            worker.close()
+        where = "alone" if how == "alone" else "beside a thread that computes"
+        yield _figure(f"entering gilscope.trace again, {where}", "ms", took, 50)
 
 
 def machine() -> str:

@@ -71,8 +71,8 @@ class _Keeper:
         except (GilscopeError, OSError, MemoryError) as error:
             _say("error", " ".join(str(error).split()) or type(error).__name__)
 
-    def _do_begin(self, folder: str) -> None:
-        os.chdir(folder)
+    def _do_begin(self) -> None:
+        os.chdir(f"/proc/{self._pid}/cwd")
         session = self._session = self._next or Session()
         self._next = None
         self._over = False
