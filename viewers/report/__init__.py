@@ -18,6 +18,8 @@ from gilscope.viewers.report import charts, figures, sections
 from gilscope.viewers.report.flame import Flame
 from gilscope.viewers.report.groups import shown_groups
 from gilscope.viewers.report.html import Html, data, tag
+from gilscope.viewers.report.objects import objects
+from gilscope.viewers.report.recording import recorded
 from gilscope.viewers.report.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -73,11 +75,9 @@ def _content(trace: Trace, name: str) -> tuple[str, list[Html], dict[str, Any]]:
         sections.waits(figures.waits_of(groups)),
         sections.blame(blame),
         sections.flame(flame),
-        sections.objects(summary),
+        objects(summary),
         sections.threads(summary),
-        sections.recorded(
-            summary, name, metadata.gilscope, metadata.start_ns + metadata.realtime_offset_ns
-        ),
+        recorded(summary, name, metadata.gilscope, metadata.start_ns + metadata.realtime_offset_ns),
     ]
     title = f"gilscope: {escaped(' '.join(summary['command'])) or 'a recording'}"
     return title, content, {"charts": specs, "timeline": timeline.json(), "flame": flame.trees}
