@@ -28,6 +28,7 @@ WORTH_NS = 1_000_000  # of one thread, below which no share of a short life is w
 CONVOY_WAITS = 2  # IO waits from which it is a pattern, and not a thread that waited at its start
 MAIN_SHARE = 0.5  # of a whole, from which a part is most of it
 LEAST_SHARE = 0.01  # of its waiting, below which a part is not told
+POLLS_SHARE = 0.5  # of the times that a thread lets the GIL go, in which it sleeps for so short
 LONG_INTERVAL_NS = 10_000_000  # a switch interval from which it is told
 
 
@@ -138,6 +139,8 @@ def _victim(case: Case, group: _Group) -> Finding:
     movable = by_cpu - in_sections  # by a policy: sections heed none
     kind = _kind(case, thread, rows, movable >= MAIN_SHARE * suffered)
     won = None
+    if kind == "io-waits" and _polls(thread):
+        text += _polling(case, len(group.threads), computing)
     if kind == "convoy" and case.summary["policy"]["name"] == "classic":
         won = gain(case, thread, movable)
         text += won.text
@@ -149,6 +152,22 @@ def _victim(case: Case, group: _Group) -> Finding:
     site = None if kind == "no-processor" else worst_site(rows)
     found = case.problem(kind, text, suffered, thread["id"], site)
     return replace(found, gain=won.json if won else None)
+
+
+def _polls(thread: Row) -> bool:
+    """Whether it sleeps, again and again, for less than half a millisecond. A policy serves such a
+    thread as one that computes: nobody waits for what it does next."""
+    return bool((thread["short_sleeps"] or 0) > POLLS_SHARE * thread["voluntary_releases"])
+
+
+def _polling(case: Case, pollers: int, computing: set[int]) -> str:
+    text = " It polls" if pollers == 1 else " They poll"
+    text += ", by sleeps shorter than 0.5 ms"
+    if len(computing) == 1:  # whatever it waits for is not for its like
+        (slowed,) = computing
+        waited = duration(case.threads[slowed]["waiting_ns"])
+        text += f", which {case.names[slowed]} had to yield to and waited {waited} in all"
+    return f"{text}: no policy helps. Wait for an event, or sleep longer."
 
 
 def _free(rows: Sequence[Row]) -> int:
@@ -182,7 +201,7 @@ def _kind(case: Case, thread: Row, rows: Sequence[Row], by_cpu: bool) -> str:
         at = (r["wait_ns"] for r in rows if (s := r["holder_site"]) and s["library"] == library)
         if sum(at) > MAIN_SHARE * held:
             return kind
-    if not by_cpu:
+    if not by_cpu or _polls(thread):
         return "io-waits"
     if (case.summary["policy"]["switch_interval_ns"] or 0) > LONG_INTERVAL_NS:
         return "switch-interval"

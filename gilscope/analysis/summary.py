@@ -173,6 +173,7 @@ def _threads(trace: Trace, folded: Folded, sync: Sync) -> list[Row]:
                 "contended_acquires": stats["contended_acquires"],
                 "voluntary_releases": stats["releases"],
                 "forced_yields": stats["yields"],
+                "short_sleeps": thread.short_sleeps,
                 "requests_made": stats["requests"],
                 **{name: rows_of[thread.id] for name, rows_of in distributions.items()},
                 **for_sync,

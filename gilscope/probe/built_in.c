@@ -255,6 +255,7 @@ void gs_built_in_switch_wait(uint64_t *storage, pthread_mutex_t *mutex,
 void gs_built_in_slept(uint64_t ns) {
     if (gs_scheduling())
         gs_gil_thread_slept(ns);
+    gs_on_slept(ns);
 }
 
 void gs_built_in_gil_destroyed(uint64_t *storage, pthread_mutex_t *mutex) {

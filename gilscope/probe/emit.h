@@ -127,6 +127,13 @@ static inline struct gs_counters *gs_counters(void) {
     return &gs_writer.page->counters;
 }
 
+/* The calling thread, which is without the GIL, slept for as long as it had asked for. In a signal
+ * handler, too: a thread that has no page yet gets none. */
+static inline void gs_on_slept(uint64_t ns) {
+    if (ns < GS_SHORT_SLEEP_NS && gs_counting() && gs_writer.page)
+        gs_count(&gs_writer.page->counters.short_sleeps, 1);
+}
+
 /* The GIL's mutex is unlocked soon after an event, and an atomic instruction waits for all stores
  * before it: for one into a line that the recorder's processor has zeroed, some 100 ns. So that
  * line is asked for two lines ahead. It may lie past the chunk and belong to another thread, or to

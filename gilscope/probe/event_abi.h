@@ -249,6 +249,9 @@ enum gs_stop {
     GS_STOP_ALL = 2,    /* the recording is over */
 };
 
+/* A thread that asks to sleep for less polls: nobody waits for what it does next. */
+#define GS_SHORT_SLEEP_NS 500000u
+
 /* Counters of one thread, one writer each: `contended` and `made_wait` of the holder, and all
  * others of the thread itself. They never fall, and are read at any time without a record being
  * read.
@@ -269,7 +272,8 @@ struct gs_counters {
     uint32_t reading;        /* as in the file's header when that wait ended */
     uint16_t gil;            /* index of the GIL that it had last */
     uint16_t pad;
-    uint64_t pad_2[2];
+    uint64_t short_sleeps; /* of less than GS_SHORT_SLEEP_NS, as it asked for them */
+    uint64_t pad_2;
 };
 static_assert(sizeof(struct gs_counters) == 96, "six records");
 

@@ -302,7 +302,7 @@ void gs_gil_thread_yields(void) {
 }
 
 void gs_gil_thread_slept(uint64_t ns) {
-    self.slept = ns < GS_POLL_NS;
+    self.slept = ns < GS_SHORT_SLEEP_NS;
 }
 
 /* Until the waiter that was passed over has the GIL (rule 7), or, for a thread that `gives` it

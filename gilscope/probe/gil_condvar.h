@@ -10,8 +10,8 @@
  * The rules:
  *  1. io waiters are served before cpu waiters, each class in the order of arrival.
  *  2. An io waiter asks a *cpu* holder to yield after a grace, and never hurries an io holder. One
- *     that comes from a sleep shorter than GS_POLL_NS polls, and nobody waits for it: it asks when
- *     CPython would.
+ *     that comes from a sleep shorter than GS_SHORT_SLEEP_NS polls, and nobody waits for it: it
+ * asks when CPython would.
  *  3. But cpu threads are owed the time that io threads kept them from the GIL, and half as much
  *     again for the changes, divided by the number of io threads that wait: one that computes has
  *     as much as each of those. A cpu holder keeps the GIL until that is paid, but for 80 us for
@@ -59,8 +59,6 @@
 #define GS_CPU_TURNS 64u
 #define GS_IO_TURNS  256u
 #define GS_RETURNS   256u
-
-#define GS_POLL_NS 500000u /* who asks to sleep for less polls */
 
 #define GS_KEPT_NS      30000u  /* a cpu thread, at a time … */
 #define GS_KEPT_MORE_NS 150000u /* … and for each io thread that waits beside the first … */

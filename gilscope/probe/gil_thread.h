@@ -32,7 +32,7 @@ struct gs_gil_thread {
     uint8_t history;      /* the last three: 1, it was short */
     uint8_t wait_class;   /* enum gs_class, of the present wait */
     bool yields;
-    bool slept; /* for less than GS_POLL_NS, since it last let the GIL go */
+    bool slept; /* for less than GS_SHORT_SLEEP_NS, since it last let the GIL go */
     bool brief; /* its slice of the processor is short */
     bool begun; /* it has had a GIL */
 };

@@ -157,7 +157,7 @@ static inline void gs_hook_gil_destroyed(uint64_t *storage, pthread_mutex_t *mut
 static inline void gs_hook_slept(uint64_t ns) {
     (void)ns;
 #if GILSCOPE_WITH_POLICIES
-    if (gs_hook_has_condvar())
+    if (__builtin_expect(gs_hooks_on != 0, 0))
         gs_built_in_slept(ns);
 #endif
 }

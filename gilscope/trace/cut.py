@@ -175,6 +175,7 @@ class Cut:
                 row,
                 id=number,
                 process=int(self._process_ids[row.process]),
+                short_sleeps=None,
                 **lived(row.start_ns, row.end_ns),
             )
             for number, row in enumerate(metadata.threads[t] for t in self._threads.tolist())

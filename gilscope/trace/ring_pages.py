@@ -24,6 +24,7 @@ _PROGRAM = struct.Struct("<56s")
 _PROGRAM_OFFSET = 2440
 _PROCESS_PAGE = struct.Struct("<12xIIIII32sQ56sQ16sII")
 _THREAD_PAGE = struct.Struct("<16xIH2xQQQ200s")
+_SHORT_SLEEPS_OFFSET = 336
 UNIT = 4096
 LONGEST_NS = 1 << 62
 _MOST_LOST = 1 << 40  # by one thread; what damaged pages tell must still be a number when added up
@@ -118,6 +119,7 @@ class Pages:
         it, where it did not say."""
         tid, is_main, start, end, lost, name = _THREAD_PAGE.unpack_from(self._data, at)
         text = name.split(b"\0", 1)[0].decode("utf-8", "replace")
+        (short_sleeps,) = struct.unpack_from("<Q", self._data, at + _SHORT_SLEEPS_OFFSET)
         return replace(
             known,
             tid=self._id(tid, at),
@@ -126,6 +128,7 @@ class Pages:
             start_ns=to_ns(start),
             end_ns=to_ns(end) if end else -last_ns,
             lost_events=min(lost, _MOST_LOST),
+            short_sleeps=min(short_sleeps, _MOST_LOST),
         )
 
     def _id(self, number: int, at: int) -> int:

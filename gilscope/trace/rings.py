@@ -257,6 +257,8 @@ class RingSource:
         page, process, last = self._place(index)
         known = Thread(index, process, 0, "", False, 0, 0, 0)
         row = self._file.thread(page, known, self._to_ns, last)
+        if self._cut_ns is not None:
+            row = replace(row, short_sleeps=None)  # some of them are older than what is kept
         return replace(row, start_ns=self._since_cut(row.start_ns))
 
     @staticmethod

@@ -141,6 +141,7 @@ class Thread:
     start_ns: int
     end_ns: int
     lost_events: int
+    short_sleeps: int | None = None  # of less than 0.5 ms, as it asked for; None: not known
 
 
 @dataclass(frozen=True)

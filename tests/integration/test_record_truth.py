@@ -328,3 +328,22 @@ def test_counts_are_those_of_a_second_preload(interpreter: Path, tmp_path: Path)
     switched, released = sorted(map(int, told.split()), reverse=True)[:2]
     # An interpreter up to 3.11 ends holding its GIL: that release has no signal.
     assert sorted([acquired, dropped]) in ([released, switched], [switched, switched])
+
+
+SLEEPS = """
+import threading, time
+def naps(n, seconds):
+    for _ in range(n):
+        time.sleep(seconds)
+short = threading.Thread(target=naps, args=(30, 0.0001), name="short")
+long = threading.Thread(target=naps, args=(30, 0.001), name="long")
+for thread in short, long: thread.start()
+for thread in short, long: thread.join()
+"""
+
+
+def test_short_sleeps_are_counted(interpreter: Path, tmp_path: Path) -> None:
+    done = record(tmp_path, interpreter, "-c", SLEEPS)
+    assert done.code == 0, done.err
+    counted = {one.name: one.short_sleeps for one in done.metadata.threads}
+    assert counted == {"MainThread": 0, "short": 30, "long": 0}

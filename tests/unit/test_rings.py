@@ -75,6 +75,7 @@ int main(void) {
     SAY(process_page, command_bytes); SAY(process_page, command); SAY(thread_page, tid);
     SAY(thread_page, is_main); SAY(thread_page, start_ticks); SAY(thread_page, end_ticks);
     SAY(thread_page, lost); SAY(thread_page, name); SAY(thread_page, records);
+    SAY(thread_page, counters.short_sleeps);
     SAY(event_chunk, records); SAY(chunk_header, ordinal);
     SAY(clock_snapshot, ticks); SAY(clock_snapshot, monotonic_ns); SAY(clock_snapshot, boottime_ns);
     SAY(clock_snapshot, realtime_ns);
@@ -141,6 +142,8 @@ def test_offsets_are_the_compilers(compiled: dict[str, int]) -> None:
     assert compiled["file_header.clocks"] == ring_pages._CLOCKS_OFFSET
     assert compiled["file_header.unfollowed_name"] == ring_pages._PROGRAM_OFFSET
     assert compiled["process_page.command"] == ring_pages._PROCESS_PAGE.size
+    short_sleeps = compiled["thread_page.counters.short_sleeps"]
+    assert short_sleeps == ring_pages._SHORT_SLEEPS_OFFSET
     assert ring_pages.UNIT == session.UNIT == UNIT == compiled["unit"]
     assert compiled["chunk"] == CHUNK_UNITS
     assert compiled["file_header.root_pid"] == session._ROOT_PID_OFFSET

@@ -32,8 +32,8 @@ KEYS = {
     "site first_line last_line holders waiters waits wait_ns held_ns",
     "id held_ns idle_ns unknown_ns contended_ns switches forced_yields max_waiters",
     "id tid name gil class life_ns shared_ns held_ns waiting_ns outside_ns unknown_ns"
-    " waiting_share acquires contended_acquires voluntary_releases forced_yields requests_made"
-    " wait_ns io_wait_ns cpu_wait_ns hold_ns wakeup_ns lock_wait_ns outside"
+    " waiting_share acquires contended_acquires voluntary_releases forced_yields short_sleeps"
+    " requests_made wait_ns io_wait_ns cpu_wait_ns hold_ns wakeup_ns lock_wait_ns outside"
     " held waiting wakeups",
     "lock_ns condition_ns running_ns preempted_ns off_ns unknown_ns",
     "running_ns preempted_ns off_ns unknown_ns",
@@ -227,6 +227,20 @@ def test_verdict_names_victim_holder_and_number() -> None:
         " that it could do 10 times or more as much, and they would lose about 55 % of their"
         " time."
     )
+
+
+def test_one_that_polls_is_not_sent_to_a_policy() -> None:
+    builder = convoy()
+    builder.threads[2] = replace(builder.threads[2], short_sleeps=100)
+    (found, *_) = summary_of(builder.source())["findings"]
+    assert found["kind"] == "io-waits"
+    assert found["gain"] is None
+    assert found["text"].endswith(
+        " It polls, by sleeps shorter than 0.5 ms, which `spin` had to yield to and waited 3.55 ms"
+        " in all: no policy helps. Wait for an event, or sleep longer."
+    )
+    builder.threads[2] = replace(builder.threads[2], short_sleeps=40)
+    assert summary_of(builder.source())["findings"][0]["kind"] == "convoy"
 
 
 # b waits 6 ms for three others, who hold the GIL one after the other.

@@ -1,7 +1,9 @@
-"""Two threads poll with tiny sleeps beside one that computes: they wait, and slow it down."""
+"""Two threads poll with tiny sleeps beside one that computes: they wait, and slow it down. A policy
+helps neither.
+"""
 
 # /// verdict
-# kind = ["convoy", "io-waits"]
+# kind = "io-waits"
 # thread = ["poll-*"]
 # ///
 
