@@ -7,7 +7,6 @@ ours (lets_go.py) sleeps for no time at all, and the thread comes by as any othe
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 
@@ -25,38 +24,31 @@ _MOST = 1 << 20  # no offset is larger
 _PLEASE_STOP = 1 << 5  # of eval_breaker
 
 
-def ask(runtime: Runtime, writer: Writer, state: int) -> int | None:
-    """The thread of this PyThreadState is to run the script; where that stands written, for
-    `take_back`. None: it cannot be asked, or something else is asked of it already.
+def ask(runtime: Runtime, writer: Writer, state: int, script: Path) -> int | None:
+    """The thread of this PyThreadState is to run the script, as it knows its path; where that
+    stands written, for `take_back`. None: it cannot be asked, or something else is asked of it
+    already.
     """
     memory = runtime.memory
     first = _WORDS.get(runtime.python.version)
     one = next((one for one in runtime.thread_states() if one.address == state), None)
-    if first is None or one is None or not _sees_script(runtime.pid):
+    if first is None or one is None:
         return None
     data = memory.read(runtime.python.runtime.address + 8 * first, _OFFSETS.size)
     offsets = _OFFSETS.unpack(data or bytes(_OFFSETS.size))
     breaker, support, allowed, pending, path, room = offsets
-    script = bytes(SCRIPT) + b"\0"
-    if not data or max(offsets) > _MOST or not 0 < len(script) <= room:
+    text = bytes(script) + b"\0"
+    if not data or max(offsets) > _MOST or not 0 < len(text) <= room:
         return None
     if memory.word(one.interpreter.address + allowed) != 1:
         return None
     at = int(state + support + pending)
     if memory.word(at) != 0 or memory.read(state + breaker, 1) != b"\0":
         return None
-    writer.write(state + support + path, script)
+    writer.write(state + support + path, text)
     writer.word(at, 1)
     writer.write(state + breaker, bytes((_PLEASE_STOP,)))
     return at
-
-
-def _sees_script(pid: int) -> bool:
-    """The interpreter would complain on the program's stderr."""
-    try:
-        return os.path.samefile(SCRIPT, f"/proc/{pid}/root{SCRIPT}")
-    except OSError:
-        return False
 
 
 def take_back(writer: Writer, at: int) -> None:

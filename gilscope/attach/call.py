@@ -15,6 +15,7 @@ import enum
 import struct
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from gilscope import _native
 from gilscope.attach import ask, slack
@@ -57,9 +58,11 @@ class Progress(enum.Enum):
 
 
 class Call:
-    """One call at a time into the process of `runtime`. Raises NotAttachable when it is made."""
+    """One call at a time into the process of `runtime`; `script` is ask.py's as that process knows
+    it. Raises NotAttachable when it is made.
+    """
 
-    def __init__(self, runtime: Runtime, writer: Writer) -> None:
+    def __init__(self, runtime: Runtime, writer: Writer, script: Path) -> None:
         self._runtime, self._memory, self._writer = runtime, runtime.memory, writer
         self._modules = list(modules(self._memory))
         self.locks = loader_locks(self._memory, self._modules)
@@ -79,6 +82,7 @@ class Call:
         self._at = 0
         self._real = 0
         self._since = (0.0, (0, 0))  # when the GIL was first seen as it is
+        self._script = script
         self._asked: int | None = None  # ask.py
 
     # ---- a call ----
@@ -259,7 +263,7 @@ class Call:
             if self._runtime.python.version <= _LAST_LED:
                 self._seize(gil.holder)
             elif self._asked is None:
-                self._asked = ask.ask(self._runtime, self._writer, gil.holder)
+                self._asked = ask.ask(self._runtime, self._writer, gil.holder, self._script)
 
     def _seize(self, holder: int) -> None:
         loop = self._runtime.python.module.elf.symbol("_PyEval_EvalFrameDefault")

@@ -6,11 +6,12 @@ import os
 import struct
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
-from gilscope import _native
 from gilscope.attach.blob import Request
 from gilscope.attach.call import Call, Progress, busy_loader
+from gilscope.attach.place import Place
 from gilscope.attach.writer import Writer
 from gilscope.errors import GilscopeError, NotAttachable, ProcessStopped, Unsupported
 from gilscope.live import tasks
@@ -95,12 +96,13 @@ class Attached:
     writer: Writer
     call: Call
     runtime: Runtime
+    probe: Path  # its library, as the process knows it
     late: Late | None = None
     since: float = 0.0
     sleeps: bool = False  # nobody has the GIL, so it comes in when a thread wakes
 
     @classmethod
-    def open(cls, pid: int) -> Attached:
+    def open(cls, pid: int, place: Place) -> Attached:
         """Finds all that is needed, and changes nothing. Raises NotAttachable."""
         refuse_stopped(pid)
         memory = Memory(pid)
@@ -111,12 +113,12 @@ class Attached:
             memory.close()
             raise
         try:
-            call = Call(runtime, writer)
+            call = Call(runtime, writer, place.script)
         except BaseException:
             memory.close()
             writer.close()
             raise
-        return cls(pid, memory, writer, call, runtime)
+        return cls(pid, memory, writer, call, runtime, place.probe)
 
     def close(self) -> None:
         """Let go of the process, as it is."""
@@ -128,7 +130,7 @@ class Attached:
     def begin(self, request: Request) -> None:
         """Lets the next thread that takes the GIL bring the probe in. Raises NotAttachable."""
         self.since = time.monotonic()
-        self.call.arm(str(_native.probe_path()), "gilscope_late_begin", request)
+        self.call.arm(str(self.probe), "gilscope_late_begin", request)
 
     @property
     def inner_pid(self) -> int:
@@ -192,7 +194,7 @@ class Attached:
 
     def clean(self) -> bool:
         """What only the process itself can do: its rings are unmapped. Whether a thread came by."""
-        self.call.arm(str(_native.probe_path()), "gilscope_late_end", Request())
+        self.call.arm(str(self.probe), "gilscope_late_end", Request())
         end = time.monotonic() + _GOES_S
         done = False
         try:

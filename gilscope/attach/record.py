@@ -10,9 +10,9 @@ from pathlib import Path
 
 from gilscope import __version__
 from gilscope.attach.blob import Request, stub
+from gilscope.attach.place import Place, place_of
 from gilscope.attach.refuse import alone, refuse_unknown
 from gilscope.attach.tree import Tree
-from gilscope.errors import NotAttachable
 from gilscope.live.memory import explain
 from gilscope.recorder import launch
 from gilscope.recorder.beside import Beside
@@ -65,15 +65,21 @@ def attach(wish: Wish) -> Recorded:
     with alone(wish.pid):
         options = wish.options
         command = command_of(wish.pid)
-        session = Session(options.ring_bytes, options.follow, options.keep is not None)
+        place = place_of(wish.pid)
         try:
-            return _attach(session, wish, command)
+            reuse = options.keep is not None
+            session = Session(options.ring_bytes, options.follow, reuse, place.directory)
+            try:
+                return _attach(session, place, wish, command)
+            except BaseException:
+                session.discard()
+                raise
         except BaseException:
-            session.discard()
+            place.close()
             raise
 
 
-def _attach(session: Session, wish: Wish, command: tuple[str, ...]) -> Recorded:
+def _attach(session: Session, place: Place, wish: Wish, command: tuple[str, ...]) -> Recorded:
     pid, options = wish.pid, wish.options
     notes = Notes(
         command=command,
@@ -91,7 +97,7 @@ def _attach(session: Session, wish: Wish, command: tuple[str, ...]) -> Recorded:
         try:
             if options.delay:
                 session.pause()
-            tree = Tree(session, pid, wish.request(session.path), say, follow=options.follow)
+            tree = Tree(session, place, pid, wish.request(place.rings), say, follow=options.follow)
             _come_in(session, tree)
             tree.accepted = True
             # The end is ours: who records is needed until all have been let go of.
@@ -114,6 +120,7 @@ def _attach(session: Session, wish: Wish, command: tuple[str, ...]) -> Recorded:
         tree.name()
         _leave(session, tree)
         course.finish()
+        place.close()
     notes = notes._replace(
         root_pid=pid, root_end_ns=time.monotonic_ns(), exit_code=0, stopped=stopped
     )
@@ -162,16 +169,7 @@ def _open_to(session: Session, pid: int) -> None:
     """Let the process's own user, and nobody else, open the rings. Raises NotAttachable."""
     try:
         owner = os.stat(f"/proc/{pid}")
-        seen = os.stat(f"/proc/{pid}/root{session.path}")
-    except PermissionError as error:
+    except OSError as error:
         raise explain(pid, error) from error
-    except OSError:
-        seen = None
-    own = os.stat(session.path)
-    if seen is None or (seen.st_dev, seen.st_ino) != (own.st_dev, own.st_ino):
-        raise NotAttachable(
-            f"process {pid} does not see the files of gilscope (a container, or a chroot): run"
-            " gilscope inside of it"
-        )
-    if owner.st_uid != own.st_uid:
+    if owner.st_uid != os.stat(session.path).st_uid:
         session.give_to(owner.st_uid, owner.st_gid)

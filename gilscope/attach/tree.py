@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gilscope.attach.blob import Request
 from gilscope.attach.names import names_of
+from gilscope.attach.place import Place
 from gilscope.attach.process import IN, Attached, Late, leave
 from gilscope.attach.refuse import left_behind
 from gilscope.attach.writer import Writer
@@ -31,6 +32,7 @@ class Tree:
     def __init__(
         self,
         session: Session,
+        place: Place,
         root: int,
         request: Request,
         say: Callable[[str], None],
@@ -38,7 +40,8 @@ class Tree:
         follow: bool,
     ) -> None:
         """`root` is looked at, and refused where it cannot be attached to: NotAttachable."""
-        self._session, self._root, self._request, self._say = session, root, request, say
+        self._session, self._place, self._root = session, place, root
+        self._request, self._say = request, say
         self._coming: dict[int, Attached] = {}
         self._in: dict[int, Attached] = {}
         self._tried: set[int] = set()
@@ -114,7 +117,7 @@ class Tree:
 
     def _begin(self, pid: int) -> None:
         self._tried.add(pid)
-        one = Attached.open(pid)
+        one = Attached.open(pid, self._place)
         try:
             old = left_behind(one.memory)
             if old is not None:
@@ -176,7 +179,7 @@ class Tree:
                     leave(memory, writer, late)
                 finally:
                     writer.close()
-            self._in[pid] = Attached.open(pid)
+            self._in[pid] = Attached.open(pid, self._place)
             self._in[pid].clean()
 
 

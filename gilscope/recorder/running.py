@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ _PROCESS_PAGE = 0x50534731
 _HEADER = struct.Struct("<QIIII")
 _END_UNIT_OFFSET = 64
 _PAGE = struct.Struct("<IIIII")
+_RINGS = re.compile(rf"(/.*/gilscope-[0-9a-f]{{12}})/{RINGS}$", re.MULTILINE)
 
 
 def find(pid: int) -> Path | None:
@@ -27,7 +29,19 @@ def find(pid: int) -> Path | None:
         with suppress(OSError, struct.error):  # it has just ended, or begun
             if recorder == pid or (pid in _recorded(directory) and _lives(pid)):
                 return directory
-    return None
+    mapped = _mapped(pid)  # in a container it has another pid, and another place for rings
+    recorder = _recorder(mapped) if mapped else None
+    return mapped if recorder is not None and _lives(recorder) else None
+
+
+def _mapped(pid: int) -> Path | None:
+    """The folder of the rings that a process here has mapped, as it is reached from here."""
+    try:
+        text = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return None
+    found = _RINGS.search(text)
+    return Path(f"/proc/{pid}/root{found[1]}") if found else None
 
 
 def _recorder(directory: Path) -> int | None:

@@ -138,14 +138,20 @@ class Session:
     """
 
     def __init__(
-        self, max_bytes: int | None = None, follow: bool = True, reuse: bool = False
+        self,
+        max_bytes: int | None = None,
+        follow: bool = True,
+        reuse: bool = False,
+        directory: Path | None = None,
     ) -> None:
-        """Make the directory and the ring file. Raises RecordingError, InstallationError."""
+        """Make the ring file, and its directory unless there is one. Raises RecordingError,
+        InstallationError.
+        """
         self._engine = _engine()  # before there is anything that a failure would leave behind
         self._rooms: int | None = None
         self._watch: int | None = None
         self._standing: int | None = None
-        self.directory = choose_directory()
+        self.directory = directory or choose_directory()
         self.path = self.directory / RINGS
         self.disk_full = False
         self._pids_here: dict[tuple[int, float], int | None] = {}
@@ -264,9 +270,11 @@ class Session:
         return bool(self._engine.gs_rooms_name(self._rooms, pid, tid, text))
 
     def give_to(self, uid: int, gid: int) -> None:
-        """Let another user's process write to the rings, and nobody else. Raises OSError."""
+        """Let another user's process write to the rings, and nobody else. The directory stays
+        this user's: what is written there is not to be led elsewhere. Raises OSError.
+        """
         os.chown(self.path, uid, gid)
-        os.chown(self.directory, uid, gid)
+        os.chmod(self.directory, 0o711)
 
     def recorded(self) -> list[int]:
         """Pids, each in its own namespace, of all processes that have a page."""

@@ -25,6 +25,7 @@ from support.attached import SERVER, Target, running
 
 import gilscope
 from gilscope.attach.blob import Request
+from gilscope.attach.place import place_of
 from gilscope.attach.process import Attached
 from gilscope.errors import GilscopeError
 from gilscope.perfetto.writer import write_trace
@@ -65,15 +66,16 @@ class Outcome(NamedTuple):
 
 def cycle(server: Target, trace: Path | None) -> tuple[float, float, int]:
     """One; how long it took to come in and to go, ms, and the events of the trace."""
-    session = Session(64 << 20)
+    place = place_of(server.pid)
+    session = Session(64 << 20, directory=place.directory)
     notes = Notes(command=("server",), gilscope=gilscope.__version__, limit=session.limit)
     try:
         notes.write(session.directory)
         session.begin(server.pid)
         session.tick()
-        one = Attached.open(server.pid)
+        one = Attached.open(server.pid, place)
         begin = time.perf_counter()
-        one.begin(Request(str(session.path)))
+        one.begin(Request(str(place.rings)))
         while not one.is_in():
             session.tick()
             time.sleep(0.0005)
