@@ -1,6 +1,6 @@
-"""Where gilscope's files are for a process that may be in a container, or in a chroot.
+"""Where gilscope's files are for a process that may be in a container, or another user's.
 
-A process that sees gilscope's own files uses those. Into what another one sees they are copied: the
+A process that can open gilscope's own files uses those. Where another one can they are copied: the
 probe into a folder whose name tells its content, for what a killed gilscope or an earlier recording
 left there is the same, and the rings into one of their own. Both go when the recording is over.
 
@@ -73,7 +73,7 @@ def place_of(pid: int) -> Place:
     probe = _native.probe_path()
     directory = choose_directory()
     try:
-        if _sees(pid, directory) and _sees(pid, probe):
+        if _sees(pid, directory) and _sees(pid, probe) and _may_open(pid, probe):
             return Place(directory, directory, probe)
     except BaseException:
         directory.rmdir()
@@ -89,6 +89,15 @@ def _sees(pid: int, path: Path) -> bool:
         raise explain(pid, error) from error
     except OSError:
         return False
+
+
+def _may_open(pid: int, path: Path) -> bool:
+    """Whether that process's user may: root's gilscope often stands where nobody else may look."""
+    owner = os.stat(f"/proc/{pid}").st_uid
+    if owner in (0, os.geteuid()):
+        return True
+    folders = all(folder.stat().st_mode & stat.S_IXOTH for folder in path.parents)
+    return folders and bool(path.stat().st_mode & stat.S_IROTH)
 
 
 def _in_container(pid: int) -> Place:
@@ -107,8 +116,8 @@ def _in_container(pid: int) -> Place:
         if isinstance(error, PermissionError):
             raise explain(pid, error) from error
         raise NotAttachable(
-            f"process {pid} does not see gilscope's files (a container, or a chroot), and they"
-            f" cannot be put there: {error.strerror}; run gilscope inside of it"
+            f"process {pid} cannot open gilscope's files (a container, or another user), and they"
+            f" cannot be put where it can: {error.strerror}; run gilscope inside of it"
         ) from error
     inner = inner_copies / copied.name
     return Place(

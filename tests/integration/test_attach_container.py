@@ -1,16 +1,20 @@
-"""`gilscope attach` to a process that does not see gilscope's files: a container, from outside."""
+"""`gilscope attach` to a process that cannot open gilscope's files: in a container, or another
+user's.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from support import interpreters
-from support.attached import SERVER, Target, attach, attaching
+from support.attached import SERVER, Target, attach, attach_command, attaching
 from support.recorded import GILSCOPE
 
 import gilscope
@@ -91,7 +95,42 @@ def test_no_name_in_it_leads_out(tmp_path: Path) -> None:
     with contained(interpreters.path("3.11"), f"{nowhere} && {links}") as server:
         done = attach(server, tmp_path / "out.pftrace", "-d", "0.2")
         assert done.returncode == 4
-        assert "cannot be put there" in done.stderr
+        assert "cannot be put where it can" in done.stderr
         assert "run gilscope inside of it" in done.stderr
         assert list(outside.iterdir()) == []
         assert server.end()[0] == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone may look at another user's processes")
+def test_another_users_process(tmp_path: Path) -> None:
+    """Root's gilscope, in a folder where nobody else may look."""
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    shutil.copytree(HERE, private / "gilscope", ignore=shutil.ignore_patterns("__pycache__"))
+    process = subprocess.Popen(
+        [interpreters.path("debian"), "-c", SERVER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        user=65534,
+        group=65534,
+        extra_groups=[],
+        cwd="/",
+    )
+    try:
+        server = Target(process)
+        assert server.line() == "ready"
+        for number in range(2):
+            trace = tmp_path / f"{number}.pftrace"
+            own = f"import sys; sys.path.insert(0, {str(private)!r})"
+            command = [sys.executable, "-c", f"{own}; from gilscope.__main__ import main; main()"]
+            command += attach_command(server.pid, trace, "-d", "0.5")[len(GILSCOPE) :]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == 0, done.stderr
+            assert {"echo", "spin"} <= {one.name for one in open_trace(trace).metadata.threads}
+            (copy,) = (path for path in server.libraries() if "/_probe.so" in path)
+            assert "/gilscope-probe-" in copy
+        assert server.end()[0] == 0
+    finally:
+        process.kill()
+        process.communicate()
