@@ -160,7 +160,8 @@ soak-stalls: setup ## stalls at random times in 20 flight recorders of 20 minute
 	$(BIN)/python tests/soak/stalls.py --page docs/results/stalls.md
 
 .PHONY: test-software
-test-software: setup system-tools ## real programs under recording, and prints what was seen of each
+test-software: TOOLS += apache2:libapache2-mod-wsgi-py3
+test-software: setup system-tools ## real programs recorded and attached to, GILSCOPE_TEST_CYCLES times, and prints what was seen of each
 	$(BIN)/python -m pytest -q -n $(JOBS) tests/software
 
 .PHONY: soak-top

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from gilscope.attach.tree import descendants
 from gilscope.trace.model import Trace
 
 REQUESTS = 1000
+CYCLES = int(os.environ.get("GILSCOPE_TEST_CYCLES", "1"))
 
 
 def load(port: int) -> tuple[str, ...]:
@@ -89,16 +91,22 @@ def test_gunicorn_attached_while_it_serves(software: Software) -> None:
         master = server.process.pid
         worker = next(iter(descendants(master)))
         with subprocess.Popen(
-            ["ab", "-q", "-t", "100", "-n", "1000000", "-c", "16", f"http://127.0.0.1:{port}/"],
+            ["ab", "-q", "-t", "3600", "-n", "100000000", "-c", "16", f"http://127.0.0.1:{port}/"],
             stdout=subprocess.PIPE,
             text=True,
         ) as client:
-            traces = [attached(software, pid) for pid in (master, worker)]
+            for _ in range(CYCLES):
+                traces = [attached(software, pid) for pid in (master, worker)]
+                check_attached(traces)
             assert client.poll() is None  # requests came all the time
             client.send_signal(signal.SIGINT)  # ab tells what it has counted
             answered = re.findall(r"(Failed|Non-2xx).*?(\d+)", client.communicate(timeout=60)[0])
         assert answered == [("Failed", "0")]
         assert server.finish(send=signal.SIGTERM).exit_code == 0
+
+
+def check_attached(traces: list[Trace]) -> None:
+    """Of the master with its workers, and of one worker."""
     assert [len(trace.metadata.processes) for trace in traces] == [5, 1]
     # A worker that the master forked only then is seen from its begin.
     for one in (one for trace in traces for one in trace.metadata.processes):
