@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from gilscope.viewers.layout import Column, lines, table
 Row = dict[str, Any]
 
 UNKNOWN, ELLIPSIS = 3, 4  # their places among the glyphs
+CULPRIT_SHARE = 0.1  # of all waiting, from which the thread that it was for has a row
 SMALL = 0.01  # of the longest waiting, or of a waiter's, below which nothing is explained
 
 
@@ -35,6 +37,7 @@ class Entries:
 
     rows: list[Entry]
     names: dict[int, str]  # of single threads, by id
+    culprit: int | None  # the thread that most of the waiting was for, if it is worth a row
 
     @cached_property
     def labels(self) -> dict[int, str]:
@@ -48,7 +51,7 @@ def each_thread(summary: Row) -> Entries:
     names = names_of(threads)
     threads.sort(key=lambda thread: (-thread["waiting_ns"], -thread["held_ns"]))
     rows = [Entry(names[t["id"]], t, (t["id"],), t["gil"] is not None) for t in threads]
-    return Entries(rows, names)
+    return Entries(rows, names, _culprit(summary))
 
 
 def like_threads(summary: Row) -> Entries:
@@ -64,7 +67,19 @@ def like_threads(summary: Row) -> Entries:
             label = f"{escaped(group['name'])} ({len(ids):,}{inside})"
         uses_gil = any(threads[number]["gil"] is not None for number in ids)
         rows.append(Entry(label, group, ids, uses_gil))
-    return Entries(rows, names)
+    return Entries(rows, names, _culprit(summary))
+
+
+def _culprit(summary: Row) -> int | None:
+    made_wait: Counter[int] = Counter()
+    waited = 0
+    for process in summary["processes"]:
+        for row in process["blame"]:
+            waited += row["wait_ns"]
+            if row["holder"] is not None:
+                made_wait[row["holder"]] += row["wait_ns"]
+    worst = max(made_wait, key=made_wait.__getitem__, default=None)
+    return worst if worst is not None and made_wait[worst] >= CULPRIT_SHARE * waited else None
 
 
 @dataclass(frozen=True)
@@ -83,8 +98,11 @@ class Page:
 
     @cached_property
     def shown(self) -> list[Entry]:
-        """The rows of the tables of threads."""
-        return [entry for entry in self.entries.rows if entry.uses_gil][: self.top]
+        """The rows of the tables of threads: who waited longest, and whom it was for."""
+        rows = [entry for entry in self.entries.rows if entry.uses_gil]
+        shown, rest = rows[: self.top], rows[self.top :]
+        culprit = [entry for entry in rest if self.entries.culprit in entry.threads]
+        return [*shown[: self.top - len(culprit)], *culprit]
 
     @property
     def names(self) -> dict[int, str]:

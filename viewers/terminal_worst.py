@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.style import Style
 from rich.text import Text
@@ -13,7 +14,7 @@ from rich.text import Text
 from gilscope.analysis.places import spot
 from gilscope.analysis.units import counted, duration
 from gilscope.safe_text import escaped
-from gilscope.viewers.layout import Column
+from gilscope.viewers.layout import Column, room_for_names
 from gilscope.viewers.terminal_page import SMALL, Page
 
 Row = dict[str, Any]
@@ -27,7 +28,8 @@ def worst_lines(summary: Row, page: Page) -> list[RenderableType]:
     for process in summary["processes"]:
         for line in process["lines"]:
             site = line["site"] or {}
-            key = (*(site.get(part) for part in ("file", "function", "library_line", "exact")),)
+            parts = ("file", "function", "library_line", "exact", "gc")
+            key = (*(site.get(part) for part in parts),)
             key = (*key, line["first_line"], line["last_line"])
             if key in merged:
                 for part in _SUMS:
@@ -39,14 +41,15 @@ def worst_lines(summary: Row, page: Page) -> list[RenderableType]:
     shown = [row for row in rows if row["site"] and row["wait_ns"] >= least][: page.top]
     if not shown:
         return []
-    names = Column("who made others wait", [_where(row) for row in shown], left=True)
     columns = [
-        Column("threads", [f"{row['holders']:,}" for row in shown]),
-        Column("kept", [f"{row['waiters']:,}" for row in shown]),
+        Column("holders", [f"{row['holders']:,}" for row in shown]),
+        Column("waiters", [f"{row['waiters']:,}" for row in shown]),
         Column("waits", [f"{row['waits']:,}" for row in shown]),
         Column("each", [duration(row["wait_ns"] // max(row["waits"], 1)) for row in shown]),
         Column("in all", [duration(row["wait_ns"]) for row in shown]),
     ]
+    room = room_for_names(columns, page.width)
+    names = Column("who made others wait", [_where(row, room) for row in shown], left=True)
     made = page.table(names, columns)
     rest = sum(row["wait_ns"] for row in rows) - sum(row["wait_ns"] for row in shown)
     if rest >= least:
@@ -55,18 +58,20 @@ def worst_lines(summary: Row, page: Page) -> list[RenderableType]:
     return made
 
 
-def _where(row: Row) -> Text:
-    """`app.py:35-36 spin (json.dumps)`, which a terminal links to the file."""
+def _where(row: Row, room: int) -> Text:
+    """`app.py:35-36 spin (json.dumps)`, which a terminal links to the file; where that is too long,
+    less of it, but never less than the line."""
     site = row["site"]
-    text = spot({**site, "library_line": None})
-    if site["library"]:
-        text += f" ({escaped(site['library'])})"
-    if row["last_line"] and row["last_line"] != row["first_line"]:
-        place = f"{site['short']}:{site['line']}"
-        text = text.replace(place, f"{site['short']}:{row['first_line']}-{row['last_line']}", 1)
-    if not site["exact"]:
-        text = f"at or before {text}"
     file = site["file"]
     is_file = file and not file.startswith("<")
     link = f"file://{quote(str(Path(file).absolute()))}" if is_file else None
-    return Text(text, Style(link=link))
+    whole = spot({**site, "library_line": None})
+    line, _, function = whole.partition(" ")
+    if row["last_line"] and row["last_line"] != row["first_line"]:
+        line = f"{line.rpartition(':')[0]}:{row['first_line']}-{row['last_line']}"
+    line = f"gc in {line}" if site["gc"] else line if site["exact"] else f"at or before {line}"
+    library = f" ({escaped(site['library'])})" if site["library"] else ""
+    last = function.rpartition(".")[2]
+    texts = (f"{line} {function}{library}", f"{line} {last}{library}", f"{line} {last}", line)
+    fits = (text.rstrip() for text in texts if cell_len(text.rstrip()) <= room)
+    return Text(next(fits, line), Style(link=link))

@@ -103,6 +103,17 @@ class Case:
                 rows[row["waiter"]].append(row)
         return rows
 
+    @cached_property
+    def behind_locks(self) -> Counter[int]:
+        """Of each thread, for how long it waited for a lock while who had it waited for the GIL:
+        ns that are the GIL's, and not the lock's."""
+        behind: Counter[int] = Counter()
+        for row in (*(self.process["locks"] or ()), *(self.process["conditions"] or ())):
+            if row["waits_for"] == "lock":
+                for part in row["blame"]:
+                    behind[part["waiter"]] += part["gil_ns"]
+        return behind
+
     def suffered_ns(self, thread: Row) -> int:
         """How long it waited, but for waits that are no loss and for kept holds, which are findings
         of their own."""

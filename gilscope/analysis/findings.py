@@ -123,8 +123,9 @@ def _well(threads: list[Row], name: Names) -> str:
     if slow:
         slowest = max(slow, key=lambda t: t["io_wait_ns"]["p99"])
         text += (
-            f". {name[slowest['id']]} waited {duration(slowest['io_wait_ns']['p50'])} (p50) and"
-            f" {duration(slowest['io_wait_ns']['p99'])} (p99) when it came back from IO, but seldom"
+            f". When {name[slowest['id']]} came back from IO it waited"
+            f" {duration(slowest['io_wait_ns']['p50'])} (p50) and"
+            f" {duration(slowest['io_wait_ns']['p99'])} (p99), too seldom to matter"
         )
     return text + "."
 

@@ -17,8 +17,8 @@ WORTH_NS = 1_000_000  # in all, below which no share of a short life is
 FREEZE_NS = 100_000_000  # in all, from which it is told however long the thread lived
 
 _ADVICE = (
-    " Make fewer objects that refer to each other, call `gc.freeze()` once all that stays is"
-    " loaded, or raise `gc.set_threshold()`."
+    " That line is only where they began. Call `gc.freeze()` behind the loading of what stays, make"
+    " collections rarer by `gc.set_threshold()`, or keep fewer lists, dictionaries and objects."
 )
 
 

@@ -104,7 +104,7 @@ def _groups(case: Case) -> Iterator[_Group]:
             key = (group_of(thread["name"]), thread["gil"], _comes_from_io(thread))
             alike[key].append(thread)
     for threads in alike.values():
-        suffered = {thread["id"]: case.suffered_ns(thread) for thread in threads}
+        suffered = {thread["id"]: _suffered_ns(case, thread) for thread in threads}
         total = sum(suffered.values())
         shared, life = (
             sum(t["shared_ns"] for t in threads),
@@ -114,6 +114,12 @@ def _groups(case: Case) -> Iterator[_Group]:
             WORTH_SHARE * shared, WORTH_LIFE * life
         ):
             yield _Group(threads, suffered)
+
+
+def _suffered_ns(case: Case, thread: Row) -> int:
+    """Who computes waits for the GIL also behind locks whose owners do."""
+    behind = 0 if _comes_from_io(thread) else case.behind_locks[thread["id"]]
+    return case.suffered_ns(thread) + behind
 
 
 def _comes_from_io(thread: Row) -> bool:
@@ -277,15 +283,19 @@ def _mostly_at(rows: list[Row], held_ns: int) -> str:
 def _crowd(case: Case, groups: Iterable[_Group]) -> Finding:
     """Threads that compute and wait: for each other, or one for whoever keeps the GIL."""
     crowd = [thread for group in groups for thread in group.threads]
-    suffered = {thread["id"]: case.suffered_ns(thread) for thread in crowd}
+    suffered = {thread["id"]: _suffered_ns(case, thread) for thread in crowd}
     worst = max(crowd, key=lambda thread: suffered[thread["id"]])
     rows, name = case.blame[worst["id"]], case.names[worst["id"]]
     waiting, shared = sum(suffered.values()), sum(t["shared_ns"] for t in crowd)
     if len(crowd) > 1:
+        behind = sum(case.behind_locks[thread["id"]] for thread in crowd)
         text = (
             f"{name} and {len(crowd) - 1} more compute on one GIL: they waited"
-            f" {percent(waiting, shared)} of their time for it."
+            f" {percent(waiting - behind, shared)} of their time for it"
         )
+        if behind >= LEAST_SHARE * shared:
+            text += f", and {percent(behind, shared)} for locks whose owners waited for it"
+        text += "."
     else:
         text = (
             f"{name} computes, and waited {percent(waiting, shared)} of its time for the"

@@ -76,14 +76,14 @@ def _told(row: Kept, kind: str, name: Names) -> str:
         )
         text += f" the GIL{where}"
     else:
-        text = f"{name[row.thread]} kept the GIL {row.times:,} times after it was asked for it, for"
-        text += f" {duration(row.median_ns)} (median),{where}"
+        text = f"{name[row.thread]} kept the GIL {row.times:,} times when others had asked for it,"
+        text += f" {duration(row.late_ns)} in all ({duration(row.median_ns)} median),{where}"
     others = f"{name[worst]} waited {duration(waited_ns)} for that"
     others += f", all threads {duration(row.waited_ns)}." if len(row.waited_by) > 1 else "."
     if kind == "no-processor":
         return (
             f"{text.rstrip(',')} because it had no processor: it ran for {duration(row.cpu_ns)} of"
-            f" {duration(row.late_ns)}. {others} That is not Python's doing: other programs, or a"
+            f" that. {others} That is not Python's doing: other programs, or a"
             " limit on this one's processors, took them."
         )
     return f"{text}: {_why(row, kind)}. {others} {_ADVICE[kind]}"
@@ -103,7 +103,8 @@ def _why(row: Kept, kind: str) -> str:
 
 
 _SPLIT = (
-    "Split the work into smaller calls, move it to a process, or let the C code release the GIL."
+    "Make that call cheaper, split the work into smaller calls, or move it to a process; C code of"
+    " your own may release the GIL."
 )
 _ADVICE = {
     "c-call": _SPLIT,

@@ -1,6 +1,7 @@
 """Findings about locks: who waited for something that another thread had.
 
-Waits for an event (an idle worker, a join) are none: see gilscope.analysis.library.
+Waits for an event (an idle worker, a join) are none: see gilscope.analysis.library. Nor is the time
+in which the one who had the lock waited for the GIL: that is told with the GIL.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def lock_findings(case: Case) -> Iterator[Finding]:
         waited: Counter[int] = Counter()
         for part in row["blame"]:
             if part["waiter_site"]:  # else it was cut off, or too short to know what it was for
-                waited[part["waiter"]] += part["wait_ns"]
+                waited[part["waiter"]] += part["wait_ns"] - part["gil_ns"]
         worst = {
             thread: ns
             for thread, ns in waited.items()
@@ -71,19 +72,21 @@ def _sentence(row: Row, waited: dict[int, int], threads: dict[int, Row], name: N
     else:
         text = f"{who} waited {duration(spent)}, {percent(spent, life)} of its life,"
     text += f" {_what(row)}{_at(row['blame'], 'waiter_site', 'in')}"
-    enders: Counter[int] = Counter()
+    owners: Counter[int] = Counter()
     for part in row["blame"]:
         if part["holder"] is not None:
-            enders[part["holder"]] += part["wait_ns"]
-    if enders:
-        (ender, most), *more_enders = enders.most_common()
-        of_ender = [part for part in row["blame"] if part["holder"] == ender]
-        if more_enders and most < enders.total() / 2:
-            text += f". {counted(len(enders), 'thread')} had it by turns"
-            of_ender = row["blame"]
+            owners[part["holder"]] += part["wait_ns"]
+    if owners:
+        (owner, most), *more_owners = owners.most_common()
+        of_owner = [part for part in row["blame"] if part["holder"] == owner]
+        if more_owners and most < owners.total() / 2:
+            text += f". {counted(len(owners), 'thread')} had it by turns"
+            of_owner = row["blame"]
         else:
-            text += f". {name[ender]} had it"
-        text += _at(of_ender, "holder_site", "and gave it back in")
+            text += f". {name[owner]} had it"
+            if more_owners:
+                text += f" {percent(most, row['wait_ns']['sum'])} of that time"
+        text += _at(of_owner, "holder_site", "and gave it back in")
     return f"{text}. That is not the GIL: keep it for a shorter time, or share it less."
 
 

@@ -43,9 +43,10 @@ LOCK, EVENT = False, True
 _ON_CONDITIONS = {"threading.Semaphore.acquire", "queue.Queue.put"}  # though for a lock
 
 
+_IDLE = "an idle worker"
 _WORK_OF_OTHERS = (
     *("threading.Thread.", "concurrent.futures.", "multiprocessing."),
-    *("an idle worker", "the begin of", "the end of"),
+    *("the begin of", "the end of"),
 )
 
 
@@ -72,6 +73,8 @@ _KNOWN: dict[tuple[str, str], Library] = {
         ("queue", "join", "queue.Queue.join", EVENT),
         ("queue", "put", "queue.Queue.put", LOCK),
         ("concurrent.futures._base", "result", "concurrent.futures.Future.result", EVENT),
+        ("concurrent.futures._base", "set_result", "a Future's own lock", LOCK),
+        ("concurrent.futures._base", "set_exception", "a Future's own lock", LOCK),
         ("concurrent.futures._base", "exception", "concurrent.futures.Future.exception", EVENT),
         ("concurrent.futures._base", "wait", "concurrent.futures.wait", EVENT),
         ("concurrent.futures._base", "as_completed", "concurrent.futures.as_completed", EVENT),
@@ -122,13 +125,17 @@ class _Above(NamedTuple):
     known: Library | None = None
     called: Library | None = None
     is_any: bool = False
+    gets: bool = False  # an idle worker's frame has called for something to do
 
     def then(self, module: str, function: str, inner: str) -> _Above:
         """With the next frame inwards; `inner` is what that one calls, of the same module."""
-        called = self.called
+        called, known, gets = self.called, self.known, self.gets
         if not called and not _begins(module, function):
             called = Library(f"{module}.{function}", None, made_anew=False)
-        return _Above(self.known or _own(module, function, inner), called, is_any=True)
+        if known and known.name.startswith(_IDLE) and not gets:
+            gets = function.rsplit(".", 1)[-1] == "get"
+            known = known if gets else None  # it is at work
+        return _Above(known or _own(module, function, inner), called, True, gets)
 
     @property
     def library(self) -> Library | None:

@@ -1,4 +1,4 @@
-"""The rows of locks and conditions in a summary: what was waited for, who ended the waits, where.
+"""The rows of locks and conditions in a summary: what was waited for, who had it, where.
 
 A row is of one object where that is known, and of one thing to wait for where it is not: a wait of
 threading.Condition is for a lock made anew each time, so such waits are one row by their name and
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gilscope.analysis.intervals import lasted_until
+from gilscope.analysis.lock_parts import Parts, Releases
 from gilscope.trace.schema import SYNC_KIND_MASK, SyncKind
 from gilscope.trace.story import NOBODY, OF_CONDITION
 
@@ -34,14 +36,14 @@ class LockWaits:
     def __init__(self, trace: Trace, sites: Sites) -> None:
         waits = trace.sync_waits
         self._sites = sites
-        nothing = np.zeros(len(waits), np.uint32)
-        self._keys = np.zeros(len(waits), _KEY)
-        self._keys["waiter"], self._keys["holder"] = waits["thread"], waits["waker"]
-        self._library = nothing if sites.library is None else sites.library
-        if sites.of_sync_wait is not None and sites.of_notify is not None:
-            self._keys["waiter_site"] = sites.of_sync_wait
-            known = waits["notify"] != NOBODY
-            self._keys["holder_site"][known] = sites.of_notify[waits["notify"][known]]
+        self._releases = Releases(trace)
+        self._gil_waits = trace.waits[np.lexsort((trace.waits["start_ns"], trace.waits["thread"]))]
+        self._thread = waits["thread"]
+        self._site = _or_zeros(sites.of_sync_wait, len(waits))
+        self._library = _or_zeros(sites.library, len(waits))
+        # Behind the last of them what is said of no release at all.
+        self._by = np.append(trace.notifies["thread"], np.uint32(NOBODY))
+        self._from = np.append(_or_zeros(sites.of_notify, len(trace.notifies)), np.uint32(0))
         self._lengths = waits["end_ns"] - waits["start_ns"]
         self._of_condition = waits["object"] >= OF_CONDITION
         self._parked = waits["object"] & np.uint64(SYNC_KIND_MASK) == SyncKind.PARKED
@@ -55,7 +57,7 @@ class LockWaits:
         by_name = made_anew[self._library[waits]] | self._parked[waits]
         groups: dict[tuple[int, int] | None, NDArray[np.intp]] = {None: waits[~by_name]}
         named = waits[by_name]
-        places = self._keys["waiter_site"][named].astype(np.uint64)
+        places = self._site[named].astype(np.uint64)
         pairs = self._library[named].astype(np.uint64) << np.uint64(32) | places
         for pair in np.unique(pairs).tolist():
             groups[pair >> 32, pair & 0xFFFFFFFF] = named[pairs == pair]
@@ -76,17 +78,18 @@ class LockWaits:
         }
 
     def blame(self, waits: NDArray[np.intp]) -> list[Row]:
-        """Who waited, who ended it and where both were, the longest first; adds up exactly."""
-        keys, inverse = np.unique(self._keys[waits], return_inverse=True)
-        spent = np.zeros(len(keys), np.int64)
-        np.add.at(spent, inverse, self._lengths[waits])
-        counts = np.bincount(inverse, minlength=len(keys))
+        """Who waited, who had it meanwhile and where both were, the longest first; each with the
+        number of waits in which it has a part, and for how long who had it waited for the GIL. The
+        time adds up exactly. All are of one process.
+        """
+        keys, (spent, counts, for_gil) = self._sums(waits)
         order = np.argsort(-spent, kind="stable")
         rows = [
             {
                 "waiter": waiter,
                 "holder": None if holder == NOBODY else holder,
                 "wait_ns": int(spent[index]),
+                "gil_ns": int(for_gil[index]),
                 "waits": int(counts[index]),
                 "waiter_site": self._sites.json(waiter_site),
                 "holder_site": self._sites.json(holder_site),
@@ -96,24 +99,69 @@ class LockWaits:
             for waiter, holder, waiter_site, holder_site in (keys[index].tolist(),)
         ]
         # What is left: by waiter, so that each thread's rows still add up.
-        rest: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
+        rest: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         for index in order[MOST_ROWS:].tolist():
             of_waiter = rest[int(keys["waiter"][index])]
-            for part, value in enumerate((int(spent[index]), int(counts[index]), 1)):
-                of_waiter[part] += value
+            parts = (spent[index], for_gil[index], counts[index], 1)
+            for number, value in enumerate(parts):
+                of_waiter[number] += int(value)
         rows += [
             {
                 "waiter": waiter,
                 "holder": None,
                 "wait_ns": wait_ns,
+                "gil_ns": gil_ns,
                 "waits": n,
                 "waiter_site": None,
                 "holder_site": None,
                 "others": others,
             }
-            for waiter, (wait_ns, n, others) in sorted(rest.items(), key=lambda it: -it[1][0])
+            for waiter, (wait_ns, gil_ns, n, others) in sorted(
+                rest.items(), key=lambda it: -it[1][0]
+            )
         ]
         return rows
+
+    def _sums(self, waits: NDArray[np.intp]) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+        """Of each key in these waits: its time, in how many it has a part, and the GIL's time."""
+        is_whole = self._parked[waits] | self._of_condition[waits]
+        some = [self._releases.whole(waits[is_whole]), *self._releases.cut(waits[~is_whole])]
+        sums = [self._sum(parts) for parts in some if len(parts.wait)]
+        if not sums:
+            return np.zeros(0, _KEY), np.zeros((3, 0), np.int64)
+        keys, inverse = np.unique(np.concatenate([its for its, _ in sums]), return_inverse=True)
+        totals = np.zeros((3, len(keys)), np.int64)
+        for total, values in zip(totals, np.concatenate([of for _, of in sums], 1), strict=True):
+            np.add.at(total, inverse, values)
+        return keys, totals
+
+    def _sum(self, parts: Parts) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+        is_last = np.append(parts.wait[1:] != parts.wait[:-1], True)
+        told = (parts.notify >= 0) | (self._lengths[parts.wait] == 0)
+        counts = (parts.ns > 0) | (is_last & told)
+        wait, start, ns, notify = (column[counts] for column in parts)
+        of_parts = np.zeros(len(wait), _KEY)
+        of_parts["waiter"], of_parts["waiter_site"] = self._thread[wait], self._site[wait]
+        of_parts["holder"], of_parts["holder_site"] = self._by[notify], self._from[notify]
+        keys, inverse = np.unique(of_parts, return_inverse=True)
+        totals = np.zeros((3, len(keys)), np.int64)
+        np.add.at(totals[0], inverse, ns)
+        pairs = np.unique(inverse.astype(np.int64) * (int(wait.max()) + 1) + wait)
+        totals[1] = np.bincount(pairs // (int(wait.max()) + 1), minlength=len(keys))
+        np.add.at(totals[2], inverse, self._for_gil(of_parts["holder"], start, start + ns))
+        return keys, totals
+
+    def _for_gil(
+        self, holders: NDArray[np.uint32], start: NDArray[np.int64], end: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """For how long each of these threads waited for the GIL from `start` to `end`."""
+        waited = np.zeros(len(holders), np.int64)
+        for holder in np.unique(holders[holders != NOBODY]):
+            first, last = np.searchsorted(self._gil_waits["thread"], (holder, holder + 1))
+            mine, its = holders == holder, self._gil_waits[first:last]
+            if len(its):
+                waited[mine] = lasted_until(its, end[mine]) - lasted_until(its, start[mine])
+        return waited
 
     def for_locks(self) -> NDArray[np.bool_]:
         """Of each wait, whether it is for a lock and not for an event."""
@@ -128,3 +176,7 @@ class LockWaits:
         """Of each wait, in ns."""
         lengths: NDArray[np.int64] = self._lengths
         return lengths
+
+
+def _or_zeros(numbers: NDArray[np.uint32] | None, length: int) -> NDArray[np.uint32]:
+    return np.zeros(length, np.uint32) if numbers is None else numbers

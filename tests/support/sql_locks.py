@@ -1,7 +1,7 @@
 """Blame of locks and conditions a second time: in SQL, over the waits of a trace.
 
-In SQLite, with the sites and who ended each wait; in Perfetto's engine the waiting of each thread,
-over the slices that it imports.
+In SQLite, with the sites and who had the lock in each part of a wait; in Perfetto's engine the
+waiting of each thread, over the slices that it imports.
 """
 
 from __future__ import annotations
@@ -11,26 +11,44 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from support.perfetto_engine import engine, query
 from support.sql_sites import fill_stacks, text_of
 
 from gilscope.perfetto.tracks import Numbers
 from gilscope.trace.model import Trace
+from gilscope.trace.schema import SYNC_KIND_MASK, SyncKind
 from gilscope.trace.story import NOBODY, OF_CONDITION
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-Key = tuple[int, int | None, str | None, str | None]  # waiter, who ended it, both sites
+Key = tuple[int, int | None, str | None, str | None]  # waiter, who had it, both sites
 
-WAIT = """CREATE TABLE wait (id INTEGER PRIMARY KEY, thread INT, of_condition INT, ns INT,
-                             waker INT, notify INT)"""
-SUMS = "SELECT of_condition, thread, SUM(ns), COUNT(*) FROM wait GROUP BY 1, 2"
+WAIT = """CREATE TABLE wait (id INTEGER PRIMARY KEY, thread INT, process INT, object INT,
+                             of_condition INT, whole INT, start INT, end INT, notify INT)"""
+RELEASE = """CREATE TABLE release (id INTEGER PRIMARY KEY, thread INT, process INT, object INT,
+                                   time INT)"""
+INDEX = "CREATE INDEX of_object ON release (process, object, time, id)"
+SUMS = "SELECT of_condition, thread, SUM(end - start), COUNT(*) FROM wait GROUP BY 1, 2"
+# A wait is cut at each release of its lock up to the one that ended it; what is left is behind it.
 ROWS = """
-SELECT of_condition, thread, waker, ws.text, hs.text, SUM(ns), COUNT(*)
-FROM wait w LEFT JOIN site_of ws ON ws.of_wait AND ws.interval = w.id
-LEFT JOIN site_of hs ON NOT hs.of_wait AND hs.interval = w.notify
+WITH mark AS (
+    SELECT w.id, r.id AS by, r.time AS till, 0 AS is_last
+    FROM wait w JOIN release r USING (process, object) LEFT JOIN release n ON n.id = w.notify
+    WHERE NOT whole AND r.time > start AND CASE WHEN n.id IS NULL THEN r.time <= end
+        ELSE r.time < n.time OR (r.time = n.time AND r.id <= n.id) END
+    UNION ALL SELECT id, notify, end, 1 FROM wait
+), part AS (
+    SELECT w.*, by, is_last, till - LAG(till, 1, start) OVER
+        (PARTITION BY w.id ORDER BY is_last, till, by) AS ns
+    FROM mark JOIN wait w USING (id)
+)
+SELECT of_condition, p.thread, r.thread, ws.text, hs.text, SUM(ns), COUNT(DISTINCT p.id)
+FROM part p LEFT JOIN release r ON r.id = by
+LEFT JOIN site_of ws ON ws.of_wait AND ws.interval = p.id
+LEFT JOIN site_of hs ON NOT hs.of_wait AND hs.interval = by
+WHERE ns > 0 OR (is_last AND (by IS NOT NULL OR start = end))
 GROUP BY 1, 2, 3, 4, 5
 """
 SLICES = """
@@ -80,34 +98,53 @@ def _begins(rows: NDArray[np.void]) -> set[tuple[int, int]]:
 
 
 def _fill(db: sqlite3.Connection, trace: Trace) -> None:
-    waits = trace.sync_waits
+    waits, told = trace.sync_waits, trace.notifies
+    process_of = [thread.process for thread in trace.metadata.threads]
     db.execute(WAIT)
+    kinds = waits["object"] & np.uint64(SYNC_KIND_MASK)
+    of_condition = waits["object"] >= OF_CONDITION
     rows = zip(
         range(len(waits)),
         waits["thread"].tolist(),
-        (waits["object"] >= OF_CONDITION).astype(int).tolist(),
-        (waits["end_ns"] - waits["start_ns"]).tolist(),
-        *([None if n == NOBODY else n for n in waits[f].tolist()] for f in ("waker", "notify")),
+        [process_of[thread] for thread in waits["thread"].tolist()],
+        waits["object"].view("<i8").tolist(),
+        of_condition.astype(int).tolist(),
+        (of_condition | (kinds == SyncKind.PARKED)).astype(int).tolist(),
+        waits["start_ns"].tolist(),
+        waits["end_ns"].tolist(),
+        [None if n == NOBODY else n for n in waits["notify"].tolist()],
         strict=True,
     )
-    db.executemany("INSERT INTO wait VALUES (?, ?, ?, ?, ?, ?)", rows)
+    db.executemany("INSERT INTO wait VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    db.execute(RELEASE)
+    rows_of_releases = zip(
+        range(len(told)),
+        told["thread"].tolist(),
+        [process_of[thread] for thread in told["thread"].tolist()],
+        told["object"].view("<i8").tolist(),
+        told["time_ns"].tolist(),
+        strict=True,
+    )
+    db.executemany("INSERT INTO release VALUES (?, ?, ?, ?, ?)", rows_of_releases)
+    db.execute(INDEX)
 
 
 def _expect_sums(summary: dict[str, Any], expected: dict[Any, Any]) -> None:
     for process in summary["processes"]:
         for kind, of_condition in KINDS:
-            spent, waits = Counter[int](), Counter[int]()
+            spent, waits = Counter[int](), 0
             for row in process[kind] or ():
                 parts = row["blame"]
                 assert sum(part["wait_ns"] for part in parts) == (row["wait_ns"]["sum"] or 0)
-                assert sum(part["waits"] for part in parts) == row["waits"]
+                assert max((part["waits"] for part in parts), default=0) <= row["waits"]
                 for part in parts:
                     spent[part["waiter"]] += part["wait_ns"]
-                    waits[part["waiter"]] += part["waits"]
-            for thread in process["threads"]:
-                number = thread["id"]
-                wanted = expected.get((int(of_condition), number), (0, 0))
-                assert (spent[number], waits[number]) == tuple(wanted)
+                waits += row["waits"]
+            number_of = {thread["id"] for thread in process["threads"]}
+            mine = {n: its for (of, n), its in expected.items() if of == of_condition}
+            assert waits == sum(n for number, (_, n) in mine.items() if number in number_of)
+            for number in number_of:
+                assert spent[number] == mine.get(number, (0, 0))[0]
         for thread in process["threads"]:
             outside = thread["outside"]
             both = sum(expected.get((of, thread["id"]), (0, 0))[0] for of in (0, 1))

@@ -15,10 +15,11 @@ from support.stories import MemorySource, possible_stories, rolled_story
 from gilscope.analysis.summary import summarise
 from gilscope.safe_text import escaped
 from gilscope.trace.model import Trace
-from gilscope.viewers.report import figures, sections, timeline
+from gilscope.viewers.report import figures, timeline
 from gilscope.viewers.report.flame import Flame
 from gilscope.viewers.report.groups import shown_groups
 from gilscope.viewers.report.html import code, data, table, tag, text
+from gilscope.viewers.report.objects import objects
 from gilscope.viewers.report.timeline import SLOTS, STATES, Timeline
 
 
@@ -162,7 +163,7 @@ def test_what_has_no_name_is_not_called_none() -> None:
     process = summary["processes"][0]
     process["locks"] = [row("queue.Queue.get", "event", 9_000_000), row(None, "lock", 5_000_000)]
     process["gc"] = {"collections": 0, "held_ns": 0}
-    page = str(sections.objects({**summary, "processes": [process]}))
+    page = str(objects({**summary, "processes": [process]}))
     assert "None" not in page
     assert page.index("not known") < page.index("queue.Queue.get")
     assert "One process had none." in page

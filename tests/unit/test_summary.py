@@ -38,7 +38,7 @@ KEYS = {
     "lock_ns condition_ns running_ns preempted_ns off_ns unknown_ns",
     "running_ns preempted_ns off_ns unknown_ns",
     "switches lost_switches throttled throttled_ns",
-    "waiter holder wait_ns waits waiter_site holder_site others",
+    "waiter holder wait_ns gil_ns waits waiter_site holder_site others",
     "waiter holder reason wait_ns waits waiter_site holder_site others",
     "name grace_ns switch_interval_ns",
     "source clamped",
@@ -409,7 +409,7 @@ def test_only_what_has_weight_is_a_problem(life_ms: int, kind: str) -> None:
     source.metadata = replace(source.metadata, threads=(main, spin, echo))
     found = summary_of(source)["findings"][0]
     assert found["kind"] == kind or found["text"].startswith(kind)
-    assert ("5.01 ms (p99) when it came back from IO, but seldom" in found["text"]) == (
+    assert ("5.01 ms (p99), too seldom to matter" in found["text"]) == (
         kind == "little to fix"
     )
     assert ("Try" in found["text"]) == (kind == "convoy")

@@ -150,3 +150,49 @@ def test_a_condition_is_known_by_who_used_it_and_where() -> None:
     assert (first["waiter"], first["notifier"]) == (worker, main)
     assert first["waiter_site"]["function"] == "serve"
     assert (second["waiter"], second["notifier"], second["waiter_site"]) == (None, main, None)
+
+
+QUEUE = """
+    0    a process.start
+    0    b thread.start
+    0    c thread.start
+    10   b lock.wait sem-lock object=0x40
+    20   c lock.wait sem-lock object=0x40
+    100  a lock.release sem-lock object=0x40
+    101  b lock.acquire sem-lock object=0x40
+    103  b lock.release sem-lock object=0x40
+    104  c lock.acquire sem-lock object=0x40
+    110  c lock.wait sem-lock object=0x40
+    150  a process.end
+"""
+
+
+def test_a_wait_in_a_queue_is_due_to_who_had_the_lock() -> None:
+    """And not to the thread that stood before it and ended the wait."""
+    process = summarise(Trace.from_source(told(QUEUE)))["processes"][0]
+    (row,) = process["locks"]
+    names = {thread["id"]: thread["name"] for thread in process["threads"]}
+    blame = {
+        (names[part["waiter"]], names.get(part["holder"])): (part["wait_ns"], part["waits"])
+        for part in row["blame"]
+    }
+    assert blame == {
+        ("b", "a"): (91, 1),
+        ("c", "a"): (80, 1),
+        ("c", "b"): (4, 1),
+        ("c", None): (40, 1),
+    }
+    assert sum(ns for ns, _ in blame.values()) == row["wait_ns"]["sum"]
+
+
+def test_an_owner_that_waits_for_the_gil_is_told_apart() -> None:
+    text = QUEUE.replace(
+        "100  a lock.release",
+        "0    d thread.start\n    0    d gil.acquire\n    30   a gil.wait io\n"
+        "    90   d gil.release\n    95   a gil.acquire waited\n    99   a gil.release\n"
+        "    100  a lock.release",
+    )
+    process = summarise(Trace.from_source(told(text)))["processes"][0]
+    names = {thread["id"]: thread["name"] for thread in process["threads"]}
+    waited = {names[p["waiter"]]: p["gil_ns"] for p in process["locks"][0]["blame"] if p["gil_ns"]}
+    assert waited == {"b": 65, "c": 65}
