@@ -151,6 +151,10 @@ soak-keep: setup ## 10^9 events through 64 MB of rings, 100,000 threads, 2,000 f
 soak-attach: setup ## 200 times into a loaded server and out again, on each interpreter: does anything stay?
 	$(BIN)/python tests/soak/attach.py --page docs/results/attach.md
 
+.PHONY: bench-attach
+bench-attach: setup ## docs/results/attach-cost.md: the program's speed and gaps around an attach, and what py-spy, memray and gdb cost; needs gdb; 15 minutes
+	$(BIN)/python tests/soak/attach_cost.py --page docs/results/attach-cost.md
+
 .PHONY: soak-attach-faults
 soak-attach-faults: setup ## 200 attaches each with a kill, two at once, signals, forks, on each interpreter; goes on where it stopped
 	$(BIN)/python tests/soak/attach_faults.py --page docs/results/attach.md

@@ -5,8 +5,8 @@
 Speed: turns of `os.write` that a program does in a window of half a second, in turn: before it is
 attached to, attached to, let go of; beside it one that was started by `gilscope record`. Gaps: how
 much later than asked a thread comes back from sleeps of a millisecond, less what the kernel says it
-wanted to run and had no processor, in windows with an attach and in windows without. Others: py-spy,
-memray and gdb come into the same program, each several times, and gilscope as often.
+wanted to run and had no processor, in windows with an attach and in windows without. Others:
+py-spy, memray and gdb come into the same program, each several times, and gilscope as often.
 """
 
 from __future__ import annotations
@@ -255,8 +255,8 @@ def main() -> int:
         f" {args.repeats} repeats: turns of `os.write` in windows of",
         f"{WINDOW_S:g} s, medians and the 95 % intervals of the medians. Gaps: ms that a thread"
         " comes back too late from sleeps of 1 ms, p50 / p99.9 / longest,",
-        "without what the kernel says it waited for a processor, in windows without an attach and in"
-        " windows with one.",
+        "without what the kernel says it waited for a processor, in windows without an attach and"
+        " in windows with one.",
         "",
         f"| interpreter | {' | '.join(head)} | gaps without | gaps with |",
         "|---|---|---|---|---|---|",
