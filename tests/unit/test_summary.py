@@ -409,9 +409,7 @@ def test_only_what_has_weight_is_a_problem(life_ms: int, kind: str) -> None:
     source.metadata = replace(source.metadata, threads=(main, spin, echo))
     found = summary_of(source)["findings"][0]
     assert found["kind"] == kind or found["text"].startswith(kind)
-    assert ("5.01 ms (p99), too seldom to matter" in found["text"]) == (
-        kind == "little to fix"
-    )
+    assert ("5.01 ms (p99), too seldom to matter" in found["text"]) == (kind == "little to fix")
     assert ("Try" in found["text"]) == (kind == "convoy")
 
 
