@@ -151,9 +151,9 @@ def _groups(here: Sequence[Run], there: Sequence[Run]) -> list[str]:
 def _answer(rows: list[Change], sides: Sides, certain: bool) -> str:
     before, after, new, gone = sides.before, sides.after, sides.new, sides.gone
     told = [row for row in rows if _is_told(row, certain) and not _is_of(row, (*new, *gone))]
-    clauses = [
-        clause for row in sorted(told, key=_order) if (clause := _clause(row, before, after))
-    ]
+    # One run lasts longer than another for many reasons: that comes first where it is certain.
+    told.sort(key=_order if certain else lambda row: (row.key.kind == "run", -_weight(row)))
+    clauses = [clause for row in told if (clause := _clause(row, before, after))]
     clauses += [f"{_members(group, before)} no longer there" for group in gone]
     clauses += [f"{_members(group, after)} new" for group in new]
     if not clauses:
