@@ -18,6 +18,7 @@ from gilscope.analysis.findings_kept import kept_findings, worth_telling
 from gilscope.analysis.findings_locks import lock_findings
 from gilscope.analysis.findings_sched import lost_switches, quota_findings
 from gilscope.analysis.findings_trust import notes, part_of, warnings
+from gilscope.analysis.findings_woken import woken_findings
 from gilscope.analysis.kept import kept_gils
 from gilscope.analysis.names import names_of
 from gilscope.analysis.units import counted, duration, percent
@@ -36,6 +37,7 @@ RULES: tuple[Rule, ...] = (
     gil_findings,
     lock_findings,
     gc_findings,
+    woken_findings,
     quota_findings,
 )
 

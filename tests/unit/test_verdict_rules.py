@@ -161,3 +161,32 @@ def test_a_thread_is_judged_by_the_gil_that_it_held_longest() -> None:
     threads = summarise(Trace.from_source(told(text)))["processes"][0]["threads"]
     assert (threads[1]["class"], threads[1]["gil"], threads[1]["shared_ns"]) == ("cpu", 1, 0)
     assert threads[0]["gil"] == 0
+
+
+WOKEN_LATE = """
+    0           a process.start
+    0           b thread.start
+    0           a gil.acquire
+    100         a gil.release
+    100         a cond.wait native object=0x10
+    200         b gil.acquire
+    300         b cond.notify native object=0x10 woken=1
+    {until}     b gil.release
+    300000300   a cond.wake native object=0x10
+    300000400   a gil.acquire
+    300000500   a gil.release
+    300001000   a process.end
+"""
+
+
+@pytest.mark.parametrize(
+    ("until", "kind"), [(300_000_200, "freeze"), (90_000_000, "nothing"), (200_000_000, "nothing")]
+)
+def test_who_is_woken_when_the_gil_is_free_waited_for_it(until: int, kind: str) -> None:
+    found = first(told(WOKEN_LATE.format(until=until)))
+    assert found["kind"] == kind
+    if kind == "freeze":
+        assert found["text"] == (
+            "`a` stood still once, for 300 ms: it was notified, and `b` kept the GIL. Split the"
+            " work into smaller pieces, or move it to a process."
+        )
