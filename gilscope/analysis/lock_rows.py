@@ -8,6 +8,8 @@ place. docs/analysis.md has the definitions.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,9 +37,8 @@ class LockWaits:
 
     def __init__(self, trace: Trace, sites: Sites) -> None:
         waits = trace.sync_waits
-        self._sites = sites
+        self._trace, self._sites = trace, sites
         self._releases = Releases(trace)
-        self._gil_waits = trace.waits[np.lexsort((trace.waits["start_ns"], trace.waits["thread"]))]
         self._thread = waits["thread"]
         self._site = _or_zeros(sites.of_sync_wait, len(waits))
         self._library = _or_zeros(sites.library, len(waits))
@@ -125,8 +126,8 @@ class LockWaits:
     def _sums(self, waits: NDArray[np.intp]) -> tuple[NDArray[np.void], NDArray[np.int64]]:
         """Of each key in these waits: its time, in how many it has a part, and the GIL's time."""
         is_whole = self._parked[waits] | self._of_condition[waits]
-        some = [self._releases.whole(waits[is_whole]), *self._releases.cut(waits[~is_whole])]
-        sums = [self._sum(parts) for parts in some if len(parts.wait)]
+        whole, cut = self._releases.whole(waits[is_whole]), self._releases.cut(waits[~is_whole])
+        sums = [self._sum(parts) for parts in chain((whole,), cut) if len(parts.wait)]
         if not sums:
             return np.zeros(0, _KEY), np.zeros((3, 0), np.int64)
         keys, inverse = np.unique(np.concatenate([its for its, _ in sums]), return_inverse=True)
@@ -150,6 +151,12 @@ class LockWaits:
         totals[1] = np.bincount(pairs // (int(wait.max()) + 1), minlength=len(keys))
         np.add.at(totals[2], inverse, self._for_gil(of_parts["holder"], start, start + ns))
         return keys, totals
+
+    @cached_property
+    def _gil_waits(self) -> NDArray[np.void]:
+        """The waits for a GIL, thread by thread."""
+        waits = self._trace.waits
+        return waits[np.lexsort((waits["start_ns"], waits["thread"]))]
 
     def _for_gil(
         self, holders: NDArray[np.uint32], start: NDArray[np.int64], end: NDArray[np.int64]
