@@ -93,7 +93,10 @@ def _sees(pid: int, path: Path) -> bool:
 
 def _may_open(pid: int, path: Path) -> bool:
     """Whether that process's user may: root's gilscope often stands where nobody else may look."""
-    owner = os.stat(f"/proc/{pid}").st_uid
+    try:
+        owner = os.stat(f"/proc/{pid}").st_uid
+    except OSError as error:
+        raise explain(pid, error) from error
     if owner in (0, os.geteuid()):
         return True
     folders = all(folder.stat().st_mode & stat.S_IXOTH for folder in path.parents)
