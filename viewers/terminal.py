@@ -42,6 +42,7 @@ _DETAIL = (
     *((6, 2, 3, 3), (6, 2, 3, 1), (6, 2, 2, 1), (4, 1, 2, 1)),
     *((3, 1, 1, 0), (2, 1, 0, 0), (1, 1, 0, 0)),
 )
+_ABOUT_LOCKS = ("lock", "import")  # verdicts whose tables come first
 _WORD_MOST = 60  # characters of a word of the command
 
 _SEVERITIES = {
@@ -82,17 +83,19 @@ def _view(summary: Row, page: Page) -> RenderableType:
     parts: list[RenderableType] = [_verdict(summary), Text(), _headline(summary, page)]
     parts += _attached(summary)
     parts += _gils(summary, page.gils)
-    tables = [worst_lines(summary, page)]
+    of_sync = sync_tables(summary, page)
+    about_locks = summary["findings"] and summary["findings"][0]["kind"] in _ABOUT_LOCKS
+    tables = [*([of_sync] if about_locks else []), worst_lines(summary, page)]
     if page.shown:
         waits = waits_table(page)
         blame = blame_table(summary, page) if page.causes else Told([], set())
         tables += [threads_table(page), waits.parts, kernel_table(summary, page), blame.parts]
         if blame.parts and page.stories:
             tables.append(stories(summary, page))
-        tables.append(sync_tables(summary, page))
+        tables += [] if about_locks else [of_sync]
         tables.append([legend(page, waits.told | blame.told)])
-    else:
-        tables.append(sync_tables(summary, page))
+    elif not about_locks:
+        tables.append(of_sync)
     for made in tables:
         parts += [Text(), *made] if made else []
     notes = [f for f in summary["findings"] if f["severity"] == "note"]

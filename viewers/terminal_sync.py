@@ -118,15 +118,15 @@ def _locks(rows: list[tuple[Row, Row]], several: bool, page: Page) -> list[Rende
 
 
 def _blamed(lock: Row, names: dict[int, str]) -> str:
-    """What it is, and who waited longest, where, and who ended that."""
+    """What it is, and who waited longest, where, and who had it meanwhile."""
     parts = [lock["library"]] if lock["library"] and lock["object"] else []
     if lock["waits_for"] == "lock" and (largest := lock["blame"][0])["waiter_site"]:
         text = f"{names[largest['waiter']]} waited {duration(largest['wait_ns'])}"
         text += f" {place(largest['waiter_site'])}"
         if largest["holder"] is not None:
-            text += f" until {names[largest['holder']]} gave it back"
+            text += f" while {names[largest['holder']]} had it"
         if largest["holder_site"]:
-            text += f" {place(largest['holder_site'])}"
+            text += f", given back {place(largest['holder_site'])}"
         parts.append(text)
     return "; ".join(parts)
 

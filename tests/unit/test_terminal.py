@@ -403,3 +403,35 @@ def test_without_unicode_the_bars_are_ascii() -> None:
     text = raw.getvalue().decode("ascii")
     assert "## holds the GIL  == waits for it" in text
     assert r"\u25" not in text
+
+
+LOCKED = """
+    0          main     process.start
+    0          keeper   thread.start
+    0          spin     thread.start
+    1000       main     lock.wait sem-lock object=0x40
+    2000       keeper   gil.acquire
+    3000       spin     gil.wait cpu
+    9000000    keeper   stack arg=2 seen
+    9000000    keeper   gil.yield
+    9000100    spin     gil.acquire waited
+    9000200    spin     gil.release
+    199999000  keeper   gil.acquire
+    200000000  keeper   stack arg=2 waker
+    200000000  keeper   lock.release sem-lock object=0x40
+    200000500  keeper   gil.release
+    200001000  main     lock.acquire sem-lock object=0x40
+    200001000  main     stack arg=1 sync-wait
+    200002000  main     gil.acquire
+    200003000  main     gil.release
+    200004000  main     process.end
+"""
+
+
+def test_where_a_lock_is_the_cause_its_table_comes_first() -> None:
+    text = shown(told(LOCKED), 100, None)
+    assert "for a lock" in text.splitlines()[0]
+    assert "main waited 200 ms in main.py:17 serve while keeper had it, given back in" in text
+    tables = ("\nlock ", "\nwho made others wait", "\nthread ")
+    places = [text.index(header) for header in tables]
+    assert places == sorted(places)
