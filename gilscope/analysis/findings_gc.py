@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from gilscope.analysis.finding import Case, Finding, known, worst_site
 from gilscope.analysis.places import spot
 from gilscope.analysis.units import counted, duration, percent
@@ -49,7 +51,7 @@ def gc_findings(case: Case) -> Iterator[Finding]:
     if len(waited) > 1:
         total = sum(waited.values())
         text += f" ({counted(len(waited), 'thread')} {duration(total)} in all)"
-    text += f". {_how_many(case.process['gc'])}{_ADVICE}"
+    text += f". {_how_many(case)}{_ADVICE}"
     yield case.problem("gc", text, spent, worst, site)
 
 
@@ -57,9 +59,15 @@ def _worth(thread: Row, waited_ns: int) -> bool:
     return bool(waited_ns >= max(WORTH_NS, min(WORTH_SHARE * known(thread), FREEZE_NS)))
 
 
-def _how_many(gc: Row | None) -> str:
+def _how_many(case: Case) -> str:
+    """A few long ones tell of a large heap, many short ones of many objects."""
+    gc, trace = case.process["gc"], case.trace
     if gc is None:
         return ""
     least = "at least " if gc["held_ns"] is None else ""
-    took = f"took {least}{duration(gc['held_least_ns'])}"
-    return f"{counted(gc['collections'], 'collection')} {took} in all."
+    took = f"took {least}{duration(gc['held_least_ns'])} in all"
+    ours = np.isin(trace.holds["thread"][trace.collected["hold"]], list(case.threads))
+    longest = int(trace.collected["least_ns"][ours].max(initial=0))
+    if gc["collections"] > 1 and longest:
+        took += f", up to {duration(longest)} in one hold"
+    return f"{counted(gc['collections'], 'collection')} {took}."

@@ -307,4 +307,6 @@ def _crowd(case: Case, groups: Iterable[_Group]) -> Finding:
     elif len(crowd) > 1 or _held(rows) > MAIN_SHARE * waiting:
         text += " Threads do not make Python code faster: use processes for it."
     site = None if kind == "no-processor" else worst_site(rows)
+    if len(crowd) > 1 and site and site["exact"]:
+        text += f" Where it is known, they waited mostly for {spot(site)}."
     return case.problem(kind, text, suffered[worst["id"]], worst["id"], site)
