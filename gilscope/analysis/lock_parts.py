@@ -53,13 +53,16 @@ class Releases:
 
     def cut(self, waits: NDArray[np.intp]) -> Iterator[Parts]:
         """The parts of waits of one process."""
-        objects, inverse = np.unique(self._waits["object"][waits], return_inverse=True)
-        for number, about in enumerate(objects):
-            mine = waits[inverse == number]
-            process = self._process_of[self._waits["thread"][mine[0]]]
-            first, last = np.searchsorted(self._process, (process, process + 1))
-            own = self._object[first:last]
-            low, high = np.searchsorted(own, about), np.searchsorted(own, about, "right")
+        if not len(waits):
+            return
+        process = self._process_of[self._waits["thread"][waits[0]]]
+        first, last = np.searchsorted(self._process, (process, process + 1))
+        released = self._object[first:last]
+        waited_for = self._waits["object"][waits]
+        waits = waits[np.argsort(waited_for, kind="stable")]
+        objects, begins = np.unique(np.sort(waited_for), return_index=True)
+        for about, mine in zip(objects, np.split(waits, begins[1:]), strict=True):
+            low, high = (np.searchsorted(released, about, side) for side in ("left", "right"))
             yield from self._cut(mine, int(first + low), int(first + high))
 
     def _cut(self, waits: NDArray[np.intp], low: int, high: int) -> Iterator[Parts]:
