@@ -37,6 +37,7 @@ from gilscope.recorder.notes import Notes  # noqa: E402
 from gilscope.recorder.session import Session  # noqa: E402
 
 WINDOW_S = 0.5
+MEMRAY = "memray attach --duration 1"
 PROGRAM = """
 import json, os, sys, threading, time
 null, gaps = os.open(os.devnull, os.O_WRONLY), []
@@ -205,10 +206,9 @@ def others(repeats: int) -> list[str]:
             "py-spy dump --nonblocking": lambda _: [
                 *(f"{folder}/bin/py-spy", "dump", "--nonblocking", "-p", pid)
             ],
-            "memray attach, detach": lambda number: [
-                *("sh", "-c"),
-                f"{folder}/bin/memray attach --duration 1 -o {folder}/{number}.bin {pid}"
-                f" && {folder}/bin/memray detach {pid}",
+            MEMRAY: lambda number: [
+                *(f"{folder}/bin/memray", "attach", "--duration", "1"),
+                *("-o", f"{folder}/{number}.bin", pid),
             ],
             "gdb, one backtrace": lambda _: [
                 *("gdb", "-batch", "-nx", "-p", pid, "-ex", "thread apply all bt 1")
@@ -227,6 +227,7 @@ def others(repeats: int) -> list[str]:
                     command(number), capture_output=True, stdin=subprocess.DEVNULL, check=False
                 )
                 took[way].append(time.monotonic() - begin)
+                time.sleep(1.5 if way == MEMRAY else 0)  # until it has gone
                 failed[way] += done.returncode != 0
                 if program.process.poll() is not None:
                     raise SystemExit(f"{way} has ended the program")
