@@ -32,6 +32,7 @@ from gilscope.recorder.session import LEAST_BYTES, choose_directory
 PROBE = "_probe.so"
 _USUAL = (("dev", "shm"), ("tmp",), ("var", "tmp"))  # folders of a container
 _LINK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass
@@ -42,20 +43,39 @@ class Place:
     inside: Path  # the same, as the process knows it
     probe: Path  # these two as the process knows them
     script: Path = SCRIPT
-    copied: Path | None = None  # the folder of copies, as it is reached from here
-    _descriptors: list[int] = field(default_factory=list)  # of that folder, and a lock on its probe
+    copied: str | None = None  # the name of the folder of copies
+    _descriptors: list[int] = field(default_factory=list)  # of what it stands in; its probe's
+    _parent: int = -1  # descriptor of what the rings' folder stands in; -1: none was made there
 
     @property
     def rings(self) -> Path:
         """As the process knows them."""
         return self.inside / RINGS
 
+    def remove_rings(self) -> None:
+        """The folder and all that is in it."""
+        if self._parent < 0:
+            shutil.rmtree(self.directory, ignore_errors=True)
+            return
+        with suppress(OSError):
+            for name in os.listdir(self.directory):
+                os.unlink(self.directory / name)
+            os.rmdir(self.inside.name, dir_fd=self._parent)
+
     def close(self) -> None:
         """Remove the copies, unless another recording or a program that was started with the probe
         needs them: its children would complain.
         """
         if self.copied and not self._is_needed():
-            shutil.rmtree(self.copied, ignore_errors=True)
+            into = self._descriptors[0]
+            with suppress(OSError):
+                made = os.open(self.copied, _LINK, dir_fd=into)
+                try:
+                    for name in (PROBE, SCRIPT.name):
+                        os.unlink(name, dir_fd=made)
+                finally:
+                    os.close(made)
+                os.rmdir(self.copied, dir_fd=into)
         _close(self._descriptors)
 
     def _is_needed(self) -> bool:
@@ -107,13 +127,16 @@ def _in_container(pid: int) -> Place:
     descriptors: list[int] = []
     name = f"gilscope-{os.urandom(6).hex()}"
     try:
-        copies, inner_copies = _folder(pid, descriptors, _may_run)
+        copies, inner_copies = _folder(pid, _may_run)
+        descriptors.append(copies)
         copied = _copy(copies)
-        descriptors.append(os.open(copied / PROBE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+        probe = f"{copied}/{PROBE}"
+        descriptors.append(os.open(probe, _FILE, dir_fd=copies))
         fcntl.flock(descriptors[-1], fcntl.LOCK_SH)
-        # Its descriptor stays: the rings are read when the recording is over.
-        rings, inner_rings = _folder(pid, [], _has_room)
-        (rings / name).mkdir(mode=0o700)
+        # These two stay open: the rings are read when the recording is over.
+        parent, inner_rings = _folder(pid, _has_room)
+        os.mkdir(name, 0o700, dir_fd=parent)
+        rings = os.open(name, _LINK, dir_fd=parent)
     except OSError as error:
         _close(descriptors)
         if isinstance(error, PermissionError):
@@ -122,16 +145,25 @@ def _in_container(pid: int) -> Place:
             f"process {pid} cannot open gilscope's files (a container, or another user), and they"
             f" cannot be put where it can: {error.strerror}; run gilscope inside of it"
         ) from error
-    inner = inner_copies / copied.name
+    inner = inner_copies / copied
     return Place(
-        rings / name, inner_rings / name, inner / PROBE, inner / SCRIPT.name, copied, descriptors
+        _reached(rings),
+        inner_rings / name,
+        inner / PROBE,
+        inner / SCRIPT.name,
+        copied,
+        descriptors,
+        parent,
     )
 
 
-def _folder(
-    pid: int, descriptors: list[int], fits: Callable[[os.statvfs_result], bool]
-) -> tuple[Path, Path]:
-    """The first one that fits: as it is reached from here, and as the process knows it. Raises
+def _reached(descriptor: int) -> Path:
+    """A folder that is open, for this process and those that it starts."""
+    return Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+
+
+def _folder(pid: int, fits: Callable[[os.statvfs_result], bool]) -> tuple[int, Path]:
+    """The first one that fits: a descriptor of it, and its path as the process knows it. Raises
     OSError.
     """
     for words in _USUAL:
@@ -139,10 +171,8 @@ def _folder(
         try:
             for word in words:
                 opened.append(os.open(word, _LINK, dir_fd=opened[-1]))
-            here = Path(f"/proc/{os.getpid()}/fd/{opened[-1]}")
-            if fits(os.statvfs(here)):
-                descriptors.append(opened.pop())
-                return here, Path("/", *words)
+            if fits(os.statvfs(_reached(opened[-1]))):
+                return opened.pop(), Path("/", *words)
         except (FileNotFoundError, NotADirectoryError):  # or a link, which may lead out of it
             continue
         finally:
@@ -159,36 +189,55 @@ def _may_run(status: os.statvfs_result) -> bool:
     return _has_room(status) and not status.f_flag & os.ST_NOEXEC
 
 
-def _copy(into: Path) -> Path:
-    """A folder with what the process opens, made or found there. Raises OSError."""
+def _copy(into: int) -> str:
+    """The name of a folder with what the process opens, made or found there. Raises OSError."""
     files = {PROBE: _native.probe_path().read_bytes(), SCRIPT.name: SCRIPT.read_bytes()}
     name = f"gilscope-probe-{hashlib.sha256(b''.join(files.values())).hexdigest()[:12]}"
-    for folder in (into / name, into / f"{name}-{os.urandom(6).hex()}"):
+    for folder in (name, f"{name}-{os.urandom(6).hex()}"):
         try:
-            folder.mkdir()
+            os.mkdir(folder, 0o700, dir_fd=into)
         except FileExistsError:
-            if _is_ours(folder, files):
+            if _is_ours(into, folder, files):
                 return folder
             continue
-        for file, content in files.items():
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            with open(os.open(folder / file, flags, 0o755), "wb") as copy:
-                copy.write(content)
-                os.fchmod(copy.fileno(), 0o755)
-        folder.chmod(0o755)
+        made = os.open(folder, _LINK, dir_fd=into)
+        try:
+            for file, content in files.items():
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                with open(os.open(file, flags, 0o755, dir_fd=made), "wb") as copy:
+                    copy.write(content)
+                    os.fchmod(copy.fileno(), 0o755)
+            _reached(made).chmod(0o755)
+        finally:
+            os.close(made)
         return folder
     raise OSError(errno.EEXIST, "a folder of that name is another's")
 
 
-def _is_ours(folder: Path, files: Mapping[str, bytes]) -> bool:
+def _is_ours(into: int, folder: str, files: Mapping[str, bytes]) -> bool:
     """Written by nobody else, and whole."""
-    for path in (folder, *(folder / file for file in files)):
-        status = path.lstat()
-        if stat.S_ISLNK(status.st_mode) or status.st_uid not in (0, os.geteuid()):
-            return False
-        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            return False
-    return all((folder / file).read_bytes() == content for file, content in files.items())
+    try:
+        opened = [os.open(folder, _LINK, dir_fd=into)]
+    except OSError:
+        return False
+    try:
+        for file in files:
+            opened.append(os.open(file, _FILE, dir_fd=opened[0]))
+        whole = all(
+            os.pread(copy, len(content) + 1, 0) == content
+            for copy, content in zip(opened[1:], files.values(), strict=True)
+        )
+        return whole and all(map(_is_root_s, map(os.fstat, opened)))
+    except OSError:
+        return False
+    finally:
+        _close(opened)
+
+
+def _is_root_s(status: os.stat_result) -> bool:
+    """Or this user's, and nobody else may write it."""
+    others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return status.st_uid in (0, os.geteuid()) and not others
 
 
 def _environments() -> Iterator[bytes]:

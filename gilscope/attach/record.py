@@ -68,7 +68,9 @@ def attach(wish: Wish) -> Recorded:
         place = place_of(wish.pid)
         try:
             reuse = options.keep is not None
-            session = Session(options.ring_bytes, options.follow, reuse, place.directory)
+            session = Session(
+                options.ring_bytes, options.follow, reuse, place.directory, place.remove_rings
+            )
             try:
                 return _attach(session, place, wish, command)
             except BaseException:

@@ -42,7 +42,8 @@ class Notes(NamedTuple):
         when it ends, so a file system that is full by then cannot take them.
         """
         text = json.dumps(self._asdict()).encode()
-        descriptor = os.open(directory / NOTES, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(directory / NOTES, flags, 0o600)
         try:
             os.write(descriptor, text.ljust(-(-(len(text) + _ROOM) // _BLOCK) * _BLOCK))
         finally:

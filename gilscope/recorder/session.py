@@ -13,7 +13,7 @@ import resource
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -143,10 +143,12 @@ class Session:
         follow: bool = True,
         reuse: bool = False,
         directory: Path | None = None,
+        remove: Callable[[], None] | None = None,
     ) -> None:
-        """Make the ring file, and its directory unless there is one. Raises RecordingError,
-        InstallationError.
+        """Make the ring file, and its directory unless there is one, which `remove` removes. Raises
+        RecordingError, InstallationError.
         """
+        self._remove = remove
         self._engine = _engine()  # before there is anything that a failure would leave behind
         self._rooms: int | None = None
         self._watch: int | None = None
@@ -347,7 +349,10 @@ class Session:
         """
         import shutil  # noqa: PLC0415 - not needed before the program has run
 
-        shutil.rmtree(self.directory, ignore_errors=True)
+        if self._remove:
+            self._remove()
+        else:
+            shutil.rmtree(self.directory, ignore_errors=True)
         rooms, self._rooms = self._rooms, None
         watch, self._watch = self._watch, None
         standing, self._standing = self._standing, None

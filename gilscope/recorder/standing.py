@@ -186,7 +186,9 @@ class _Looker(threading.Thread):
         in_circle = {(row["pid"], row["tid"]) for circle in circles for row in circle}
         looks = [row for key, row in self._looks.items() if key not in in_circle]
         made = self._directory / f"{LOOKS}.new"
-        made.write_text(json.dumps({"looks": looks, "circles": circles}), encoding="utf-8")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(made, flags, 0o600), "w", encoding="utf-8") as file:
+            json.dump({"looks": looks, "circles": circles}, file)
         os.replace(made, self._directory / LOOKS)
 
 
