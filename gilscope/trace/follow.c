@@ -221,6 +221,11 @@ int gs_follow_announce(struct gs_follow *follow, uint32_t id) {
         drop_read_chunks(thread);
     if (thread->head.ordinal == thread->past.ordinal && thread->head.at == thread->past.at)
         return process->over ? leave(follow, id) : 0;
+    uint64_t offset = gs_follow_offset(follow, thread->head.at);
+    /* More was seen of it: what lay between is there no more, in a damaged file. */
+    if (thread->head.at == thread->head.end)
+        return gs_follow_fail(follow, "offset 0x%" PRIx64 ": the records behind it are gone",
+                              offset);
     if (thread->given) {
         follow->late += (gs_stamp(thread->given) & GS_KIND_MASK) == GS_GIL_YIELD;
         thread->given = NULL;
@@ -230,7 +235,6 @@ int gs_follow_announce(struct gs_follow *follow, uint32_t id) {
     if (gs_is_thread_event(kind))
         return gs_follow_push(
             follow, (struct follow_candidate){head_time(follow, thread), id, FOLLOW_THREAD});
-    uint64_t offset = gs_follow_offset(follow, thread->head.at);
     if (!gs_is_gil_event(kind))
         return gs_follow_fail(follow, "offset 0x%" PRIx64 ": unknown kind %" PRIu64, offset, kind);
     uint64_t index = thread->head.at->payload >> GS_GIL_SHIFT & GS_GIL_MASK;

@@ -26,7 +26,8 @@ def test_every_figure_with_its_spread_and_its_verdict(capsys: pytest.CaptureFixt
     places = min(2, len(os.sched_getaffinity(0)))  # on one processor, on two
     echoes = [3] * places + [1, 1] * places  # to recording, to its stacks
     write = [None, 12, 2, None, 15]
-    expected = [20, None, 1.6, 2_000, *write, *echoes, None, 100, None]
+    entering = [50, 50]
+    expected = [20, None, 1.6, 2_000, *write, *echoes, *entering, None, 100, None]
     assert [figure["target"] for figure in figures] == expected
     for figure in figures:
         assert figure["low"] <= figure["median"] <= figure["high"]
