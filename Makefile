@@ -258,7 +258,7 @@ pictures: setup system-tools ## docs/pictures, of the traces there; a trace that
 
 .PHONY: site
 site: setup ## docs/ as a web site in build/site; a warning, or a link that leads nowhere, is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .PHONY: clean
 clean: ## remove what the other targets made
