@@ -98,7 +98,7 @@ bool gs_attach(const char *name);
 bool gs_refill(void);
 
 /* gs_emit where the thread's chunk is full. Out of line, so that the hot path stays short. */
-struct gs_record *gs_emit_refilled(enum gs_event_kind kind, uint64_t payload);
+struct gs_record *gs_emit_refilled(enum gs_event_kind kind, uint64_t payload, uint64_t ticks);
 
 /* enum gs_stop of the calling process. Hot paths ask before they store anything: a load that comes
  * right after a store to an address with the same low twelve bits waits for that store, and where a
@@ -148,13 +148,13 @@ static inline void gs_fetch_for_writing(const struct gs_record *record) {
 #endif
 }
 
-/* Writes one record of this moment; returns it, or NULL where it was dropped (and counted). */
+/* Writes one record of that moment; returns it, or NULL where it was dropped (and counted). */
 static inline struct gs_record *gs_emit_at(enum gs_event_kind kind, uint64_t payload,
                                            uint64_t ticks) {
     struct gs_writer *writer = &gs_writer;
     struct gs_record *record = writer->cursor;
     if (__builtin_expect(record == writer->end, 0))
-        return gs_emit_refilled(kind, payload);
+        return gs_emit_refilled(kind, payload, ticks);
     writer->cursor = record + 1;
     gs_fetch_for_writing(record + GS_RECORDS_AHEAD);
     record->payload = payload;

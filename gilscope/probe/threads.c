@@ -247,9 +247,13 @@ bool gs_refill(void) {
     return true;
 }
 
-__attribute__((cold)) struct gs_record *gs_emit_refilled(enum gs_event_kind kind,
-                                                         uint64_t payload) {
-    return gs_refill() ? gs_emit(kind, payload) : NULL;
+/* What is told of at the refill itself comes before. */
+__attribute__((cold)) struct gs_record *gs_emit_refilled(enum gs_event_kind kind, uint64_t payload,
+                                                         uint64_t ticks) {
+    const bool tells = !gs_writer.page || gs_writer.lost;
+    if (!gs_refill())
+        return NULL;
+    return tells ? gs_emit(kind, payload) : gs_emit_at(kind, payload, ticks);
 }
 
 struct thread_start {

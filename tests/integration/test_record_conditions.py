@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support import interpreters
 from support.recorded import GILSCOPE, TIMEOUT_S, Recording, record
@@ -213,3 +214,41 @@ def test_the_summary_shows_them(recording: Recording, process: dict[str, Any], w
     told = " ".join(done.stdout.split())
     assert re.search(r"\d+ atomic sections: held the GIL .* yields? held back", told)
     assert "waited for them: rival " in told
+
+
+# Each thread has its waits at another place of the pages that it writes to.
+BORDERS = """
+import threading
+from gilscope import Condition
+
+def wait(ahead):
+    condition = Condition()
+    with condition:
+        for _ in range(ahead):
+            condition.notify()  # one record
+        for _ in range(300):
+            condition.wait(0.00001)
+
+for ahead in range(8):
+    thread = threading.Thread(target=wait, args=[ahead])
+    thread.start()
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize("name", PYTHONS)
+@pytest.mark.parametrize("policy", ["classic", "io-priority"])
+def test_a_wait_begins_as_the_gil_was_let_go(tmp_path: Path, name: str, policy: str) -> None:
+    """Whatever page the record of it comes to stand in: else who wakes it may seem too early."""
+    made = record(
+        tmp_path,
+        *(interpreters.path(name), "-c", BORDERS),
+        variables={"PYTHONPATH": str(Path(__file__).parents[2]), "GILSCOPE_POLICY": policy},
+    )
+    assert made.code == 0, made.err
+    waits = made.trace.sync_waits
+    waits = waits[waits["object"] >> np.uint64(63) == 1]  # of conditions
+    released = {(hold["thread"], hold["end_ns"]) for hold in made.trace.holds}
+    begins = [(wait["thread"], wait["start_ns"]) for wait in waits]
+    assert len(begins) >= 8 * 300
+    assert [begin for begin in begins if begin not in released] == []

@@ -227,6 +227,7 @@ def work():
         with lock:
             n += 1
             time.sleep(0.0001)
+        time.sleep(0.0001)  # who is woken has it next
 threads = [threading.Thread(target=work) for _ in range(4)]
 for t in threads: t.start()
 for t in threads: t.join()
