@@ -23,8 +23,8 @@ static inline uint64_t gs_sync_argument(const void *object, enum gs_sync_kind ki
 }
 
 /* When the wait began that the calling thread tells now: as it let the GIL go, if it told nothing
- * since but whom it woke by that. Whoever gets the GIL then may wake it before it comes to tell, and
- * would seem to have been too early. */
+ * since but whom it woke by that. Whoever gets the GIL then may wake it before it comes to tell,
+ * and would seem to have been too early. */
 static inline uint64_t gs_wait_begin(void) {
     const struct gs_record *release = gs_writer.last_release, *last = gs_writer.cursor;
     /* A wakeup may be in a chunk of its own; it never comes but behind its release. */

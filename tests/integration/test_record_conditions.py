@@ -14,6 +14,7 @@ from support.recorded import GILSCOPE, TIMEOUT_S, Recording, record
 
 from gilscope.analysis.summary import summarise
 from gilscope.perfetto.reader import open_trace
+from gilscope.trace.schema import SYNC_KIND_MASK, SyncKind
 from gilscope.trace.text import lines
 
 PYTHONS = [name for name in interpreters.names() if name not in ("3.9", interpreters.DEBIAN)]
@@ -247,7 +248,7 @@ def test_a_wait_begins_as_the_gil_was_let_go(tmp_path: Path, name: str, policy: 
     )
     assert made.code == 0, made.err
     waits = made.trace.sync_waits
-    waits = waits[waits["object"] >> np.uint64(63) == 1]  # of conditions
+    waits = waits[waits["object"] & np.uint64(SYNC_KIND_MASK) == SyncKind.NATIVE]
     released = {(hold["thread"], hold["end_ns"]) for hold in made.trace.holds}
     begins = [(wait["thread"], wait["start_ns"]) for wait in waits]
     assert len(begins) >= 8 * 300
