@@ -73,8 +73,10 @@ GS_EXPORT int gs_encode(struct gs_encoder *encoder, const struct gs_event *event
 /* What is the same in each detail that differs in times and counts alone; and InternedData that
  * its packets have to bring along, this time only. */
 struct gs_detail_parts {
-    const uint8_t *event; /* the TrackEvent that begins it, but for the annotations of counts */
-    uint64_t n_event;
+    const uint8_t *annotations; /* of the TrackEvent that begins it, but for those of counts */
+    uint64_t n_annotations;
+    const uint8_t *slice; /* its type and name */
+    uint64_t n_slice;
     const uint8_t *interned; /* for its own sequence */
     uint64_t n_interned;
     const uint32_t *frames; /* names on the flame's sequence, outermost first */

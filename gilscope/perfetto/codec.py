@@ -74,8 +74,10 @@ class _DetailParts(ctypes.Structure):
     """`struct gs_detail_parts` of codec.h."""
 
     _fields_ = (
-        ("event", ctypes.c_char_p),
-        ("n_event", ctypes.c_uint64),
+        ("annotations", ctypes.c_char_p),
+        ("n_annotations", ctypes.c_uint64),
+        ("slice", ctypes.c_char_p),
+        ("n_slice", ctypes.c_uint64),
         ("interned", ctypes.c_char_p),
         ("n_interned", ctypes.c_uint64),
         ("frames", ctypes.POINTER(ctypes.c_uint32)),
@@ -88,7 +90,8 @@ class _DetailParts(ctypes.Structure):
 class DetailParts(NamedTuple):
     """What the same structure is made from."""
 
-    event: bytes
+    annotations: bytes
+    slice: bytes
     interned: bytes
     frames: list[int]
     frames_interned: bytes
@@ -273,7 +276,8 @@ class Encoder(_Handle):
     def detail(self, detail: Detail, parts: DetailParts) -> bytes:
         """The packets of a detail that `encode` asked for; those alike it then writes itself."""
         passed = _DetailParts(
-            *(parts.event, len(parts.event)),
+            *(parts.annotations, len(parts.annotations)),
+            *(parts.slice, len(parts.slice)),
             *(parts.interned, len(parts.interned)),
             *((ctypes.c_uint32 * len(parts.frames))(*parts.frames), len(parts.frames)),
             *(parts.frames_interned, len(parts.frames_interned)),

@@ -26,9 +26,10 @@ enum due {
 struct gs_decoder {
     struct gs_sequences all;
     uint64_t flows;
-    uint32_t next;    /* the sequence that the next packet must be on, or GS_NONE */
-    enum due due;     /* what it must be, on that sequence */
-    uint64_t woken;   /* 0, or the next packet must be that sequence's "woken", of this flow */
+    uint32_t next;  /* the sequence that the next packet must be on, or GS_NONE */
+    enum due due;   /* what it must be, on that sequence */
+    uint64_t woken; /* 0, or the next packet must be that sequence's "woken", of this flow */
+    uint32_t told;  /* the sequence whose last detail the end of its slice may repeat, or GS_NONE */
     uint32_t closing; /* how many slices have an implied END to come */
     uint64_t bytes;   /* that were decoded */
 };
@@ -42,7 +43,7 @@ struct gs_decoder *gs_decoder_new(const struct gs_tables *tables, uint32_t own_n
     struct gs_decoder *decoder = calloc(1, sizeof *decoder);
     if (!decoder)
         return NULL;
-    decoder->next = GS_NONE;
+    decoder->next = decoder->told = GS_NONE;
     if (!gs_sequences_init(&decoder->all, tables, own_name)) {
         free(decoder);
         return NULL;
@@ -278,6 +279,13 @@ static inline const char *on_packet(struct gs_decoder *decoder, uint32_t index,
     }
 }
 
+/* The end of a slice that repeats its detail. */
+static const char *on_told_end(struct gs_decoder *decoder, uint32_t index,
+                               const struct packet *packet, struct gs_event *event) {
+    decoder->told = GS_NONE;
+    return on_packet(decoder, index, packet, event);
+}
+
 /* Reads the frame of the packet at *p and moves *p to its body. False with *status NEED_INPUT: the
  * input ends before the packet does; or CORRUPT. */
 static inline bool get_frame(const uint8_t **p, const uint8_t *end, uint64_t *length,
@@ -349,6 +357,7 @@ int gs_decode(struct gs_decoder *decoder, const uint8_t *input, uint64_t n_input
                 break;
             }
             decoder->due = DUE_NOTHING;
+            decoder->told = decoder->next;
             packets++;
             start = next;
             continue;
@@ -411,6 +420,8 @@ int gs_decode(struct gs_decoder *decoder, const uint8_t *input, uint64_t n_input
                 ? on_processor(decoder, index, packet.delta, p, packet_end, event)
             : length < HOT_BYTES && get_body(p, packet_end, &packet)
                 ? on_packet(decoder, index, &packet, event)
+            : decoder->told == index && get_told_end(body + (p - head), body + length, &packet)
+                ? on_told_end(decoder, index, &packet, event)
                 : on_detail(decoder, index, packet.delta, body, (uint64_t)(p - head), length);
         if (result->message) {
             status = GS_DECODE_CORRUPT;

@@ -93,6 +93,24 @@ static bool on_detail_end(struct gs_decoder *decoder, const uint8_t *body, uint6
     return true;
 }
 
+/* The end of a slice in the form of a hot packet, but for the annotations of its detail, from its
+ * track_event at `p`. False: it is none. */
+static bool get_told_end(const uint8_t *p, const uint8_t *end, struct packet *packet) {
+    uint32_t length;
+    const uint8_t *own = get_inside(p, end, GS_TAG_TRACK_EVENT, &length);
+    if (!own || length != end - own - 2)
+        return false;
+    for (const uint8_t *inside; (inside = get_inside(own, end - 2, GS_TAG_ANNOTATION, &length));)
+        own = inside + length;
+    uint8_t hot[READABLE] = {GS_TAG_TRACK_EVENT};
+    const uint64_t n = (uint64_t)(end - own);
+    if (n + 2 > HOT_BYTES)
+        return false;
+    hot[1] = (uint8_t)(n - 2);
+    memcpy(hot + 2, own, n);
+    return get_body(hot, hot + 2 + n, packet) && packet->type == GS_END;
+}
+
 /* A packet of a flame's sequence: a slice begins or ends. */
 static const char *on_flame(const struct gs_decoder *decoder, const uint8_t *body, uint64_t event,
                             uint64_t length) {

@@ -2,9 +2,9 @@
 
 Below a hold of a millisecond or more stands a slice named by its line, below such a wait one named
 by whom it waited for (one hold that took half of it or more, else how many holds there were and the
-longest); the annotations have the rest. "GIL flame" is a track per GIL with the stacks
-of such holds: selecting a stretch of it adds them up. All of it is derived from the events around
-it; readers pass it by (decode_detail.h).
+longest); the annotations have the rest, and stand on the hold or wait as well. "GIL flame" is a
+track per GIL with the stacks of such holds: selecting a stretch of it adds them up. All of it is
+derived from the events around it; readers pass it by (decode_detail.h).
 """
 
 from __future__ import annotations
@@ -54,13 +54,20 @@ class Details:
             self._texts[sequence] = _Texts(OWN_NAME + 1)
             self._texts[sequence].add_names_of_annotations()
         texts = self._texts[sequence]
-        event = texts.begin(name)
-        event.debug_annotations.extend(
-            texts.annotation(value, name_iid=_names_of_annotations()[key])
-            for key, value in values.items()
-            if value is not None
+        begin = texts.begin(name)
+        annotations = TrackEvent(
+            debug_annotations=[
+                texts.annotation(value, name_iid=_names_of_annotations()[key])
+                for key, value in values.items()
+                if value is not None
+            ]
         )
-        return DetailParts(event.SerializeToString(), texts.take_new(), *self._flame(detail))
+        return DetailParts(
+            annotations.SerializeToString(),
+            begin.SerializeToString(),
+            texts.take_new(),
+            *self._flame(detail),
+        )
 
     def _flame(self, detail: Detail) -> tuple[list[int], bytes]:
         if detail.of_wait or detail.leaf == _NONE:

@@ -12,6 +12,7 @@
 #include "sequences.h"
 
 #define GS_KEPT_PARTS 1024
+#define GS_TOLD_BYTES (1u << 14)
 
 struct gs_kept_parts;
 
@@ -22,8 +23,10 @@ struct gs_encoder {
     uint32_t closing; /* list of sequences with END to be written before the next event */
     int64_t closing_ns;
     int64_t boottime_offset_ns;
-    bool detailed; /* the caller was told the detail of the next event's slice */
-    uint8_t *last; /* the room ends there, of the call under way */
+    bool detailed;   /* the caller was told the detail of the next event's slice */
+    uint8_t *last;   /* the room ends there, of the call under way */
+    uint32_t n_told; /* 0, or how long the annotations for the next end of a slice are */
+    uint8_t told[GS_TOLD_BYTES];
     struct gs_kept_parts *parts[GS_KEPT_PARTS];
 };
 
@@ -185,6 +188,10 @@ static uint8_t *put_gil_event(struct gs_encoder *encoder, uint8_t *p, const stru
         result->packets += 2 + 2 * parts.n_frames;
         p = put_detail(encoder, p, &result->detail, &parts);
     }
+    if (p + encoder->n_told > encoder->last) {
+        *status = GS_ENCODE_FULL;
+        return NULL;
+    }
     encoder->detailed = false;
     account(encoder, event, pair);
     const int64_t now = event->time_ns, waiters = (int64_t)event->arg;
@@ -202,7 +209,7 @@ static uint8_t *put_gil_event(struct gs_encoder *encoder, uint8_t *p, const stru
         return p;
     case GS_GIL_ACQUIRE: {
         if (pair->slice == GS_SLICE_WAIT) {
-            p = put_packet(p, pair, now, (struct packet){.type = GS_END, .waiters = -1});
+            p = put_slice_end(encoder, p, pair, now, -1, 0);
             result->packets++;
         }
         bool waited = event->flags & GS_FLAG_WAITED;
@@ -232,10 +239,7 @@ static uint8_t *put_gil_event(struct gs_encoder *encoder, uint8_t *p, const stru
                 return p;
         }
         gil->flow = waiters ? ++encoder->flows : 0;
-        p = put_packet(
-            p, pair, now,
-            (struct packet){
-                .type = GS_END, .waiters = waiters, .flow = gil->flow, .n_flows = waiters != 0});
+        p = put_slice_end(encoder, p, pair, now, waiters, gil->flow);
         gil->holder = GS_NONE;
         gs_sequence_set(all, pair, GS_SLICE_NONE);
         result->packets += 2;

@@ -38,8 +38,9 @@
  *     d0 03 03                    timestamp_clock_id    MONOTONIC, where DELTA is none: something
  *                                                       happened since the slice's begin
  *
- * and ends like a wait, both without sequence_flags: its slice has them. Its frames are slices of
- * the same form on a sequence of role FLAME.
+ * and ends like a wait, both without sequence_flags: its slice has them. The end of its slice has
+ * the same annotations first, and so lengths of more than a byte; where they are over 16 KiB, none.
+ * Its frames are slices of the same form on a sequence of role FLAME.
  *
  * An event of a processor is on a sequence of role PROCESSOR, in the form that Perfetto's tables of
  * scheduling are made from:

@@ -12,8 +12,8 @@
 
 struct gs_kept_parts {
     struct gs_detail key; /* without times and counts */
-    uint32_t n_frames, n_event;
-    uint32_t frames[]; /* and behind them the event */
+    uint32_t n_frames, n_annotations, n_slice;
+    uint32_t frames[]; /* and behind them those */
 };
 
 enum {
@@ -56,8 +56,11 @@ static const struct gs_kept_parts *kept_parts(struct gs_encoder *encoder,
 }
 
 static struct gs_detail_parts parts_of(const struct gs_kept_parts *kept) {
-    return (struct gs_detail_parts){.event = (const uint8_t *)(kept->frames + kept->n_frames),
-                                    .n_event = kept->n_event,
+    const uint8_t *annotations = (const uint8_t *)(kept->frames + kept->n_frames);
+    return (struct gs_detail_parts){.annotations = annotations,
+                                    .n_annotations = kept->n_annotations,
+                                    .slice = annotations + kept->n_annotations,
+                                    .n_slice = kept->n_slice,
                                     .frames = kept->frames,
                                     .n_frames = kept->n_frames};
 }
@@ -72,7 +75,7 @@ static uint8_t *put_bytes(uint8_t *p, const void *bytes, uint64_t n) {
 static void keep_parts(struct gs_encoder *encoder, const struct gs_detail *detail,
                        const struct gs_detail_parts *parts) {
     uint64_t n_frames = parts->n_frames * sizeof *parts->frames;
-    uint64_t n = n_frames + parts->n_event;
+    uint64_t n = n_frames + parts->n_annotations + parts->n_slice;
     if (kept_parts(encoder, detail)) /* gs_encode had no room left to write it */
         return;
     struct gs_kept_parts *kept = n <= KEPT_BYTES ? malloc(sizeof *kept + n) : NULL;
@@ -80,19 +83,22 @@ static void keep_parts(struct gs_encoder *encoder, const struct gs_detail *detai
         return;
     *kept = (struct gs_kept_parts){.key = key_of(detail),
                                    .n_frames = (uint32_t)parts->n_frames,
-                                   .n_event = (uint32_t)parts->n_event};
+                                   .n_annotations = (uint32_t)parts->n_annotations,
+                                   .n_slice = (uint32_t)parts->n_slice};
     uint8_t *p = put_bytes((uint8_t *)kept->frames, parts->frames, n_frames);
-    put_bytes(p, parts->event, parts->n_event);
+    p = put_bytes(p, parts->annotations, parts->n_annotations);
+    put_bytes(p, parts->slice, parts->n_slice);
     struct gs_kept_parts **places = places_of(encoder, &kept->key);
     free(places[WAYS - 1]);
     memmove(places + 1, places, (WAYS - 1) * sizeof *places);
     *places = kept;
 }
 
-/* The most bytes that put_detail writes. */
+/* The most bytes that put_detail writes, and more than a hot packet that the end of the slice takes
+ * behind them. */
 static uint64_t detail_room(const struct gs_detail_parts *parts) {
-    return BEGIN_BYTES + parts->n_event + parts->n_interned + END_BYTES +
-           FRAME_BYTES * parts->n_frames + parts->n_frames_interned;
+    return BEGIN_BYTES + parts->n_annotations + parts->n_slice + parts->n_interned + END_BYTES +
+           FRAME_BYTES * parts->n_frames + parts->n_frames_interned + GS_TOLD_BYTES;
 }
 
 static unsigned varint_bytes(uint64_t value) {
@@ -124,22 +130,39 @@ static uint8_t *put_interned(uint8_t *p, const uint8_t *interned, uint64_t n) {
     return put_bytes(p, interned, n);
 }
 
+/* The annotations of times and counts. */
+static uint8_t *put_counts(uint8_t *p, const struct gs_detail *detail) {
+    p = put_count(p, detail->of_wait ? GS_ANNOTATION_WAITED_FOR_HOLDS : GS_ANNOTATION_KEPT_WAITING,
+                  detail->others);
+    if (!detail->of_wait || detail->holder != GS_NONE)
+        p = put_count(p,
+                      detail->of_wait ? GS_ANNOTATION_WAITED_FOR_NS : GS_ANNOTATION_KEPT_WAITING_NS,
+                      (uint64_t)detail->other_ns);
+    return p;
+}
+
+/* For the end of the slice itself; where they take too many bytes they stand below it alone. */
+static void keep_told(struct gs_encoder *encoder, const uint8_t *counts, uint64_t n_counts,
+                      const struct gs_detail_parts *parts) {
+    encoder->n_told = 0;
+    if (n_counts + parts->n_annotations > sizeof encoder->told)
+        return;
+    uint8_t *end = put_bytes(encoder->told, counts, n_counts);
+    end = put_bytes(end, parts->annotations, parts->n_annotations);
+    encoder->n_told = (uint32_t)(end - encoder->told);
+}
+
 /* The packet that begins it. */
-static uint8_t *put_detail_begin(uint8_t *p, const struct gs_sequence *pair,
-                                 const struct gs_detail *detail,
+static uint8_t *put_detail_begin(struct gs_encoder *encoder, uint8_t *p,
+                                 const struct gs_sequence *pair, const struct gs_detail *detail,
                                  const struct gs_detail_parts *parts) {
     static const uint8_t monotonic[] = {GS_TAG_CLOCK_0, GS_TAG_CLOCK_1, GS_MONOTONIC};
     bool later = pair->time_ns != detail->start_ns;
     uint64_t time = later ? (uint64_t)detail->start_ns : 0;
-    uint8_t counts[32], *end = counts;
-    end = put_count(end,
-                    detail->of_wait ? GS_ANNOTATION_WAITED_FOR_HOLDS : GS_ANNOTATION_KEPT_WAITING,
-                    detail->others);
-    if (!detail->of_wait || detail->holder != GS_NONE)
-        end = put_count(
-            end, detail->of_wait ? GS_ANNOTATION_WAITED_FOR_NS : GS_ANNOTATION_KEPT_WAITING_NS,
-            (uint64_t)detail->other_ns);
-    uint64_t n_event = (uint64_t)(end - counts) + parts->n_event;
+    uint8_t counts[32];
+    uint64_t n_counts = (uint64_t)(put_counts(counts, detail) - counts);
+    uint64_t n_event = n_counts + parts->n_annotations + parts->n_slice;
+    keep_told(encoder, counts, n_counts, parts);
     *p++ = GS_TAG_PACKET;
     p = gs_put_varint(p, 1 + varint_bytes(time) + pair->tag_bytes + 1 + varint_bytes(n_event) +
                              n_event + interned_bytes(parts->n_interned) +
@@ -149,8 +172,9 @@ static uint8_t *put_detail_begin(uint8_t *p, const struct gs_sequence *pair,
     p = put_bytes(p, pair->tag, pair->tag_bytes);
     *p++ = GS_TAG_TRACK_EVENT;
     p = gs_put_varint(p, n_event);
-    p = put_bytes(p, counts, (uint64_t)(end - counts));
-    p = put_bytes(p, parts->event, parts->n_event);
+    p = put_bytes(p, counts, n_counts);
+    p = put_bytes(p, parts->annotations, parts->n_annotations);
+    p = put_bytes(p, parts->slice, parts->n_slice);
     p = put_interned(p, parts->interned, parts->n_interned);
     return later ? put_bytes(p, monotonic, sizeof monotonic) : p;
 }
@@ -198,6 +222,30 @@ static uint8_t *put_flame(uint8_t *p, struct gs_sequence *flame, const struct gs
     return p;
 }
 
+/* The end of a hold or a wait, with what its detail tells, if it has one. */
+static uint8_t *put_slice_end(struct gs_encoder *encoder, uint8_t *p, struct gs_sequence *pair,
+                              int64_t time_ns, int64_t waiters, uint64_t flow) {
+    const struct packet packet = {
+        .type = GS_END, .waiters = waiters, .flow = flow, .n_flows = flow != 0};
+    if (!encoder->n_told)
+        return put_packet(p, pair, time_ns, packet);
+    const uint64_t delta = (uint64_t)time_ns - (uint64_t)pair->time_ns;
+    const uint64_t n_head = 1 + varint_bytes(delta) + pair->tag_bytes, n_told = encoder->n_told;
+    uint8_t hot[GS_PACKET_ROOM];
+    const uint8_t *end = put_packet(hot, pair, time_ns, packet);
+    const uint8_t *event = hot + 2 + n_head, *flags = end - 2;
+    const uint64_t n_own = (uint64_t)(flags - event) - 2, n_event = n_told + n_own;
+    *p++ = GS_TAG_PACKET;
+    p = gs_put_varint(p, n_head + 1 + varint_bytes(n_event) + n_event + 2);
+    p = put_bytes(p, hot + 2, n_head);
+    *p++ = *event;
+    p = gs_put_varint(p, n_event);
+    p = put_bytes(p, encoder->told, n_told);
+    p = put_bytes(p, event + 2, n_own);
+    encoder->n_told = 0;
+    return put_bytes(p, flags, 2);
+}
+
 /* The last packet of the slice's sequence is at its end then. */
 static uint8_t *put_detail(struct gs_encoder *encoder, uint8_t *p, const struct gs_detail *detail,
                            const struct gs_detail_parts *parts) {
@@ -206,7 +254,7 @@ static uint8_t *put_detail(struct gs_encoder *encoder, uint8_t *p, const struct 
         &sequences[gs_sequences_find(&encoder->all, detail->thread, detail->gil)];
     if (parts->n_frames)
         p = put_flame(p, &sequences[encoder->all.gils[detail->gil].flame], detail, parts);
-    p = put_detail_begin(p, pair, detail, parts);
+    p = put_detail_begin(encoder, p, pair, detail, parts);
     return put_end(p, pair, detail->end_ns);
 }
 

@@ -41,23 +41,19 @@ static uint32_t dice(uint32_t sides) {
 /* What the encoder asks of details.py. */
 static size_t put_detail(struct gs_encoder *encoder, const struct gs_detail *detail, uint8_t *bytes,
                          size_t n_bytes) {
-    uint8_t event[] = {GS_TAG_ANNOTATION,
-                       4,
-                       GS_TAG_ANNOTATION_NAME,
-                       GS_ANNOTATION_LINE,
-                       GS_TAG_ANNOTATION_INT,
-                       7,
-                       GS_TAG_TYPE,
-                       GS_BEGIN,
-                       GS_TAG_NAME,
-                       (uint8_t)(GS_NAME_OWNER + 1 + dice(9))};
+    const uint8_t annotation[] = {
+        GS_TAG_ANNOTATION, 4, GS_TAG_ANNOTATION_NAME, GS_ANNOTATION_LINE, GS_TAG_ANNOTATION_INT, 7};
+    const uint8_t slice[] = {GS_TAG_TYPE, GS_BEGIN, GS_TAG_NAME,
+                             (uint8_t)(GS_NAME_OWNER + 1 + dice(9))};
     const uint8_t interned[] = {0x12, 4, 0x08, 1, 0x12, 0};
     const uint32_t frames[] = {1, 300, 1u << 20};
     bool flame = !detail->of_wait && detail->leaf != UINT32_MAX;
     uint64_t needed;
     return gs_encoder_detail(encoder, detail,
-                             &(struct gs_detail_parts){.event = event,
-                                                       .n_event = sizeof event,
+                             &(struct gs_detail_parts){.annotations = annotation,
+                                                       .n_annotations = sizeof annotation,
+                                                       .slice = slice,
+                                                       .n_slice = sizeof slice,
                                                        .interned = interned,
                                                        .n_interned = dice(2) * sizeof interned,
                                                        .frames = frames,

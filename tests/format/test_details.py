@@ -24,6 +24,7 @@ BEGIN, END, INSTANT = (
     TrackEvent.TYPE_SLICE_END,
     TrackEvent.TYPE_INSTANT,
 )
+OF_DETAILS = 32  # GS_ANNOTATION_OF_DETAILS
 
 
 @pytest.fixture
@@ -128,6 +129,85 @@ def test_what_a_detail_says_is_free(name: str, request: pytest.FixtureRequest) -
         assert read(changed(path, change, begins)) == read(path)
 
 
+def is_told_end(packet: Any) -> bool:
+    """Of a hold or a wait, with what its detail says."""
+    event = packet.track_event
+    return bool(
+        packet.sequence_flags == layout.NEEDS_STATE
+        and event.type == END
+        and any(a.name_iid >= OF_DETAILS for a in event.debug_annotations)
+    )
+
+
+def edited(path: Path, change: Callable[[Any], None], wanted: Callable[[Any], bool]) -> Path:
+    trace = Trace.FromString(path.read_bytes())
+    change(next(p for p in trace.packet if wanted(p)))
+    copy = path.with_name("changed.pftrace")
+    copy.write_bytes(trace.SerializeToString())
+    return copy
+
+
+@pytest.mark.parametrize("name", ["convoy", "with_stacks"])
+def test_the_end_of_a_slice_may_tell_more_or_nothing(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    def more(packet: Any) -> None:
+        packet.track_event.debug_annotations.add(name="more", string_value="x" * 1000)
+
+    def nothing(packet: Any) -> None:
+        packet.track_event.ClearField("debug_annotations")
+
+    path: Path = request.getfixturevalue(name)
+    for change in (more, nothing):
+        assert read(edited(path, change, is_told_end)) == read(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        (lambda p: p.track_event.debug_annotations.add(name="more", int_value=7), None),
+        (lambda p: setattr(p.track_event, "type", INSTANT), is_told_end),
+        (lambda p: setattr(p.track_event, "type", BEGIN), is_told_end),
+        (lambda p: p.track_event.category_iids.append(1), is_told_end),
+        (lambda p: setattr(p.track_event, "name_iid", 1), is_told_end),
+        (lambda p: p.ClearField("sequence_flags"), is_told_end),
+        (lambda p: setattr(p, "sequence_flags", 3), is_told_end),
+        (lambda p: setattr(p, "trusted_packet_sequence_id", 2), is_told_end),
+        (lambda p: p.track_event.flow_ids.append(7), is_told_end),
+    ],
+    ids=[
+        *("without a detail", "instant", "begin", "category", "name", "no state", "cleared"),
+        *("another's", "flow"),
+    ],
+)
+def test_what_is_no_end_of_a_detailed_slice_is_refused(
+    change: Callable[[Any], None], wanted: Callable[[Any], bool] | None, convoy: Path
+) -> None:
+    def plain_end(packet: Any) -> bool:
+        return (
+            packet.sequence_flags == layout.NEEDS_STATE
+            and packet.track_event.type == END
+            and not packet.track_event.track_uuid
+            and not packet.track_event.debug_annotations
+        )
+
+    with pytest.raises(TraceError, match="offset"):
+        read(edited(convoy, change, wanted or plain_end))
+
+
+def test_what_takes_too_many_bytes_stands_below_alone(
+    with_stacks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(details, "MOST_TEXTS", 0)
+    monkeypatch.setattr(details.Details, "_stack", lambda self, leaf: ["x" * 1000] * 40)
+    before = read(with_stacks)
+    write_trace(slow_story(), with_stacks)
+    assert read(with_stacks) == before
+    packets = Trace.FromString(with_stacks.read_bytes()).packet
+    assert not any(map(is_told_end, packets))
+    assert max(len(p.track_event.debug_annotations) for p in packets if is_of_detail(p)) >= 3
+
+
 def clear(field: str) -> Callable[[Any], None]:
     return lambda packet: packet.ClearField(field)
 
@@ -210,7 +290,9 @@ DETAILS = """
     select above.name as above, above.ts as ts, above.dur as dur, s.ts as since, s.dur as lasts,
       s.name as name, above.track_id as track,
       (select group_concat(key || '=' || coalesce(string_value, int_value), '|') from
-        (select * from args where arg_set_id = s.arg_set_id order by key)) as says
+        (select * from args where arg_set_id = s.arg_set_id order by key)) as says,
+      (select group_concat(key || '=' || coalesce(string_value, int_value), '|') from
+        (select * from args where arg_set_id = above.arg_set_id order by key)) as says_above
     from slice s join slice above on s.parent_id = above.id
     where above.name in ('holds GIL', 'waiting for GIL') and s.dur > 0
       and s.name not in ('waiting for lock', 'waiting for condition')
@@ -231,6 +313,8 @@ def test_what_people_see(with_stacks: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for row in told:
         assert (row["since"], row["lasts"]) == (row["ts"], row["dur"])
         assert row["dur"] >= 1_000_000
+        assert row["says"]
+        assert row["says"] == row["says_above"]
     says = "\n".join(row["says"] or "" for row in told)
     assert {row["above"] for row in told} == {"holds GIL", "waiting for GIL"}
     assert "debug.waited_for=worker-" in says

@@ -325,6 +325,7 @@ def shown(trace: Trace) -> tuple[list[Shown], int]:
                 {
                     annotations[sequence, a.name_iid]: a.pointer_value or a.uint_value
                     for a in event.debug_annotations
+                    if (sequence, a.name_iid) in annotations  # a detail interns its own
                 },
             )
         )
