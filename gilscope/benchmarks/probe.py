@@ -38,6 +38,8 @@ TURNS = 4_000
 PAIRS = 16  # of processes: where one's code and data happen to lie is worth some per cent
 REQUESTS = 200
 SHORT = 50  # requests, where one process is compared with itself and drifts meanwhile
+RECORDING, COUNTING = "recording", "counting"
+WATCHED_PAIRS = {RECORDING: PAIRS, COUNTING: 4 * PAIRS}  # its bound is a third, and of both ends
 BUILT_IN, INTERPOSED = "built-in", "interposed"
 FEED = "GILSCOPE_FEED"  # which of them watches a Python Plus
 
@@ -301,16 +303,21 @@ def echo(interpreter: str, rounds: int) -> Iterator[Figure]:
     """An echo server alone, its client in this process: requests a second lost.
 
     Once with the client on the server's processor and, where there are two, once on another; first
-    to recording, then to the stacks in it. Waking up on another processor takes longer than
-    serving and varies more, so of stacks the server's processor time is told beside: a server
-    cannot lose more than it works.
+    to recording, then to counters alone, then to the stacks in a recording. Waking up on another
+    processor takes longer than serving and varies more, so of counters and stacks the server's
+    processor time is told beside: a server cannot lose more than it works.
     """
     first, *others = cpus()
     places = [(first, "on one CPU"), *((cpu, "on two CPUs") for cpu in others[-1:])]
     name = harness.interpreter(interpreter).name
     for server, where in places:
-        losses = _lost_to_recording(interpreter, rounds, first, server)
+        losses, _ = _lost_to(RECORDING, interpreter, rounds, first, server)
         yield _loss(f"{name}: requests/s lost by echo, {where}", losses, 3)
+    for server, where in places:
+        requests, processor = _lost_to(COUNTING, interpreter, rounds, first, server)
+        yield _loss(f"{name}: … to counters alone, {where}", requests, 1, upper=True)
+        what = "… of its processor time to counters alone"
+        yield _loss(f"{name}: {what}, {where}", processor, 1, upper=True)
     for server, where in places:
         requests, processor = _lost_to_stacks(interpreter, rounds, first, server)
         yield _loss(f"{name}: … of it to stacks, {where}", requests, 1)
@@ -335,27 +342,35 @@ class Echo:
     worked: Callable[[], float]
 
 
-def _lost_to_recording(interpreter: str, rounds: int, client: int, server: int) -> list[float]:
-    """Per cent that the recorded of two servers loses: the median of each pair of them."""
-    medians = []
-    for pair in range(PAIRS):
+def _lost_to(
+    watched: str, interpreter: str, rounds: int, client: int, server: int
+) -> tuple[list[float], list[float]]:
+    """Per cent that the watched of two servers loses, of its requests a second and of its processor
+    time: the median of each pair of them.
+    """
+    requests, processor = [], []
+    for pair in range(WATCHED_PAIRS[watched]):
         with ExitStack() as stack:
             with starting_on(server):
                 echoes = [
-                    stack.enter_context(_echo_server(interpreter, recorded=recorded))
-                    for recorded in _in_turn((False, True), pair)
+                    stack.enter_context(_echo_server(interpreter, watched=way))
+                    for way in _in_turn((None, watched), pair)
                 ]
             stack.enter_context(starting_on(client))
             servers = _in_turn(echoes, pair)
-            losses = []
+            losses, work = [], []
             for index in range(max(2, rounds // PAIRS)):
                 servers[1].tick()
-                seconds = [0.0, 0.0]
+                seconds, worked = [0.0, 0.0], [0.0, 0.0]
                 for way in _in_turn((0, 1), index):
+                    before = servers[way].worked()
                     seconds[way] = _requests(servers[way].connection, REQUESTS)
+                    worked[way] = servers[way].worked() - before
                 losses.append(100 * (1 - seconds[0] / seconds[1]))
-        medians.append(statistics.median(losses))
-    return medians
+                work.append(100 * (1 - worked[0] / worked[1]))
+        requests.append(statistics.median(losses))
+        processor.append(statistics.median(work))
+    return requests, processor
 
 
 def _lost_to_stacks(
@@ -373,7 +388,7 @@ def _lost_to_stacks(
         with ExitStack() as stack:
             with starting_on(server):
                 # By this probe: the one in Python Plus is not ours to switch.
-                server_of_ours = _echo_server(interpreter, recorded=True, feed=INTERPOSED)
+                server_of_ours = _echo_server(interpreter, watched=RECORDING, feed=INTERPOSED)
                 echo = stack.enter_context(server_of_ours)
             stack.enter_context(starting_on(client))
             for index in range(max(2, 4 * rounds // PAIRS)):
@@ -457,7 +472,7 @@ def _plain(interpreter: str, code: str, *arguments: str) -> Worker:
 
 @contextmanager
 def _recorded(
-    interpreter: str, code: str, *arguments: str, feed: str | None = None
+    interpreter: str, code: str, *arguments: str, feed: str | None = None, watched: str = RECORDING
 ) -> Iterator[tuple[Worker, Callable[[], None]]]:
     """A worker with the probe in it, and the call that keeps its rings ahead of it.
 
@@ -467,6 +482,8 @@ def _recorded(
     from gilscope.recorder.session import Session  # noqa: PLC0415
 
     session = Session()
+    if watched == COUNTING:
+        session.pause()
     try:
         variables = environment(session)
         variables.pop(STACKS, None)
@@ -475,22 +492,26 @@ def _recorded(
         with Worker([interpreter, "-c", code, *arguments], variables) as worker:
             session.tick()
             yield worker, session.tick
-            if session.stopped:
+            if session.stopped and watched == RECORDING:
                 raise RecordingError(f"{session.directory.parent} has no room for so many rounds")
     finally:
         session.discard()
 
 
 @contextmanager
-def _echo_server(interpreter: str, *, recorded: bool, feed: str | None = None) -> Iterator[Echo]:
+def _echo_server(
+    interpreter: str, *, watched: str | None, feed: str | None = None
+) -> Iterator[Echo]:
     """An echo server that has answered."""
     from gilscope import _native  # noqa: PLC0415 - ctypes
 
     probe = str(_native.probe_path())
     with ExitStack() as stack:
         worker, tick = (
-            stack.enter_context(_recorded(interpreter, ECHO_WORKER, probe, feed=feed))
-            if recorded
+            stack.enter_context(
+                _recorded(interpreter, ECHO_WORKER, probe, feed=feed, watched=watched)
+            )
+            if watched
             else (stack.enter_context(_plain(interpreter, ECHO_WORKER, probe)), lambda: None)
         )
         connection = stack.enter_context(socket.create_connection(("127.0.0.1", int(worker.first))))

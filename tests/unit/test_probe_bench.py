@@ -24,7 +24,8 @@ def test_every_figure_with_its_spread_and_its_verdict(capsys: pytest.CaptureFixt
     figures = told["figures"]
     assert "CPUs" in told["machine"]
     places = min(2, len(os.sched_getaffinity(0)))  # on one processor, on two
-    echoes = [3] * places + [1, 1] * places  # to recording, to its stacks
+    # To recording, to counters alone, to the stacks in a recording.
+    echoes = [3] * places + [1, 1] * places + [1, 1] * places
     write = [None, 12, 2, None, 15]
     entering = [50, 50]
     expected = [20, None, 1.6, 2_000, *write, *echoes, *entering, None, 100, None]
