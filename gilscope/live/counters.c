@@ -3,7 +3,8 @@
  * chunk of records its first line alone, which tells its length.
  *
  * Actors: any number of readers, each with a mapping of its own, writers, and one recorder that may
- * take rooms back meanwhile: then its number `moving` tells, and the reader begins again. */
+ * take rooms back meanwhile: then its number `moving` tells, and the reader begins again. At its
+ * end it gives their memory back, and `moving` tells that, too. */
 #include <sched.h>
 #include <stdbool.h>
 #include <string.h>
@@ -158,8 +159,8 @@ static void read_all(const struct gs_file_header *header, uint64_t units, struct
 }
 
 /* Reads a file of so many units. `reading`: the longest waits are of those that ended since that
- * reading (gs_file_header.reading). Returns 0, or -1 where the recorder died while it took rooms
- * back. */
+ * reading (gs_file_header.reading). Returns 0; 1 where the recording is over and the rooms are
+ * given back; or -1 where the recorder died while it took rooms back. */
 EXPORT int gs_counters_read(const struct gs_file_header *header, uint64_t units,
                             struct gs_counted *out, struct gs_counted_process *processes,
                             uint32_t most_processes, struct gs_counted_thread *threads,
@@ -167,6 +168,8 @@ EXPORT int gs_counters_read(const struct gs_file_header *header, uint64_t units,
     const struct tables to = {processes, threads, most_processes, most_threads};
     for (unsigned i = 0; i < TRIES; i++) {
         uint32_t before = __atomic_load_n(&header->moving, __ATOMIC_ACQUIRE);
+        if (before == GS_GIVEN_BACK)
+            return 1;
         if (!(before & 1)) {
             read_all(header, units, out, &to, reading);
             gs_fence(); /* what was read came before the number that is read now */

@@ -10,7 +10,7 @@ import ctypes
 import mmap
 import os
 import struct
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from gilscope import _native
@@ -170,6 +170,7 @@ class Counters:
         self._threads = (_Thread * _ROOM)()
         self._counted = _Counted()
         self._reading = self._engine.gs_counters_next_reading(self._header)
+        self._last = Reading(0, (), (), goes_on=False)
 
     @property
     def inode(self) -> int:
@@ -178,14 +179,16 @@ class Counters:
 
     def read(self, take_longest: bool = True) -> Reading:
         """All counters now. `take_longest`: the next reading's longest waits begin here; who else
-        reads these counters finds only what came later. Raises RecordingError.
+        reads these counters finds only what came later. When the recording is over and its rings
+        are given back: the last reading once more, which is then empty if there was none. Raises
+        RecordingError.
         """
         since = self._reading
         if take_longest:
             self._reading = self._engine.gs_counters_next_reading(self._header)
         counted = self._counted
         while True:
-            if self._engine.gs_counters_read(
+            failed = self._engine.gs_counters_read(
                 self._header,
                 len(self._map) // _UNIT,
                 ctypes.byref(counted),
@@ -194,7 +197,10 @@ class Counters:
                 self._threads,
                 len(self._threads),
                 since,
-            ):
+            )
+            if failed > 0:
+                return self._last_again(take_longest)
+            if failed:
                 raise RecordingError("the gilscope that kept these counters was killed")
             if counted.n_processes > len(self._processes):
                 self._processes = (_Process * (2 * counted.n_processes))()
@@ -204,7 +210,7 @@ class Counters:
                 break
         rows = self._processes[: counted.n_processes]
         serials = {row.unit: row.serial for row in rows}
-        return Reading(
+        reading = Reading(
             at_ns=self._ns(counted.now),
             processes=tuple(self._process(row) for row in rows),
             threads=tuple(
@@ -215,6 +221,17 @@ class Counters:
             gone=self._sums(counted.gone),
             goes_on=counted.stop < _STOP_ALL,
         )
+        self._last = reading
+        if take_longest:
+            self._last_again(take_longest)
+        return reading
+
+    def _last_again(self, take_longest: bool) -> Reading:
+        again = replace(self._last, goes_on=False)
+        if take_longest:
+            none = tuple(replace(thread, longest_wait_ns=0) for thread in again.threads)
+            self._last = replace(again, threads=none)
+        return again
 
     @property
     def goes_on(self) -> bool:

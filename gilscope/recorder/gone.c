@@ -7,6 +7,8 @@
 #include "../probe/counters.h"
 #include "rooms.h"
 
+#define EXPORT __attribute__((visibility("default")))
+
 void gs_moving_begins(struct gs_rooms *rooms) {
     uint32_t *moving = &rooms->header->moving;
     __atomic_store_n(moving, (__atomic_load_n(moving, __ATOMIC_RELAXED) | 1), __ATOMIC_SEQ_CST);
@@ -17,6 +19,12 @@ void gs_moving_ends(struct gs_rooms *rooms) {
     uint32_t *moving = &rooms->header->moving;
     /* Release: who sees the even number sees all that moved. */
     __atomic_store_n(moving, __atomic_load_n(moving, __ATOMIC_RELAXED) + 1, __ATOMIC_RELEASE);
+}
+
+/* Before the memory of the rooms is given back: who reads counters meanwhile has read nothing. */
+EXPORT void gs_rooms_give_back(struct gs_rooms *rooms) {
+    __atomic_store_n(&rooms->header->moving, GS_GIVEN_BACK, __ATOMIC_SEQ_CST);
+    gs_fence();
 }
 
 void gs_rooms_note_death(struct gs_rooms *rooms, uint32_t unit) {

@@ -358,6 +358,7 @@ class Session:
         standing, self._standing = self._standing, None
         if rooms and hasattr(mmap, "MADV_REMOVE"):
             rest = FIRST_UNIT * UNIT
+            self._engine.gs_rooms_give_back(rooms)
             with contextlib.suppress(OSError):  # not every file system can
                 self._map.madvise(mmap.MADV_REMOVE, rest, self.limit_bytes - rest)
         self._engine.gs_watch_close(watch)
@@ -372,14 +373,14 @@ def _engine() -> ctypes.CDLL:
     engine.gs_rooms_create.restype = pointer
     engine.gs_rooms_close.argtypes = [pointer]
     engine.gs_rooms_close.restype = None
-    for name in ("start", "tick", "stop", "pause", "begin", "clock", "stream"):
+    for name in ("start", "tick", "stop", "pause", "begin", "clock", "stream", "give_back"):
         getattr(engine, f"gs_rooms_{name}").argtypes = [pointer]
     for name in ("stop_for_good", "end_processes"):
         getattr(engine, f"gs_rooms_{name}").argtypes = [pointer]
         getattr(engine, f"gs_rooms_{name}").restype = None
     engine.gs_rooms_name.argtypes = [pointer, u32, u32, ctypes.c_char_p]
     engine.gs_rooms_name.restype = ctypes.c_bool
-    for name in ("stop", "pause", "begin", "clock", "stream", "keep_ns", "forget"):
+    for name in ("stop", "pause", "begin", "clock", "stream", "keep_ns", "forget", "give_back"):
         getattr(engine, f"gs_rooms_{name}").restype = None
     engine.gs_rooms_keep_ns.argtypes = [pointer, u64]
     engine.gs_rooms_forget.argtypes = [pointer, u64]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,8 @@ from support.counting import CONVOY, Run, all_of, expect_counters_equal_a_record
 
 from gilscope.live.counters import NAMES, Counters, Sums
 from gilscope.recorder.notes import RINGS
+from gilscope.recorder.record import environment
+from gilscope.recorder.session import Session
 
 # Short threads, children that are killed while they hold the GIL, and programs that become others.
 # With --keep 1 their pages are used again and again.
@@ -74,6 +80,36 @@ def test_a_reading_that_takes_nothing_leaves_the_longest_wait(tmp_path: Path) ->
     left = [max(t.longest_wait_ns for t in r.threads) for r in run.readings(False) if r.threads]
     assert left == sorted(left)
     assert left[-1] > 1_000_000
+
+
+def test_what_was_read_last_stays_when_the_rings_are_given_back() -> None:
+    """Their memory goes piece by piece: who reads meanwhile must not take a piece for all."""
+    source = "import threading as t\nfor _ in range(1000):\n x = t.Thread(); x.start(); x.join()"
+    for _ in range(8):
+        session = Session()
+        counters = Counters(session.path)
+        empty = Counters(session.path)
+        command = [str(interpreters.path("3.11")), "-c", source]
+        watched = subprocess.Popen(command, env={**os.environ, **environment(session)})
+        while watched.poll() is None:
+            session.tick()
+            time.sleep(0.002)
+        session.stop()
+        last = counters.read()
+        assert len(last.threads) > 1000
+        ends = threading.Thread(target=session.discard)
+        ends.start()
+        while ends.is_alive():
+            assert all_of(counters.read()) == all_of(last)
+        ends.join()
+        after = counters.read()
+        assert not after.goes_on
+        assert after.processes == last.processes
+        assert [thread.sums for thread in after.threads] == [t.sums for t in last.threads]
+        assert {thread.longest_wait_ns for thread in after.threads} == {0}
+        assert empty.read().threads == ()
+        counters.close()
+        empty.close()
 
 
 def test_a_foreign_file_is_told(tmp_path: Path) -> None:
