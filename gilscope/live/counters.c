@@ -168,7 +168,7 @@ EXPORT int gs_counters_read(const struct gs_file_header *header, uint64_t units,
     const struct tables to = {processes, threads, most_processes, most_threads};
     for (unsigned i = 0; i < TRIES; i++) {
         uint32_t before = __atomic_load_n(&header->moving, __ATOMIC_ACQUIRE);
-        if (before == GS_GIVEN_BACK)
+        if (before == GS_ROOMS_GONE)
             return 1;
         if (!(before & 1)) {
             read_all(header, units, out, &to, reading);

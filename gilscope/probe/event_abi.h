@@ -290,7 +290,7 @@ struct gs_gone_counters {
 };
 static_assert(sizeof(struct gs_gone_counters) == 64, "a cache line");
 
-#define GS_GIVEN_BACK UINT32_MAX
+#define GS_ROOMS_GONE UINT32_MAX
 struct gs_file_header {
     uint64_t magic;
     uint32_t abi_version;
@@ -325,7 +325,7 @@ struct gs_file_header {
     _Alignas(64) struct gs_clock_snapshot clocks[GS_MAX_CLOCKS];
     _Alignas(64) struct gs_gone_counters gone; /* of processes whose pages were taken back */
     uint32_t moving; /* odd: rooms are being taken back, and counters move to who has them next;
-                        GS_GIVEN_BACK: it is over, and its rooms are no more */
+                        GS_ROOMS_GONE: it is over, and its rooms are no more */
     _Alignas(64) uint32_t reading; /* how often somebody took the longest waits */
     uint32_t unfollowed_named;     /* 1: the name below is written, or is being written, by one */
     char unfollowed_name[56];      /* of the first program that is not followed; "": none */

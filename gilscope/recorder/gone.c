@@ -23,7 +23,7 @@ void gs_moving_ends(struct gs_rooms *rooms) {
 
 /* Before the memory of the rooms is given back: who reads counters meanwhile has read nothing. */
 EXPORT void gs_rooms_give_back(struct gs_rooms *rooms) {
-    __atomic_store_n(&rooms->header->moving, GS_GIVEN_BACK, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&rooms->header->moving, GS_ROOMS_GONE, __ATOMIC_SEQ_CST);
     gs_fence();
 }
 
