@@ -170,7 +170,7 @@ class Counters:
         self._threads = (_Thread * _ROOM)()
         self._counted = _Counted()
         self._reading = self._engine.gs_counters_next_reading(self._header)
-        self._last = Reading(0, (), (), goes_on=False)
+        self._last, self._taken = Reading(0, (), (), goes_on=False), False
 
     @property
     def inode(self) -> int:
@@ -221,17 +221,15 @@ class Counters:
             gone=self._sums(counted.gone),
             goes_on=counted.stop < _STOP_ALL,
         )
-        self._last = reading
-        if take_longest:
-            self._last_again(take_longest)
+        self._last, self._taken = reading, take_longest
         return reading
 
     def _last_again(self, take_longest: bool) -> Reading:
-        again = replace(self._last, goes_on=False)
-        if take_longest:
-            none = tuple(replace(thread, longest_wait_ns=0) for thread in again.threads)
-            self._last = replace(again, threads=none)
-        return again
+        threads = self._last.threads
+        if self._taken:
+            threads = tuple(replace(thread, longest_wait_ns=0) for thread in threads)
+        self._taken = self._taken or take_longest
+        return replace(self._last, threads=threads, goes_on=False)
 
     @property
     def goes_on(self) -> bool:
