@@ -180,7 +180,7 @@ static uint8_t *put_gil_event(struct gs_encoder *encoder, uint8_t *p, const stru
         }
         const struct gs_kept_parts *kept = kept_parts(encoder, &result->detail);
         struct gs_detail_parts parts = kept ? parts_of(kept) : (struct gs_detail_parts){0};
-        if (!kept || p + detail_room(&parts) > encoder->last) {
+        if (!kept || p + detail_room(&parts) + GS_TOLD_BYTES > encoder->last) {
             encoder->detailed = true;
             *status = GS_ENCODE_DETAIL;
             return NULL;

@@ -94,11 +94,10 @@ static void keep_parts(struct gs_encoder *encoder, const struct gs_detail *detai
     *places = kept;
 }
 
-/* The most bytes that put_detail writes, and more than a hot packet that the end of the slice takes
- * behind them. */
+/* The most bytes that put_detail writes. */
 static uint64_t detail_room(const struct gs_detail_parts *parts) {
     return BEGIN_BYTES + parts->n_annotations + parts->n_slice + parts->n_interned + END_BYTES +
-           FRAME_BYTES * parts->n_frames + parts->n_frames_interned + GS_TOLD_BYTES;
+           FRAME_BYTES * parts->n_frames + parts->n_frames_interned;
 }
 
 static unsigned varint_bytes(uint64_t value) {
