@@ -64,11 +64,7 @@ def is_of_detail(packet: Any) -> bool:
 
 def changed(path: Path, change: Callable[[Any], None], wanted: Callable[[Any], bool]) -> Path:
     """A copy in which the first packet of a detail that is `wanted` is changed."""
-    trace = Trace.FromString(path.read_bytes())
-    change(next(p for p in trace.packet if is_of_detail(p) and wanted(p)))
-    copy = path.with_name("changed.pftrace")
-    copy.write_bytes(trace.SerializeToString())
-    return copy
+    return edited(path, change, lambda packet: is_of_detail(packet) and wanted(packet))
 
 
 def begins(packet: Any) -> bool:
@@ -140,6 +136,7 @@ def is_told_end(packet: Any) -> bool:
 
 
 def edited(path: Path, change: Callable[[Any], None], wanted: Callable[[Any], bool]) -> Path:
+    """A copy in which the first packet that is `wanted` is changed."""
     trace = Trace.FromString(path.read_bytes())
     change(next(p for p in trace.packet if wanted(p)))
     copy = path.with_name("changed.pftrace")

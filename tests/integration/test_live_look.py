@@ -57,6 +57,10 @@ def test_threads_frames_names_and_the_gil(interpreter: Path) -> None:
         spinning = [one for one in threads.values() if (one.name or "").startswith("spin")]
         assert len(spinning) == 2
         assert all(one.stack.frames[0].function == "compute" for one in spinning)
+        with Memory(process.pid) as memory:
+            runtime = Runtime.open(memory)
+            for _ in range(50):  # nor does any of the rest come to the GIL again
+                assert not any(map(_at_the_gil, _others(look(runtime))))
         (gil,) = seen.gils.values()
         assert gil.interval_us == 5000
         main = threads[truth["main"]]
