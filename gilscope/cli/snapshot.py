@@ -23,6 +23,7 @@ HELP = "write a trace of what a running recording has kept; the recording goes o
 
 _PATIENCE_S = 10.0  # for a recorder that ticks every 20 ms
 _PERIOD_S = 0.005
+_ENDED = "the recording has just ended; it writes its trace itself"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,24 +102,29 @@ def write(directory: Path, trace: Path) -> Written:
 
 def copy(directory: Path) -> Path:
     """A folder with a copy of the rings of a recording that runs. Raises RecordingError."""
-    from gilscope.recorder.notes import LOOKS, NOTES, RINGS  # noqa: PLC0415
-    from gilscope.recorder.session import choose_directory, free_bytes  # noqa: PLC0415
-    from gilscope.recorder.switches import SWITCHES  # noqa: PLC0415
-
     engine = _native.engine()
     pointer, u32, u64 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64
     engine.gs_rooms_copy.argtypes = [pointer, pointer, u64]
     engine.gs_rooms_copy.restype = None
     engine.gs_rooms_ticks.argtypes = [pointer]
     engine.gs_rooms_ticks.restype = u64
+    engine.gs_rooms_are_gone.argtypes = [pointer]
     for name in ("hold", "is_held", "let_go"):
         getattr(engine, f"gs_rooms_{name}").argtypes = [pointer, u32]
     try:
-        with open(directory / RINGS, "r+b") as file:
-            rings = mmap.mmap(file.fileno(), 0)
-            used = os.fstat(file.fileno()).st_blocks * 512
-    except FileNotFoundError as error:
-        raise RecordingError("the recording has just ended; it writes its trace itself") from error
+        return _copied(engine, directory)
+    except FileNotFoundError as error:  # it may remove its folder at any time
+        raise RecordingError(_ENDED) from error
+
+
+def _copied(engine: ctypes.CDLL, directory: Path) -> Path:
+    from gilscope.recorder.notes import LOOKS, NOTES, RINGS  # noqa: PLC0415
+    from gilscope.recorder.session import choose_directory, free_bytes  # noqa: PLC0415
+    from gilscope.recorder.switches import SWITCHES  # noqa: PLC0415
+
+    with open(directory / RINGS, "r+b") as file:
+        rings = mmap.mmap(file.fileno(), 0)
+        used = os.fstat(file.fileno()).st_blocks * 512
     held = ctypes.c_char.from_buffer(rings)
     target = choose_directory()
     try:
@@ -137,15 +143,16 @@ def copy(directory: Path) -> Path:
         try:
             until = engine.gs_rooms_ticks(header)
             engine.gs_rooms_copy(header, ctypes.addressof(into), until)
+            shutil.copy(directory / NOTES, target / NOTES)
+            for name in (LOOKS, SWITCHES):
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copy(directory / name, target / name)
+            if engine.gs_rooms_are_gone(header):
+                raise RecordingError(_ENDED)
             if not engine.gs_rooms_is_held(header, pid):
                 raise RecordingError("the recording's rings went on while they were copied")
         finally:
             engine.gs_rooms_let_go(header, pid)
-        shutil.copy(directory / NOTES, target / NOTES)
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copy(directory / LOOKS, target / LOOKS)
-        if (directory / SWITCHES).exists():
-            shutil.copy(directory / SWITCHES, target / SWITCHES)
     except BaseException:
         shutil.rmtree(target, ignore_errors=True)
         raise
@@ -159,6 +166,8 @@ def _hold(engine: ctypes.CDLL, header: int, pid: int) -> None:
             raise RecordingError("another snapshot of this recording does not come to its end")
         time.sleep(_PERIOD_S)
     while not engine.gs_rooms_is_held(header, pid):
+        if engine.gs_rooms_are_gone(header):
+            raise RecordingError(_ENDED)
         if time.monotonic() > end:
             engine.gs_rooms_let_go(header, pid)
             raise RecordingError("the gilscope that records does not answer; is it stopped?")

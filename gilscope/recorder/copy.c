@@ -69,6 +69,11 @@ EXPORT uint32_t gs_rooms_hold(struct gs_file_header *header, uint32_t pid) {
                : other;
 }
 
+/* Whether the recording is over, and its rooms are no more. */
+EXPORT int gs_rooms_are_gone(const struct gs_file_header *header) {
+    return __atomic_load_n(&header->moving, __ATOMIC_ACQUIRE) == GS_ROOMS_GONE;
+}
+
 /* Whether the recorder has seen it, and holds. */
 EXPORT int gs_rooms_is_held(const struct gs_file_header *header, uint32_t pid) {
     return __atomic_load_n(&header->held, __ATOMIC_ACQUIRE) == pid &&

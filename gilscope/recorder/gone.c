@@ -21,7 +21,8 @@ void gs_moving_ends(struct gs_rooms *rooms) {
     __atomic_store_n(moving, __atomic_load_n(moving, __ATOMIC_RELAXED) + 1, __ATOMIC_RELEASE);
 }
 
-/* Before the memory of the rooms is given back: who reads counters meanwhile has read nothing. */
+/* Before the file and the memory of the rooms go: who reads counters or copies meanwhile has
+ * nothing. */
 EXPORT void gs_rooms_give_back(struct gs_rooms *rooms) {
     __atomic_store_n(&rooms->header->moving, GS_ROOMS_GONE, __ATOMIC_SEQ_CST);
     gs_fence();

@@ -349,16 +349,17 @@ class Session:
         """
         import shutil  # noqa: PLC0415 - not needed before the program has run
 
+        rooms, self._rooms = self._rooms, None
+        if rooms:
+            self._engine.gs_rooms_give_back(rooms)
         if self._remove:
             self._remove()
         else:
             shutil.rmtree(self.directory, ignore_errors=True)
-        rooms, self._rooms = self._rooms, None
         watch, self._watch = self._watch, None
         standing, self._standing = self._standing, None
         if rooms and hasattr(mmap, "MADV_REMOVE"):
             rest = FIRST_UNIT * UNIT
-            self._engine.gs_rooms_give_back(rooms)
             with contextlib.suppress(OSError):  # not every file system can
                 self._map.madvise(mmap.MADV_REMOVE, rest, self.limit_bytes - rest)
         self._engine.gs_watch_close(watch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import signal
@@ -15,8 +16,11 @@ from typing import Any
 import pytest
 
 import gilscope
-from gilscope.errors import UsageError
+from gilscope import _native
+from gilscope.cli import snapshot
+from gilscope.errors import RecordingError, UsageError
 from gilscope.recorder.options import DumpWhen, Keep
+from gilscope.recorder.session import Session
 from gilscope.trace.model import Trace
 
 DEADLINE_S = 60
@@ -229,3 +233,35 @@ def test_no_recording_of_that_process() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert f"no recording of process {os.getpid()}" in done.stderr
+
+
+@pytest.mark.parametrize("when", ["gs_rooms_is_held", "gs_rooms_ticks", "gs_rooms_copy"])
+def test_a_copy_of_rings_that_are_given_back_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """The recording may end at any step of a snapshot."""
+    monkeypatch.setenv("GILSCOPE_DIR", str(tmp_path))
+    session, engine = Session(8 << 20), _native.engine()
+
+    class Engine:
+        """The engine; the recording ends before the function `when`, and ticks else."""
+
+        def __getattr__(self, name: str) -> Any:
+            function = getattr(engine, name)
+
+            def called(*arguments: int) -> Any:
+                if name == when:
+                    session.discard()
+                elif name == "gs_rooms_is_held":
+                    session.tick()
+                function.argtypes = [ctypes.c_uint64] * len(arguments)
+                return function(*arguments)
+
+            return called
+
+    ending = Engine()
+    session.tick()
+    monkeypatch.setattr(snapshot._native, "engine", lambda: ending)
+    with pytest.raises(RecordingError, match="just ended"):
+        snapshot.copy(session.directory)
+    assert not list(tmp_path.iterdir())
