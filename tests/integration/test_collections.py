@@ -70,6 +70,7 @@ os._exit(0)
 
 CLOSE = 0.01  # of a length: the callback itself is in the program's stamps
 CALL_NS = 100_000  # and so much of each, on a busy machine
+CALLBACK_NS = 10_000  # in most of them
 
 
 class Run(NamedTuple):
@@ -142,10 +143,13 @@ def test_python_plus_tells_them_exactly(run: Any, source: str) -> None:
     assert process["gc"]["held_ns"] == process["gc"]["held_least_ns"]
     rows = _by_hold(made)
     assert len(rows) >= 4
-    took = sum(int((inside[:, 1] - inside[:, 0]).sum()) for _, inside in rows)
-    calls_ns = 3_000 * sum(len(inside) for _, inside in rows)  # of the callback
-    told = sum(int(row["least_ns"]) for row, _ in rows)
-    assert told == pytest.approx(took, rel=CLOSE, abs=calls_ns)
+    close = 0
+    for row, inside in rows:
+        told, took = int(row["least_ns"]), int((inside[:, 1] - inside[:, 0]).sum())
+        assert told <= took  # the callbacks are in the program's stamps
+        close += took - told <= took * CLOSE + CALLBACK_NS * len(inside)
+    # In the others the program had no processor between a stamp of its own and the collection.
+    assert close >= len(rows) / 2
     assert all(row["count"] == len(inside) for row, inside in rows)
 
 
