@@ -147,7 +147,7 @@ def _headline(summary: Row, page: Page) -> Text:
         facts.append("Python " + ", ".join(sorted({*pythons})))
     total = counted(len(summary["processes"]), "process")
     if 0 < len(pythons) < len(summary["processes"]):  # shells that start it, or that it starts
-        facts.append(f"{len(pythons):,} of {total} ran it")
+        facts[-1] += f" in {len(pythons):,} of {total}"
     elif len(summary["processes"]) != 1:
         facts.append(total)
     policy = summary["policy"]

@@ -27,6 +27,7 @@ Row = dict[str, Any]
 
 _LIFE = "its life"
 _BAR_LEAST, _BAR_MOST = 10, 40
+_BAR_SHOWN = 0.25  # of a cell, from which a part is seen
 _CAUSE_SHARE = 0.6  # of the room for texts, which a cause has at least
 _CAUSE_LEAST = 20  # cells of a cause, below which a table is given up
 _IO_WAIT, _CPU_WAIT, _WAKING_UP, _OVERTAKEN = "IO wait", "CPU wait", "(waking up)", "(overtaken)"
@@ -89,11 +90,12 @@ def waits_table(page: Page) -> Told:
 
 
 def _bar(thread: Row, width: int, glyphs: str) -> Text:
-    """The thread's life in `width` characters; a part that is there gets at least one."""
+    """The thread's life in `width` characters; from a quarter of one on, a part gets one."""
     parts = ("held", "waiting", "outside", "unknown")
     sizes = [thread[f"{part}_ns"] for part in parts]
     life = max(sum(sizes), 1)
-    cells = [max(int(width * size / life + 0.5), size > 0) for size in sizes]
+    shares = [width * size / life for size in sizes]
+    cells = [max(int(share + 0.5), share >= _BAR_SHOWN) for share in shares]
     largest = max(range(len(parts)), key=lambda part: cells[part])
     cells[largest] += width - sum(cells)
     bar = Text()
@@ -223,7 +225,7 @@ def legend(page: Page, words: set[str]) -> Text:
     return made
 
 
-_WORDS = ("holds the GIL", "waits for it", "needs no GIL (IO, sleep, C code)")
+_WORDS = ("holds the GIL", "waits for it", "needs no GIL (IO, sleep, locks, C code)")
 _MEANINGS = (
     (_IO_WAIT, "after it gave the GIL up by itself"),
     (_CPU_WAIT, "after a forced yield"),

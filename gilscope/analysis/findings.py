@@ -16,7 +16,7 @@ from gilscope.analysis.findings_gil import gil_findings
 from gilscope.analysis.findings_hangs import hang_findings, outside_notes
 from gilscope.analysis.findings_kept import kept_findings, worth_telling
 from gilscope.analysis.findings_locks import lock_findings
-from gilscope.analysis.findings_sched import lost_switches, quota_findings
+from gilscope.analysis.findings_sched import lost_switches, preempted_findings, quota_findings
 from gilscope.analysis.findings_trust import notes, part_of, warnings
 from gilscope.analysis.findings_woken import woken_findings
 from gilscope.analysis.kept import kept_gils
@@ -39,6 +39,7 @@ RULES: tuple[Rule, ...] = (
     gc_findings,
     woken_findings,
     quota_findings,
+    preempted_findings,
 )
 
 ENDLESS = ("deadlock", "hang")  # told first: they explain the others' waits

@@ -19,8 +19,9 @@ WORTH_NS = 1_000_000  # in all, below which no share of a short life is
 FREEZE_NS = 100_000_000  # in all, from which it is told however long the thread lived
 
 _ADVICE = (
-    " That line is only where they began. Call `gc.freeze()` behind the loading of what stays, make"
-    " collections rarer by `gc.set_threshold()`, or keep fewer lists, dictionaries and objects."
+    " That line is only where they began. Keep fewer lists, dictionaries and objects (text, bytes"
+    " and arrays of numbers do not count), make collections rarer by `gc.set_threshold()`, or,"
+    " where what is kept stays for good, call `gc.freeze()` after loading it."
 )
 
 

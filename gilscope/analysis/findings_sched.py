@@ -1,17 +1,19 @@
-"""Findings of the kernel's side: a quota that held the program back, records that are missing."""
+"""Findings of the kernel's side: a quota, processors that others had, records that are missing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from gilscope.analysis.finding import Case, Finding
+from gilscope.analysis.finding import Case, Finding, known
 from gilscope.analysis.units import counted, duration, percent
 
 Row = dict[str, Any]
 
 WORTH_SHARE = 0.05  # of a recording that a quota held its program back, from which it is told
 WORTH_NS = 1_000_000
+READY_SHARE = 0.25  # of its life that a thread had no processor, from which it is told
+LONG_NS = 100_000_000
 
 
 def quota_findings(case: Case) -> Iterator[Finding]:
@@ -19,9 +21,9 @@ def quota_findings(case: Case) -> Iterator[Finding]:
     GIL had no processor for longest.
     """
     summary = case.summary
-    ns = summary["kernel"]["throttled_ns"] or 0
-    if ns < max(WORTH_NS, WORTH_SHARE * summary["duration_ns"]):
+    if not _was_throttled(summary):
         return
+    ns = summary["kernel"]["throttled_ns"]
     worst_first = sorted(summary["processes"], key=lambda p: -_most(p["threads"]))
     if case.process is not worst_first[0]:
         return
@@ -40,6 +42,12 @@ def quota_findings(case: Case) -> Iterator[Finding]:
     yield case.problem("no-processor", text, ns, None)
 
 
+def _was_throttled(summary: Row) -> bool:
+    """Whether a quota held the program back for long enough to be told."""
+    ns = summary["kernel"]["throttled_ns"] or 0
+    return bool(ns >= max(WORTH_NS, WORTH_SHARE * summary["duration_ns"]))
+
+
 def _most(threads: list[Row]) -> int:
     return max(map(_held, threads), default=0)
 
@@ -47,6 +55,32 @@ def _most(threads: list[Row]) -> int:
 def _held(thread: Row) -> int:
     ns: int = thread["held"]["preempted_ns"] or 0
     return ns
+
+
+def preempted_findings(case: Case) -> Iterator[Finding]:
+    """The thread of the process that was ready to run for longest while others had the processors;
+    where a quota held the program back, that is told instead.
+    """
+    if _was_throttled(case.summary):
+        return
+    ready = {t["id"]: _ready(t) for t in case.process["threads"]}
+    worst = max(ready, key=ready.__getitem__, default=None)
+    if worst is None or ready[worst] < LONG_NS:
+        return
+    ns, life = ready[worst], known(case.threads[worst])
+    if ns < READY_SHARE * life:
+        return
+    text = (
+        f"{case.names[worst]} was ready to run for {duration(ns)}, {percent(ns, life)} of its life,"
+        " and had no processor: others had them. Use fewer workers that compute, or give the"
+        " program more processors."
+    )
+    yield case.problem("no-processor", text, ns, worst)
+
+
+def _ready(thread: Row) -> int:
+    """Ready and on no processor, but for its waits for the GIL, which are told by themselves."""
+    return sum(thread[part]["preempted_ns"] or 0 for part in ("held", "outside"))
 
 
 def lost_switches(summary: Row) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ COMMAND = "`gilscope run --policy io-priority`"
 class Gain:
     """Of one thread; ns and shares."""
 
+    name: str
     shared_ns: int
     spared_ns: int  # its waiting for threads that compute
     times: float  # as much work as now that it could do
@@ -39,12 +40,13 @@ class Gain:
         """The same as a sentence, with the command."""
         times = f"{MOST_GAIN} times or more"
         if self.times < MOST_GAIN:
-            times = f"up to {self.times:.2g} times"
+            times = f"about {self.times:.2g} times"
         return (
-            f" Try {COMMAND}: of the {duration(self.shared_ns)} in which it had to share the GIL"
-            f" {duration(self.spared_ns)} went to waiting for threads that compute; without that it"
-            f" could do {times} as much, and they would lose about"
-            f" {percent(round(1_000 * self.cost), 1_000)} of their time."
+            f" Try {COMMAND}: {self.name} shared the GIL for {duration(self.shared_ns)}, and waited"
+            f" {duration(self.spared_ns)} of that for threads that compute. Without that it could"
+            f" do {times} as much, and they would lose about"
+            f" {percent(round(1_000 * self.cost), 1_000)} of their time. Or move what they compute"
+            " to another process."
         )
 
 
@@ -63,4 +65,4 @@ def gain(case: Case, thread: Row, by_cpu_ns: int) -> Gain:
         for t in on_it
         if t["class"] != "cpu"
     )
-    return Gain(shared, by_cpu_ns, times, min(more / max(held, 1), 1.0))
+    return Gain(case.names[thread["id"]], shared, by_cpu_ns, times, min(more / max(held, 1), 1.0))

@@ -3,8 +3,9 @@
 Every wait of a thread but for the GIL ends in a lock of CPython's; the frames of the standard
 library above it tell what it is for. Two sorts of waits are told apart by that:
 
-- for a *lock*: something that another thread has and will give back: Lock, RLock, Semaphore, a full
-  queue, an import, a logging handler. Who had it made the others wait.
+- for a *lock*: something that another thread has and will give back: Lock, RLock, Semaphore (but
+  for one that counts what is done: analysis/lock_rows.py), a full queue, an import, a logging
+  handler. Who had it made the others wait.
 - for an *event*: something that another thread will do: an idle worker in Queue.get, a join, a
   result, a notify. Nothing is wrong with that, however long it takes.
 
@@ -40,7 +41,8 @@ IMPORT = "import"
 
 LOCK, EVENT = False, True
 
-_ON_CONDITIONS = {"threading.Semaphore.acquire", "queue.Queue.put"}  # though for a lock
+SEMAPHORE = "threading.Semaphore.acquire"
+_ON_CONDITIONS = {SEMAPHORE, "queue.Queue.put"}  # though for a lock
 
 
 _IDLE = "an idle worker"
@@ -62,7 +64,7 @@ _KNOWN: dict[tuple[str, str], Library] = {
     )
     for module, function, name, of_event in (
         ("threading", "wait_for", "threading.Condition.wait_for", EVENT),
-        ("threading", "acquire", "threading.Semaphore.acquire", LOCK),
+        ("threading", "acquire", SEMAPHORE, LOCK),
         ("threading", "__enter__", "threading.Condition", LOCK),
         ("threading", "_acquire_restore", "threading.Condition", LOCK),
         ("threading", "join", "threading.Thread.join", EVENT),

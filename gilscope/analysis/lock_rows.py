@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gilscope.analysis.intervals import lasted_until
+from gilscope.analysis.library import SEMAPHORE
 from gilscope.analysis.lock_parts import Parts, Releases
 from gilscope.trace.schema import SYNC_KIND_MASK, SyncKind
 from gilscope.trace.story import NOBODY, OF_CONDITION
@@ -30,6 +31,16 @@ Row = dict[str, Any]
 MOST_ROWS = 64  # of locks of a process, and of the blame of one; the rest is added up
 
 _KEY = np.dtype([(name, "<u4") for name in ("waiter", "holder", "waiter_site", "holder_site")])
+
+
+def _counts(blame: list[Row]) -> bool:
+    """Whether a semaphore counts what others have done, and is nothing that they had: of those who
+    released it none has waited for it, and none did so by the end of a `with`.
+    """
+    waiters = {row["waiter"] for row in blame}
+    sites = [row["holder_site"] for row in blame if row["holder_site"]]
+    by_with = any((site["library"] or "").endswith("__exit__") for site in sites)
+    return bool(sites) and not by_with and waiters.isdisjoint(row["holder"] for row in blame)
 
 
 class LockWaits:
@@ -72,10 +83,15 @@ class LockWaits:
                 time[number] = int(self._lengths[waits][self._library[waits] == number].sum())
         library = self._sites.libraries[time.most_common(1)[0][0]] if time else None
         of_event = library.of_event if library else None
+        if of_event is None:
+            of_event = of_condition
+        blame = self.blame(waits)
+        if library and library.name == SEMAPHORE:
+            of_event = _counts(blame)
         return {
             "library": library.name if library else None,
-            "waits_for": "event" if (of_condition if of_event is None else of_event) else "lock",
-            "blame": self.blame(waits),
+            "waits_for": "event" if of_event else "lock",
+            "blame": blame,
         }
 
     def blame(self, waits: NDArray[np.intp]) -> list[Row]:

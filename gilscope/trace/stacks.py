@@ -34,6 +34,7 @@ ROW_DTYPE = np.dtype(
 )
 
 _STANDARD = re.compile(r"^<frozen |/lib(?:32|64)?/python3\.\d+/(?!(?:site|dist)-packages/)")
+_MANAGED = ("__enter__", "__exit__", "__aenter__", "__aexit__")
 _BOOTSTRAP = "/threading.py"  # its folder is the library's, wherever that lies
 
 
@@ -146,14 +147,34 @@ def path(stacks: Sequence[Stack], leaf: int) -> list[Stack]:
 
 
 def site(stacks: Sequence[Stack], leaf: int) -> Site:
-    """The innermost frame outside the standard library, or the leaf where there is none."""
-    own = first = stacks[leaf]
-    while own.library and own.parent is not None:
-        own = stacks[own.parent]
-    if own.library:
-        own = first
+    """The innermost frame outside the standard library, or the leaf where there is none.
+
+    The code of a context manager that is a generator is the library's, too: its user's `with` runs
+    it.
+    """
+    first = stacks[leaf]
+    own = _outside_library(stacks, first) or first
+    while _is_manager(stacks, own) and (user := _outside_library(stacks, _caller(stacks, own))):
+        own = user
     inside = None if own is first else where(first)
     return Site(own.file, own.line, own.function, inside)
+
+
+def _caller(stacks: Sequence[Stack], row: Stack) -> Stack | None:
+    return None if row.parent is None else stacks[row.parent]
+
+
+def _outside_library(stacks: Sequence[Stack], row: Stack | None) -> Stack | None:
+    while row and row.library:
+        row = _caller(stacks, row)
+    return row
+
+
+def _is_manager(stacks: Sequence[Stack], row: Stack) -> bool:
+    caller = _caller(stacks, row)
+    return bool(
+        caller and caller.file.endswith("/contextlib.py") and caller.function.endswith(_MANAGED)
+    )
 
 
 def where(row: Stack | LookFrame, folders: int = 2) -> str:

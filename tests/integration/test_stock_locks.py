@@ -38,6 +38,7 @@ def stamped(kind, call):
     stamps[kind] = begin, time.monotonic_ns()
 
 lock, rlock, semaphore = threading.Lock(), threading.RLock(), threading.Semaphore(0)
+slots = threading.Semaphore(1)
 condition, event, barrier = threading.Condition(), threading.Event(), threading.Barrier(2)
 full, empty = queue.Queue(1), queue.Queue()
 full.put(0)
@@ -55,6 +56,10 @@ def take_rlock():
 
 def take_semaphore():
     semaphore.acquire()  # line semaphore
+
+def take_slot():
+    with slots:  # line slot
+        pass
 
 def wait_condition():
     with condition:
@@ -87,6 +92,7 @@ ENDS = {
     take_lock: (lock.acquire, lock.release),
     take_rlock: (rlock.acquire, rlock.release),
     take_semaphore: (None, semaphore.release),
+    take_slot: (slots.__enter__, lambda: slots.__exit__(None, None, None)),
     wait_condition: (None, end_condition),
     wait_event: (None, event.set),
     wait_barrier: (None, barrier.wait),
@@ -117,7 +123,8 @@ print(json.dumps(stamps))
 LIBRARIES = {
     "take_lock": None,
     "take_rlock": None,
-    "take_semaphore": "threading.Semaphore.acquire",
+    "take_semaphore": "threading.Semaphore.acquire",  # nobody has it: it counts what is done
+    "take_slot": "threading.Semaphore.acquire",
     "wait_condition": "threading.Condition.wait",
     "wait_event": "threading.Event.wait",
     "wait_barrier": "threading.Barrier.wait",
@@ -126,7 +133,7 @@ LIBRARIES = {
     "take_future": "concurrent.futures.Future.result",
     "take_handler": "logging.Handler.acquire",
 }
-FOR_LOCKS = {"take_lock", "take_rlock", "take_semaphore", "put_queue", "take_handler"}
+FOR_LOCKS = {"take_lock", "take_rlock", "take_slot", "put_queue", "take_handler"}
 
 
 def run(folder: Path, name: str, source: str, **variables: str) -> Recording:

@@ -222,10 +222,10 @@ def verdict(source: MemorySource) -> str:
 def test_verdict_names_victim_holder_and_number() -> None:
     assert verdict(convoy().source()) == (
         "`echo` waited 5.01 ms (p99 of 100 waits) for the GIL when it came back from IO;"
-        " `spin` held it >99 % of that time. Try `gilscope run --policy io-priority`: of the 509 ms"
-        " in which it had to share the GIL 500 ms went to waiting for threads that compute; without"
-        " that it could do 10 times or more as much, and they would lose about 55 % of their"
-        " time."
+        " `spin` held it >99 % of that time. Try `gilscope run --policy io-priority`: `echo` shared"
+        " the GIL for 509 ms, and waited 500 ms of that for threads that compute. Without that it"
+        " could do 10 times or more as much, and they would lose about 55 % of their time. Or move"
+        " what they compute to another process."
     )
 
 
@@ -324,7 +324,7 @@ def test_each_waiter_is_spared_all_but_its_own_waiting_for_c_code() -> None:
             at += 9
     convoy, kept, *_ = summary_of(told(text + f"{at} a process.end"))["findings"]
     assert "all threads 240 ms." in kept["text"]
-    assert "100 ms went to waiting for threads that compute" in convoy["text"]
+    assert "waited 100 ms of that for threads that compute" in convoy["text"]
 
 
 def test_verdict_of_computing_threads() -> None:
@@ -523,7 +523,7 @@ def test_where_nothing_was_recorded_is_no_share_and_no_finding() -> None:
     assert (by_name["a"]["class"], by_name["b"]["class"]) == ("cpu", "io")
     problem, warning = summary["findings"][0], summary["findings"][-1]
     assert problem["kind"] == "convoy"
-    assert "40 ms went to waiting for threads that compute" in problem["text"]
+    assert "waited 40 ms of that for threads that compute" in problem["text"]
     assert warning["text"] == (
         "recording stopped early (the rings' file system had little room), after 64 ms of 10.1 s;"
         " what came later is unknown."

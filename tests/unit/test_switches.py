@@ -191,6 +191,30 @@ def test_states_of_holds_waits_and_wakeups() -> None:
     assert sum(outside.values()) + a["outside"]["unknown_ns"] == a["outside_ns"]
 
 
+@pytest.mark.parametrize(("ready_ms", "told"), [(30, True), (20, False)])
+def test_who_is_ready_and_has_no_processor_is_told(ready_ms: int, told: bool) -> None:
+    """It shares no GIL: another process computes as well."""
+    ms = 10_000_000  # of a program of a second
+    builder = StoryBuilder()
+    builder.process()
+    a, gil = builder.thread(name="a"), builder.gil()
+    builder.event(0, K.PROCESS_START, a)
+    builder.event(0, K.PROCESSOR_ON, a)
+    builder.event(0, K.GIL_ACQUIRE, a, gil)
+    builder.event(40 * ms, K.PROCESSOR_OFF, a, arg=1 | 1 << 16)
+    builder.event((40 + ready_ms) * ms, K.PROCESSOR_ON, a)
+    builder.event(100 * ms, K.GIL_RELEASE, a, gil)
+    builder.event(100 * ms, K.PROCESS_END, a)
+    source = builder.source()
+    source.metadata = replace(source.metadata, switches=True)
+    found = summarise(Trace.from_source(source))["findings"][0]
+    assert (found["kind"] == "no-processor") is told
+    if told:
+        assert found["text"].startswith(
+            "`a` was ready to run for 300 ms, 30 % of its life, and had"
+        )
+
+
 def test_unknown_is_null() -> None:
     source = story()
     source.metadata = replace(source.metadata, switches=False)
