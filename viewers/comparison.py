@@ -20,6 +20,7 @@ _MEASURES = {
     "held": "holds the GIL",
     "lock_wait": "waits for locks",
 }
+_NEARLY_ALL = -99.9
 _STYLES = {True: "bold", False: "dim", None: ""}
 
 
@@ -114,7 +115,15 @@ def _windows(windows: Row, width: int, top: int) -> list[RenderableType]:
         for side in ("before", "after")
     ]
     made = table(names, columns, width, "…")
-    return [Text(), made] if made else [Text(), *lines(names, columns)]
+    legend = (
+        "share of a tenth of the run, of all threads of that name together (so above 100 % of"
+        " several): the middle one of the ten, and the least and the most"
+    )
+    return [
+        Text(),
+        *([made] if made else lines(names, columns)),
+        wrapped(Text(legend, "dim"), width),
+    ]
 
 
 def _spread(values: list[float] | None) -> str:
@@ -133,7 +142,10 @@ def _figure(values: list[float]) -> str:
 def _change(row: Row) -> str:
     if row["change"] is None or not math.isfinite(row["change"]):
         return "new"
-    return f"{100 * row['change']:+.1f} %"
+    change = 100 * row["change"]
+    if -100 < change < _NEARLY_ALL:  # rounded, it would be all
+        return f"{_NEARLY_ALL:+.1f} %"
+    return f"{change:+.1f} %"
 
 
 def _visible(row: Row) -> str:

@@ -25,16 +25,19 @@ class Served:
     percentiles_ms: dict[int, float]  # 0 … 100: so many per cent were served within
 
 
+def needed() -> str:
+    """The program. Raises InstallationError where there is none."""
+    if (program := shutil.which("ab")) is None:
+        raise InstallationError("this benchmark needs ab; on Debian: apt-get install apache2-utils")
+    return program
+
+
 def ab(port: int, parallel: int, seconds: int) -> Served:
     """Load the server on that port of this machine for whole seconds.
 
     Raises InstallationError where there is no ab, RecordingError when it fails.
     """
-    program = shutil.which("ab")
-    if program is None:
-        raise InstallationError(
-            "bench testserver needs ab; on Debian: apt-get install apache2-utils"
-        )
+    program = needed()
     with tempfile.TemporaryDirectory(prefix="gilscope-bench-") as folder:
         percentiles = Path(folder, "percentiles.csv")
         # -t sets a -n of its own, so -n comes behind it: no run ends before its time.

@@ -17,12 +17,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import gilscope
 from gilscope.__main__ import itself
-from gilscope.benchmarks import harness
+from gilscope.benchmarks import ab, harness, uprobes
 from gilscope.benchmarks.harness import PROGRAMS, Interpreter
 from gilscope.benchmarks.report import Figure, Progress, Report, Row, publish
 from gilscope.child import output_of
@@ -33,8 +34,10 @@ HELP = "what other tools cost and see, beside gilscope"
 REPEATS = 9
 _PATIENCE_S = 120
 # Programs and their amounts of work; a quick run does a tenth.
-WORK = {"ping-pong": 30_000, "echo + 1 CPU": 120, "numpy mix": 1_000}
-COLUMNS = ("slower", "records", "hand-overs seen")
+WORK = {"ping-pong": 30_000, "echo + 1 CPU": 120, "web server": 1_000, "numpy mix": 1_000}
+COLUMNS = ("slower", "records", "hand-overs seen", "an event", "on disk")
+
+EVENTS_OF = "ping-pong"  # the program that makes events and little else
 
 _KNOCK = """
 import runpy, sys
@@ -57,6 +60,7 @@ class Tool:
     packages: tuple[str, ...] = ()
     records: Callable[[Path], int] | None = None  # in its output
     newest: tuple[int, int] = (99, 0)  # Python that it runs on
+    each_event: bool = False  # of the GIL is in its records; else samples, or something else
 
 
 def _gilscope(*options: str) -> Callable[[Path, Path], list[str]]:
@@ -65,6 +69,11 @@ def _gilscope(*options: str) -> Callable[[Path, Path], list[str]]:
         return [*record, "--", str(folder / "python")]
 
     return command
+
+
+def _counters(folder: Path, _: Path) -> list[str]:
+    record = [*itself(), "record", "--quiet", "--counters", "--no-summary"]
+    return [*record, "--", str(folder / "python")]
 
 
 def _py_spy(rate: int) -> Callable[[Path, Path], list[str]]:
@@ -90,6 +99,7 @@ def _trace_events(out: Path) -> int:
     return gilscope.read(f"{out}.pftrace").totals.events
 
 
+PERF = "perf, 2 uprobes"
 TOOLS = (
     Tool("nothing", "", lambda folder, _: [str(folder / "python")]),
     Tool(
@@ -97,12 +107,22 @@ TOOLS = (
         "who made whom wait, for how long, at which line",
         _gilscope(),
         records=_trace_events,
+        each_event=True,
     ),
     Tool(
         "gilscope --keep 10",
         "the same of the last 10 s",
         _gilscope("--keep", "10"),
         records=_trace_events,
+        each_event=True,
+    ),
+    Tool("gilscope --counters", "how long each thread held and waited", _counters),
+    Tool(
+        PERF,
+        "when the GIL was taken and dropped, by whom",
+        lambda folder, out: uprobes.command(folder / "python", out),
+        records=uprobes.events,
+        each_event=True,
     ),
     Tool("py-spy --gil, 100 Hz", "where the holder was", _py_spy(100), ("py-spy",), _samples),
     Tool("py-spy --gil, 1 kHz", "where the holder was", _py_spy(1000), ("py-spy",), _samples),
@@ -148,6 +168,7 @@ class Seen:
     seconds: list[float] = field(default_factory=list)
     records: list[float] = field(default_factory=list)
     handed: list[float] = field(default_factory=list)
+    disk: list[float] = field(default_factory=list)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -195,10 +216,18 @@ def run(args: argparse.Namespace) -> int:
         words=("interpreter", "program", "tool", "what it can tell"),
         columns=COLUMNS,
     )
+    ab.needed()
     for path in args.interpreter or [sys.executable]:
         python = harness.interpreter(path)
         bins, missing = environments(python, chosen)
-        found, failed = measure(python, chosen, bins, args)
+        with ExitStack() as stack:
+            if PERF in bins:
+                try:
+                    stack.enter_context(uprobes.probes(bins[PERF] / "python"))
+                except InstallationError as error:
+                    del bins[PERF]
+                    missing[PERF] = str(error)
+            found, failed = measure(python, chosen, bins, args)
         report.rows += rows(python, chosen, found)
         report.notes += [
             f"{python.name}, {name}: {why}." for name, why in (missing | failed).items()
@@ -206,7 +235,10 @@ def run(args: argparse.Namespace) -> int:
     report.notes.append(
         "Slower: the time of the same work, of that under nothing in the same repeat; the tool's "
         "start and end do not count. Records: events or samples in its output. Hand-overs seen: "
-        "switches of the GIL in the trace, of those that the program is known to make."
+        "switches of the GIL in the trace, of those that the program is known to make. An event: "
+        "by how much longer the work took for each that was recorded, of tools that record each "
+        "taking and dropping of the GIL. On disk: all that the tool has written. An interval from "
+        "below 1 says that this is not known to be slower."
     )
     return publish(report, args)
 
@@ -295,6 +327,8 @@ def _once(tool: Tool, folder: Path, out: Path, program: str, amount: int) -> dic
 
 def _note(tool: Tool, out: Path, told: dict[str, float], seen: Seen) -> None:
     seen.seconds.append(told["seconds"])
+    if written := sum(path.stat().st_size for path in out.parent.glob(f"{out.name}*")):
+        seen.disk.append(written / 1024)
     if tool.records:
         seen.records.append(tool.records(out))
     if told["handed"] and tool.records is _trace_events:
@@ -322,6 +356,18 @@ def rows(
             figures = {
                 "slower": Figure([a / b for a, b in zip(seen.seconds, plain, strict=True)], "x")
             }
+            if seen.disk:
+                figures["on disk"] = Figure(seen.disk, " KiB")
+            if tool.each_event and program == EVENTS_OF:
+                figures["an event"] = Figure(
+                    [
+                        1e9 * (under - alone) / records
+                        for under, alone, records in zip(
+                            seen.seconds, plain, seen.records, strict=True
+                        )
+                    ],
+                    "ns",
+                )
             if seen.records:
                 figures["records"] = Figure(seen.records)
             if seen.handed:

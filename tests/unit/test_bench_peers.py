@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gilscope.benchmarks import peers
+from gilscope.benchmarks import peers, uprobes
 from gilscope.benchmarks.peers import TOOLS, WORK, Tool
 from gilscope.errors import InstallationError
 
@@ -67,12 +67,34 @@ def test_what_runs_is_compared_and_what_does_not_is_said(
     happened = 2 * (WORK["ping-pong"] // 10 // 10)
     assert seen["hand-overs seen"]["median"] >= 99
     assert seen["records"]["median"] > happened
-    assert rows["ping-pong", "counts"]["records"]["median"] == 7
+    assert seen["on disk"]["median"] > 1
+    assert "an event" in seen
+    assert "an event" not in rows["web server", "gilscope"]
+    counted = rows["ping-pong", "counts"]
+    assert counted["records"]["median"] == 7
+    assert counted["on disk"]["median"] == len("a;b 3\nc 4\n") / 1024
+    assert "an event" not in counted
     notes = " ".join(told["notes"])
     assert "fails: failed with" in notes
     assert "exit code 7: no such thing" in notes
     assert "old: it does not run on this Python (up to 3.1)" in notes
     assert "absent: it cannot be installed: no such package" in notes
+
+
+@pytest.mark.parametrize("missing", ["perf", "tracefs", "root"])
+def test_uprobes_that_cannot_be_say_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    if missing != "tracefs":
+        (tmp_path / "uprobe_events").touch()
+    monkeypatch.setattr(uprobes, "_TRACEFS", (tmp_path,))
+    monkeypatch.setattr(uprobes.os, "geteuid", lambda: 1000 if missing == "root" else 0)
+    monkeypatch.setattr(
+        uprobes.shutil, "which", lambda name: None if missing == "perf" else f"/usr/bin/{name}"
+    )
+    why = "linux-perf" if missing == "perf" else "needs root, and: mount -t tracefs"
+    with pytest.raises(InstallationError, match=why), uprobes.probes(Path(sys.executable)):
+        pytest.fail("they are there")
 
 
 def test_tools_are_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

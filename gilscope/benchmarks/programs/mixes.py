@@ -88,7 +88,52 @@ def numpy_mix(amount: int) -> tuple[float, int | None]:
     return time.perf_counter() - start, None
 
 
-PROGRAMS = {"ping-pong": ping_pong, "echo + 1 CPU": echo, "numpy mix": numpy_mix}
+def web_server(amount: int) -> tuple[float, int | None]:
+    """Pages of a web server with a thread a connection, ten at a time, loaded by ab."""
+    import re  # noqa: PLC0415 - of this program alone
+    import subprocess  # noqa: PLC0415
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer  # noqa: PLC0415
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            rows = [{"row": row, "text": str(row) * 8} for row in range(100)]
+            page = json.dumps(rows).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128  # fewer, and a client waits a second to connect
+
+    with Server(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), name="accept")
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/"
+        done = subprocess.run(
+            ["ab", "-q", "-n", str(amount), "-c", "10", url],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        server.shutdown()
+        thread.join()
+    seconds = re.search(r"Time taken for tests: +([0-9.]+)", done.stdout)
+    failed = re.search(r"Failed requests: +0$", done.stdout, re.MULTILINE)
+    if seconds is None or failed is None:
+        sys.exit(f"ab: {done.stdout}")
+    return float(seconds[1]), None
+
+
+PROGRAMS = {
+    "ping-pong": ping_pong,
+    "echo + 1 CPU": echo,
+    "web server": web_server,
+    "numpy mix": numpy_mix,
+}
 
 if __name__ == "__main__":
     took, handed = PROGRAMS[sys.argv[1]](int(sys.argv[2]))
