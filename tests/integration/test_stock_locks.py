@@ -250,8 +250,10 @@ def test_no_wait_for_a_semaphore_is_missed(tmp_path: Path, name: str) -> None:
     trace = recording.trace
     (process,) = trace.metadata.processes
     counted = tmp_path / f"counted.{process.pid}"  # gilscope has its own
-    assert len(trace.sync_waits) == int(counted.read_text())
-    assert len(trace.sync_waits) > 100
+    waits = int(counted.read_text())
+    # The probe comes first: between it and the counter, a lock may be given back.
+    assert waits <= len(trace.sync_waits) <= waits + max(2, 0.01 * waits)
+    assert waits > 100
     known = trace.sync_waits["waker"] != 0xFFFFFFFF
     assert known.mean() >= 0.99
     assert exchanges(trace) >= 0.99
