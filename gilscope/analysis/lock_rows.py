@@ -7,7 +7,7 @@ place. docs/analysis.md has the definitions.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -116,15 +116,14 @@ class LockWaits:
             for waiter, holder, waiter_site, holder_site in (keys[index].tolist(),)
         ]
         # What is left: by waiter, so that each thread's rows still add up.
-        rest: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
-        for index in order[MOST_ROWS:].tolist():
-            of_waiter = rest[int(keys["waiter"][index])]
-            parts = (spent[index], for_gil[index], counts[index], 1)
-            for number, value in enumerate(parts):
-                of_waiter[number] += int(value)
+        left = order[MOST_ROWS:]
+        waiters, of_waiter = np.unique(keys["waiter"][left], return_inverse=True)
+        rest = np.zeros((4, len(waiters)), np.int64)
+        for total, values in zip(rest, (spent, for_gil, counts, np.ones_like(spent)), strict=True):
+            np.add.at(total, of_waiter, values[left])
         rows += [
             {
-                "waiter": waiter,
+                "waiter": int(waiters[index]),
                 "holder": None,
                 "wait_ns": wait_ns,
                 "gil_ns": gil_ns,
@@ -133,9 +132,8 @@ class LockWaits:
                 "holder_site": None,
                 "others": others,
             }
-            for waiter, (wait_ns, gil_ns, n, others) in sorted(
-                rest.items(), key=lambda it: -it[1][0]
-            )
+            for index in np.argsort(-rest[0], kind="stable").tolist()
+            for wait_ns, gil_ns, n, others in (rest[:, index].tolist(),)
         ]
         return rows
 
@@ -179,9 +177,13 @@ class LockWaits:
     ) -> NDArray[np.int64]:
         """For how long each of these threads waited for the GIL from `start` to `end`."""
         waited = np.zeros(len(holders), np.int64)
-        for holder in np.unique(holders[holders != NOBODY]):
-            first, last = np.searchsorted(self._gil_waits["thread"], (holder, holder + 1))
-            mine, its = holders == holder, self._gil_waits[first:last]
+        order = np.argsort(holders, kind="stable")
+        threads, begins = np.unique(holders[order], return_index=True)
+        waiters = np.ascontiguousarray(self._gil_waits["thread"])
+        firsts, lasts = (np.searchsorted(waiters, threads, side) for side in ("left", "right"))
+        ends = np.append(begins[1:], len(order))
+        for begin, behind, first, last in zip(begins, ends, firsts, lasts, strict=True):
+            mine, its = order[begin:behind], self._gil_waits[first:last]
             if len(its):
                 waited[mine] = lasted_until(its, end[mine]) - lasted_until(its, start[mine])
         return waited

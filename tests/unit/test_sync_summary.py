@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from support.stories import MemorySource, possible_stories, rolled_story, told
 from support.sync_oracle import SyncOracle
 from test_blame import expect_distribution
 
+from gilscope.analysis import lock_parts
 from gilscope.analysis.summary import summarise
 from gilscope.trace.model import Trace
 from gilscope.trace.schema import SYNC_KIND_MASK, SYNC_OBJECT_MASK, SyncKind
@@ -183,6 +185,22 @@ def test_a_wait_in_a_queue_is_due_to_who_had_the_lock() -> None:
         ("c", None): (40, 1),
     }
     assert sum(ns for ns, _ in blame.values()) == row["wait_ns"]["sum"]
+
+
+@pytest.mark.parametrize(("most", "parts"), [(3, [1, 2]), (2, [1, 1])])
+def test_where_very_many_queue_a_wait_is_due_to_who_ended_it(
+    monkeypatch: pytest.MonkeyPatch, most: int, parts: list[int]
+) -> None:
+    """The parts would be as many as the square of those that wait."""
+    trace = Trace.from_source(told(QUEUE))
+    with monkeypatch.context() as patch:
+        patch.setattr(lock_parts, "MOST_PARTS", most)
+        (made,) = lock_parts.Releases(trace).cut(np.arange(2))
+    longer = made.ns > 0
+    assert [int(((made.wait == wait) & longer).sum()) for wait in range(2)] == parts
+    assert [int(made.ns[made.wait == wait].sum()) for wait in range(2)] == [91, 84]
+    ended = [int(made.notify[made.wait == wait][-1]) for wait in range(2)]
+    assert ended == trace.sync_waits["notify"][:2].tolist()
 
 
 def test_an_owner_that_waits_for_the_gil_is_told_apart() -> None:
