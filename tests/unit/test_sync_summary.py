@@ -187,7 +187,7 @@ def test_a_wait_in_a_queue_is_due_to_who_had_the_lock() -> None:
     assert sum(ns for ns, _ in blame.values()) == row["wait_ns"]["sum"]
 
 
-@pytest.mark.parametrize(("most", "parts"), [(3, [1, 2]), (2, [1, 1])])
+@pytest.mark.parametrize(("most", "parts"), [(3, [2, 3]), (2, [1, 1])])
 def test_where_very_many_queue_a_wait_is_due_to_who_ended_it(
     monkeypatch: pytest.MonkeyPatch, most: int, parts: list[int]
 ) -> None:
