@@ -237,8 +237,8 @@ def run(args: argparse.Namespace) -> int:
         "start and end do not count. Records: events or samples in its output. Hand-overs seen: "
         "switches of the GIL in the trace, of those that the program is known to make. An event: "
         "by how much longer the work took for each that was recorded, of tools that record each "
-        "taking and dropping of the GIL. On disk: all that the tool has written. An interval from "
-        "below 1 says that this is not known to be slower."
+        "taking and dropping of the GIL. Ping-pong runs on one processor. On disk: all that the "
+        "tool has written. An interval from below 1 says that this is not known to be slower."
     )
     return publish(report, args)
 
