@@ -93,7 +93,7 @@ bench-view: setup system-tools ## how large a trace Perfetto's UI opens, MILLION
 .PHONY: test
 test: lint system-tools $(BROWSER) plus ## everything: lint and all tests (one builds with -Werror)
 	$(BIN)/python -m pytest -q --ignore=tests/software -m alone || test $$? = 5 # 5: no test is marked so
-	$(BIN)/python -m pytest -q --ignore=tests/software -n $(JOBS) -m 'not alone' || { code=$$?; cd tests && ../$(BIN)/python -m support.again $$code; }
+	$(BIN)/python -m pytest -q --ignore=tests/software -n $(JOBS) -m 'not alone'
 
 .PHONY: plus
 plus: setup system-tools ## build Python Plus, once; it is kept where users have theirs
