@@ -275,8 +275,7 @@ def test_both_feeds_tell_the_same_distributions(tmp_path: Path) -> None:
         print(f"{feed}: {share:.3f} of holds that compute end forced, median {hold_ms:.2f} ms")
         print(f"  voluntary releases of the threads that call: {calls}")
     for calls in voluntary.values():
-        # A lock's waits come on top; by the calls alone one in a thousand may look forced.
-        assert all(3001 - 3 <= count < 3001 + 150 for count in calls)
+        assert all(3001 <= count < 3001 + 150 for count in calls)  # a lock's waits come on top
     low, high = sorted(medians.values())
     assert high < 4 * low  # a median of milliseconds, on a machine that does other things too
     assert min(told_by.values()) > 0.5  # a thread that only computes is made to yield

@@ -70,7 +70,6 @@ os._exit(0)
 
 CLOSE = 0.01  # of a length: the callback itself is in the program's stamps
 CALL_NS = 100_000  # and so much of each, on a busy machine
-CALLBACK_NS = 10_000  # in most of them
 
 
 class Run(NamedTuple):
@@ -123,18 +122,16 @@ def test_number_and_length_of_a_server(run: Any, name: str) -> None:
     )
     rows = _by_hold(made)
     assert len(rows) >= 4
-    longer = 0
     for row, inside in rows:
         took = int((inside[:, 1] - inside[:, 0]).sum())
         assert row["count"] == len(inside)
         assert row["least_ns"] <= took
-        longer += took > row["most_ns"] * (1 + CLOSE) + CALL_NS * len(inside)
-    # Now and then the program has no processor between a stamp of its own and the collection.
-    assert longer <= len(rows) // 4
+        assert took <= row["most_ns"] * (1 + CLOSE) + CALL_NS * len(inside)
     long = [(row, inside) for row, inside in rows if row["least_ns"] > 1_000_000]
     assert len(long) >= 4
 
 
+@pytest.mark.alone  # a microsecond a callback, where nobody takes the processor inside of it
 @pytest.mark.parametrize("source", [SERVER, ALONE], ids=["server", "alone"])
 def test_python_plus_tells_them_exactly(run: Any, source: str) -> None:
     made = run(source, interpreters.PLUS)
@@ -143,13 +140,10 @@ def test_python_plus_tells_them_exactly(run: Any, source: str) -> None:
     assert process["gc"]["held_ns"] == process["gc"]["held_least_ns"]
     rows = _by_hold(made)
     assert len(rows) >= 4
-    close = 0
-    for row, inside in rows:
-        told, took = int(row["least_ns"]), int((inside[:, 1] - inside[:, 0]).sum())
-        assert told <= took  # the callbacks are in the program's stamps
-        close += took - told <= took * CLOSE + CALLBACK_NS * len(inside)
-    # In the others the program had no processor between a stamp of its own and the collection.
-    assert close >= len(rows) / 2
+    took = sum(int((inside[:, 1] - inside[:, 0]).sum()) for _, inside in rows)
+    calls_ns = 3_000 * sum(len(inside) for _, inside in rows)  # of the callback
+    told = sum(int(row["least_ns"]) for row, _ in rows)
+    assert told == pytest.approx(took, rel=CLOSE, abs=calls_ns)
     assert all(row["count"] == len(inside) for row, inside in rows)
 
 
