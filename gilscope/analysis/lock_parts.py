@@ -5,6 +5,7 @@ often had it for a moment only, and the wait is due to those before. So a wait i
 release of its lock, and each part is that of the thread which releases at its end. What came behind
 the last known release is nobody's. A wait for a condition has one part, of whoever ended it; so has
 a wait for a lock for which hundreds wait at a time: its parts grow with the square of their number.
+A lock that few wait for, however often, is cut exactly: its parts grow with its waits.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from gilscope.trace.model import Trace
 
-MOST_PARTS = 200_000  # of the waits for one lock; 600 threads that queue for it once each
+_AT_ONCE = 1_000_000  # parts
+MOST_PARTS, MOST_A_WAIT = 200_000, 200  # of the waits for one lock; of one of them, on average
 
 
 class Parts(NamedTuple):
@@ -64,9 +66,9 @@ class Releases:
         objects, begins = np.unique(np.sort(waited_for), return_index=True)
         for about, mine in zip(objects, np.split(waits, begins[1:]), strict=True):
             low, high = (np.searchsorted(released, about, side) for side in ("left", "right"))
-            yield self._cut(mine, int(first + low), int(first + high))
+            yield from self._cut(mine, int(first + low), int(first + high))
 
-    def _cut(self, waits: NDArray[np.intp], low: int, high: int) -> Parts:
+    def _cut(self, waits: NDArray[np.intp], low: int, high: int) -> Iterator[Parts]:
         """Of one lock, whose releases stand from `low` to `high`."""
         rows, times = self._waits[waits], self._time[low:high]
         notify = _known(rows["notify"])
@@ -74,9 +76,17 @@ class Releases:
         ended = np.searchsorted(times, rows["end_ns"], "right")
         last = np.where(notify < 0, ended, self._rank[notify] - low + 1)
         count = np.maximum(last - first, 0)
-        if int(count.sum()) > MOST_PARTS:
-            return self.whole(waits)
-        return self._pieces(waits, rows, low + first, count, notify)
+        if int(count.sum()) > max(MOST_PARTS, MOST_A_WAIT * len(waits)):
+            yield self.whole(waits)
+            return
+        at = 0
+        while at < len(waits):
+            many = np.cumsum(count[at:] + 1)
+            some = slice(at, at + max(int(np.searchsorted(many, _AT_ONCE, "right")), 1))
+            at = some.stop
+            yield self._pieces(
+                waits[some], rows[some], low + first[some], count[some], notify[some]
+            )
 
     def _pieces(
         self,

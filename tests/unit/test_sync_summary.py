@@ -187,14 +187,17 @@ def test_a_wait_in_a_queue_is_due_to_who_had_the_lock() -> None:
     assert sum(ns for ns, _ in blame.values()) == row["wait_ns"]["sum"]
 
 
-@pytest.mark.parametrize(("most", "parts"), [(3, [2, 3]), (2, [1, 1])])
+@pytest.mark.parametrize(
+    ("most", "a_wait", "parts"), [(3, 1, [2, 3]), (2, 1, [1, 1]), (2, 2, [2, 3])]
+)
 def test_where_very_many_queue_a_wait_is_due_to_who_ended_it(
-    monkeypatch: pytest.MonkeyPatch, most: int, parts: list[int]
+    monkeypatch: pytest.MonkeyPatch, most: int, a_wait: int, parts: list[int]
 ) -> None:
-    """The parts would be as many as the square of those that wait."""
+    """The parts would be as many as the square of those that wait. Many waits alone are cut."""
     trace = Trace.from_source(told(QUEUE))
     with monkeypatch.context() as patch:
         patch.setattr(lock_parts, "MOST_PARTS", most)
+        patch.setattr(lock_parts, "MOST_A_WAIT", a_wait)
         (made,) = lock_parts.Releases(trace).cut(np.arange(2))
     longer = made.ns > 0
     assert [int(((made.wait == wait) & longer).sum()) for wait in range(2)] == parts
