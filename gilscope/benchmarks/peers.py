@@ -230,7 +230,8 @@ def run(args: argparse.Namespace) -> int:
             found, failed = measure(python, chosen, bins, args)
         report.rows += rows(python, chosen, found)
         report.notes += [
-            f"{python.name}, {name}: {why}." for name, why in (missing | failed).items()
+            f"{python.name}, {name}: {_without_folders(why)}."
+            for name, why in (missing | failed).items()
         ]
     report.notes.append(
         "Slower: the time of the same work, of that under nothing in the same repeat; the tool's "
@@ -241,6 +242,11 @@ def run(args: argparse.Namespace) -> int:
         "tool has written. An interval from below 1 says that this is not known to be slower."
     )
     return publish(report, args)
+
+
+def _without_folders(text: str) -> str:
+    """What a tool said, with paths as `…/name`: a page is of any machine."""
+    return re.sub(r"(?<![\w.…])/(?:[^\s/:;,'\"`()]+/)+", "…/", text)
 
 
 def environments(

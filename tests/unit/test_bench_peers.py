@@ -32,7 +32,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         ("counts",),
         peers._samples,
     )
-    fails = Tool("fails", "", lambda _, __: ["sh", "-c", "echo no such thing >&2; exit 7"])
+    fails = Tool("fails", "", lambda _, __: ["sh", "-c", "echo /usr/lib/x/austin: no such thing >&2; exit 7"])
     old = Tool("old", "", lambda _, __: [], newest=(3, 1))
     absent = Tool("absent", "", lambda _, __: [], ("absent",))
     monkeypatch.setattr(peers, "TOOLS", (*TOOLS[:2], counted, fails, old, absent))
@@ -76,7 +76,7 @@ def test_what_runs_is_compared_and_what_does_not_is_said(
     assert "an event" not in counted
     notes = " ".join(told["notes"])
     assert "fails: failed with" in notes
-    assert "exit code 7: no such thing" in notes
+    assert "exit code 7: …/austin: no such thing" in notes
     assert "old: it does not run on this Python (up to 3.1)" in notes
     assert "absent: it cannot be installed: no such package" in notes
 
