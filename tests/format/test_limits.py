@@ -18,8 +18,8 @@ from gilscope import cli
 from gilscope.safe_text import escaped
 from gilscope.trace import limits, stacks
 
-# Of the processor, in units of what a known piece of work takes on this machine (0.05 to 0.2 s): the
-# costliest of these files took 47 on a quiet one.
+# Of the processor, in units of what a known piece of work takes on this machine (0.05 to 0.2 s):
+# the costliest of these files took 47 on a quiet one.
 UNITS = 80
 MEMORY_KIB = 200_000
 # What the libraries of some extras take for any trace, in units and KiB: pyarrow; a JavaScript

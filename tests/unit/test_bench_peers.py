@@ -32,7 +32,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         ("counts",),
         peers._samples,
     )
-    fails = Tool("fails", "", lambda _, __: ["sh", "-c", "echo /usr/lib/x/austin: no such thing >&2; exit 7"])
+    says = "echo /usr/lib/x/austin: no such thing >&2; exit 7"
+    fails = Tool("fails", "", lambda _, __: ["sh", "-c", says])
     old = Tool("old", "", lambda _, __: [], newest=(3, 1))
     absent = Tool("absent", "", lambda _, __: [], ("absent",))
     monkeypatch.setattr(peers, "TOOLS", (*TOOLS[:2], counted, fails, old, absent))
