@@ -43,7 +43,8 @@ for thread in threads:
     thread.join()
 gc.disable()
 gc.callbacks.clear()
-print(json.dumps({"told": told(), "in_all": sum(s["collections"] for s in gc.get_stats())}))
+in_all = sum(s["collections"] for s in gc.get_stats())
+print(json.dumps({"told": told(), "calls": calls(), "in_all": in_all}))
 sys.stdout.flush()
 time.sleep(0.01)
 os._exit(0)
@@ -61,15 +62,16 @@ for turn in range(6):
         rows.append([])
     time.sleep(0.001)
 gc.disable()
-print(json.dumps({"told": told(), "in_all": sum(s["collections"] for s in gc.get_stats())}))
+in_all = sum(s["collections"] for s in gc.get_stats())
+print(json.dumps({"told": told(), "calls": calls(), "in_all": in_all}))
 sys.stdout.flush()
 time.sleep(0.01)
 os._exit(0)
 """
 )
 
-CLOSE = 0.01  # of a length: the callback itself is in the program's stamps
-CALL_NS = 100_000  # and so much of each, on a busy machine
+CLOSE = 0.01  # of a length
+CALLS = 2.5  # between the program's stamps and the collection: half of each call, and its arguments
 
 
 class Run(NamedTuple):
@@ -79,6 +81,7 @@ class Run(NamedTuple):
     trace: Trace
     summary: dict[str, Any]
     told: np.ndarray[Any, Any]  # begin and end of each collection
+    calls_ns: np.ndarray[Any, Any]  # what the program's own calls around each took
     in_all: int
 
 
@@ -95,43 +98,53 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
         told = json.loads(recording.out)
         trace = recording.trace
         stamps = np.array(told["told"], np.int64).reshape(-1, 2)
-        return Run(recording, trace, summarise(trace), stamps, told["in_all"])
+        calls_ns = np.array(told["calls"], np.int64)
+        return Run(recording, trace, summarise(trace), stamps, calls_ns, told["in_all"])
 
     return made
 
 
-def _by_hold(made: Run) -> list[tuple[Any, np.ndarray[Any, Any]]]:
-    """Each told hold since the first stamp, and the stamps of the collections that ended in it."""
-    holds, first = made.trace.holds, made.told[0, 0]
+class Hold(NamedTuple):
+    """What was told of a hold, beside the program's stamps of the collections that ended in it."""
+
+    told: Any
+    count: int
+    took_ns: int
+    calls_ns: int
+
+    @property
+    def around_ns(self) -> int:
+        """What the program's stamps hold beside the collections."""
+        return self.took_ns - int(self.told["least_ns"])
+
+
+def _by_hold(made: Run) -> list[Hold]:
+    """Each hold with a collection since the first stamp."""
+    begun, ended = made.told[:, 0], made.told[:, 1]
     rows = []
     for row in made.trace.collected:
-        hold = holds[row["hold"]]
-        if hold["start_ns"] > first:
-            begun, ended = made.told[:, 0], made.told[:, 1]
+        hold = made.trace.holds[row["hold"]]
+        if hold["start_ns"] > begun[0]:
             inside = (begun >= hold["start_ns"]) & (ended <= hold["end_ns"])
-            rows.append((row, made.told[inside]))
+            took = int((ended - begun)[inside].sum())
+            rows.append(Hold(row, int(inside.sum()), took, int(made.calls_ns[inside].sum())))
     return rows
 
 
-@pytest.mark.alone  # its bounds hold where the program has a processor
 @pytest.mark.parametrize("name", interpreters.names())
 def test_number_and_length_of_a_server(run: Any, name: str) -> None:
     made = run(SERVER, name)
-    assert made.trace.metadata.processes[0].collections == (
-        "told" if name == interpreters.PLUS else "counted"
-    )
+    told = name == interpreters.PLUS
+    assert made.trace.metadata.processes[0].collections == ("told" if told else "counted")
     rows = _by_hold(made)
     assert len(rows) >= 4
-    for row, inside in rows:
-        took = int((inside[:, 1] - inside[:, 0]).sum())
-        assert row["count"] == len(inside)
-        assert row["least_ns"] <= took
-        assert took <= row["most_ns"] * (1 + CLOSE) + CALL_NS * len(inside)
-    long = [(row, inside) for row, inside in rows if row["least_ns"] > 1_000_000]
-    assert len(long) >= 4
+    for row in rows:
+        assert row.told["count"] == row.count
+        assert row.told["least_ns"] <= row.took_ns
+        assert told or row.took_ns <= row.told["most_ns"]
+    assert sum(row.told["least_ns"] > 1_000_000 for row in rows) >= 4
 
 
-@pytest.mark.alone  # a microsecond a callback, where nobody takes the processor inside of it
 @pytest.mark.parametrize("source", [SERVER, ALONE], ids=["server", "alone"])
 def test_python_plus_tells_them_exactly(run: Any, source: str) -> None:
     made = run(source, interpreters.PLUS)
@@ -140,21 +153,22 @@ def test_python_plus_tells_them_exactly(run: Any, source: str) -> None:
     assert process["gc"]["held_ns"] == process["gc"]["held_least_ns"]
     rows = _by_hold(made)
     assert len(rows) >= 4
-    took = sum(int((inside[:, 1] - inside[:, 0]).sum()) for _, inside in rows)
-    calls_ns = 3_000 * sum(len(inside) for _, inside in rows)  # of the callback
-    told = sum(int(row["least_ns"]) for row, _ in rows)
-    assert told == pytest.approx(took, rel=CLOSE, abs=calls_ns)
-    assert all(row["count"] == len(inside) for row, inside in rows)
+    assert all(row.told["count"] == row.count for row in rows)
+    # The processor may be taken away between a stamp and the collection, but not in every second.
+    assert min(row.around_ns for row in rows) >= 0
+    assert np.median([row.around_ns / row.calls_ns for row in rows]) < CALLS
+    long = [row.around_ns / row.took_ns for row in rows if row.took_ns > 1_000_000]
+    assert source == ALONE or np.median(long) < CLOSE
 
 
 @pytest.mark.parametrize("name", [n for n in interpreters.names() if n != interpreters.PLUS])
 def test_where_nobody_looks_they_are_counted_and_cost_no_event_each(run: Any, name: str) -> None:
     made = run(ALONE, name)
     rows = _by_hold(made)
-    assert sum(len(inside) for _, inside in rows) > len(rows)
-    for row, inside in rows:
-        assert row["count"] == len(inside)
-        assert row["most_ns"] >= (inside[:, 1] - inside[:, 0]).sum() * (1 - CLOSE)
+    assert sum(row.count for row in rows) > len(rows)
+    for row in rows:
+        assert row.told["count"] == row.count
+        assert row.told["most_ns"] >= row.took_ns
     holds = made.trace.holds[made.trace.collected["hold"]]
     assert ((holds["end_ns"] - holds["start_ns"]) >= 999_000).all()
     (process,) = made.summary["processes"]
