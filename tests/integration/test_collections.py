@@ -157,7 +157,7 @@ def test_python_plus_tells_them_exactly(run: Any, source: str) -> None:
     # The processor may be taken away between a stamp and the collection, but not in every second.
     assert min(row.around_ns for row in rows) >= 0
     assert np.median([row.around_ns / row.calls_ns for row in rows]) < CALLS
-    long = [row.around_ns / row.took_ns for row in rows if row.took_ns > 1_000_000]
+    long = [row.around_ns / row.took_ns for row in rows if row.took_ns > 5_000_000]
     assert source == ALONE or np.median(long) < CLOSE
 
 
