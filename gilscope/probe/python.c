@@ -53,6 +53,9 @@ static bool inspect(const struct gs_module *module) {
     size = 0;
     found.save_thread = (uintptr_t)gs_module_symbol(module, "PyEval_SaveThread", &size);
     found.save_thread_end = found.save_thread + size;
+    size = 0;
+    found.handle_pending = (uintptr_t)gs_module_symbol(module, "_Py_HandlePending", &size);
+    found.handle_pending_end = found.handle_pending + size;
 #define LOOK_UP(field, name) *(void **)&found.field = gs_module_symbol(module, name, NULL)
     LOOK_UP(restore_thread, "PyEval_RestoreThread");
     LOOK_UP(get_version, "Py_GetVersion");

@@ -14,6 +14,10 @@ static bool in_save_thread(uintptr_t code) {
     return code > gs_python.save_thread && code < gs_python.save_thread_end;
 }
 
+static bool in_evaluation_loop(uintptr_t code) {
+    return code > gs_python.handle_pending && code < gs_python.handle_pending_end;
+}
+
 /* How many words of the stack there are. The page that its end lies in is there; a program may
  * have made the stack itself, and what comes behind it need not be. */
 static unsigned words_there(const uintptr_t *stack) {
@@ -35,5 +39,12 @@ __attribute__((no_sanitize("address"))) void gs_release_learn(const uintptr_t *s
 __attribute__((no_sanitize("address"))) bool gs_release_was_forced(const uintptr_t *stack) {
     const uintptr_t *place = stack + __builtin_ctzll(gs_release.places);
     bool same_page = ((uintptr_t)stack ^ (uintptr_t)place) < PAGE;
-    return !((same_page || gs_readable(place, sizeof *place)) && in_save_thread(*place));
+    uintptr_t caller = same_page || gs_readable(place, sizeof *place) ? *place : 0;
+    if (in_save_thread(caller))
+        return false;
+    if (in_evaluation_loop(caller))
+        __atomic_store_n(&gs_release.loop_seen, true, __ATOMIC_RELAXED);
+    else if (__atomic_load_n(&gs_release.loop_seen, __ATOMIC_RELAXED))
+        return false;
+    return true;
 }

@@ -8,7 +8,11 @@
  *
  * The return address tells. How far up it lies depends on the build, so it is learned: at releases
  * that nobody asked for, the place that always holds an address in PyEval_SaveThread. Where nothing
- * can be learned (no such symbol, signed return addresses) the wait on switch_cond has to do. */
+ * can be learned (no such symbol, signed return addresses) the wait on switch_cond has to do.
+ *
+ * Two more callers let the GIL go by themselves and stand at the same place: a thread that ends,
+ * and from 3.13 on one that blocks on an interpreter's own lock. They are told apart where the
+ * function of the evaluation loop has a name (from 3.13 on), once it was seen at that place. */
 #ifndef GILSCOPE_RELEASE_H
 #define GILSCOPE_RELEASE_H
 
@@ -20,7 +24,8 @@ enum { GS_RELEASE_LESSONS = 16 };
 struct gs_release {
     uint64_t places; /* bit k: word k above the call held such an address in every lesson */
     uint32_t
-        lessons; /* had so far; one that shows no such address (a thread's end) does not count */
+        lessons;    /* had so far; one that shows no such address (a thread's end) does not count */
+    bool loop_seen; /* atomic: the evaluation loop's function has stood at that place */
 };
 
 extern struct gs_release gs_release;
