@@ -23,7 +23,10 @@ help: ## list the targets
 # ---- setup --------------------------------------------------------------------------------------
 
 .PHONY: setup
-setup: $(VENV)/built ## .venv with gilscope (editable) and what its tests need
+setup: $(VENV)/built $(VENV)/installed ## .venv with gilscope (editable) and what its tests need
+
+PIP         := $(BIN)/python -m pip --disable-pip-version-check install
+EXTRAS      := offline,parquet,report,prometheus,opentelemetry,top
 
 say_no = { echo "make: $(1)" >&2; exit 1; }
 
@@ -33,20 +36,26 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(call say_no,$(PYTHON) cannot make virtual environments; on Debian: apt-get install python3-venv)
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed: pyproject.toml | $(BIN)/python
-	@$(BIN)/python -m pip install -qq --upgrade 'pip>=25.1' || $(call say_no,pip could not be brought up to date in $(VENV); is the network or the package index out of reach?)
-	@$(BIN)/python -m pip install -qq --group dev || $(call say_no,the development tools could not be installed in $(VENV) (pip says why above); is the network out of reach?)
+# gilscope and what it needs itself: enough for the demo.
+$(VENV)/built: pyproject.toml setup.py $(C_FILES) | $(BIN)/python
+	@$(BIN)/python -c 'import os, shutil, sys, sysconfig; cc = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"; sys.exit(shutil.which(cc.split()[0]) is None)' || $(call say_no,there is no C compiler here; on Debian: apt-get install gcc libc6-dev; elsewhere name it: make CC=clang)
+	@echo "make: gilscope is built and installed in $(VENV), with what it needs"
+	@$(PIP) --upgrade 'pip>=25.1' || $(call say_no,pip could not be brought up to date in $(VENV); is the network or the package index out of reach?)
+	@$(PIP) --group build || $(call say_no,what gilscope is built with could not be installed in $(VENV) (pip says why above); is the network out of reach?)
+	@$(PIP) --no-build-isolation --editable . || $(call say_no,gilscope could not be built or installed (see above))
 	@touch $@
 
-$(VENV)/built: $(VENV)/installed setup.py $(C_FILES)
-	@$(BIN)/python -c 'import os, shutil, sys, sysconfig; cc = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"; sys.exit(shutil.which(cc.split()[0]) is None)' || $(call say_no,there is no C compiler here; on Debian: apt-get install gcc libc6-dev; elsewhere name it: make CC=clang)
-	@$(BIN)/python -m pip install -qq --no-build-isolation --editable '.[offline,parquet,report,prometheus,opentelemetry,top]' || $(call say_no,gilscope could not be built or installed (see above))
+# What its extras, its tests and its documentation need, in minutes.
+$(VENV)/installed: pyproject.toml | $(VENV)/built
+	@echo "make: the tools of the tests are installed in $(VENV); this takes some minutes"
+	@$(PIP) -qq --group dev || $(call say_no,the development tools could not be installed in $(VENV) (pip says why above); is the network out of reach?)
+	@$(PIP) -qq --no-build-isolation --editable '.[$(EXTRAS)]' || $(call say_no,the extras of gilscope could not be installed in $(VENV) (pip says why above); is the network out of reach?)
 	@touch $@
 
 # ---- use ----------------------------------------------------------------------------------------
 
 .PHONY: demo
-demo: setup ## record the convoy and show its summary
+demo: $(VENV)/built ## record the convoy and show its summary
 	$(BIN)/gilscope record -o $(DEMO) $(BIN)/python examples/echo_server.py
 	@echo
 	@echo "The trace is $(CURDIR)/$(DEMO)"
