@@ -27,6 +27,7 @@ WORTH_LIFE = 0.05  # and of its life
 WORTH_NS = 1_000_000  # of one thread, below which no share of a short life is worth a sentence
 CONVOY_WAITS = 2  # IO waits from which it is a pattern, and not a thread that waited at its start
 MAIN_SHARE = 0.5  # of a whole, from which a part is most of it
+ALIKE_SHARE = 0.5  # of the holds of threads that compute, from which a thread's own are like theirs
 LEAST_SHARE = 0.01  # of its waiting, below which a part is not told
 POLLS_SHARE = 0.5  # of the times that a thread lets the GIL go, in which it sleeps for so short
 LONG_INTERVAL_NS = 10_000_000  # a switch interval from which it is told
@@ -143,6 +144,8 @@ def _victim(case: Case, group: _Group) -> Finding:
     by_cpu = max(sum(row["wait_ns"] for row in rows if row["holder"] in computing) - in_c, 0)
     in_sections = _in_sections(case, thread)
     movable = by_cpu - in_sections  # by a policy: sections heed none
+    if _keeps_as_long(thread, [case.threads[other] for other in computing]):
+        movable = 0
     kind = _kind(case, thread, rows, movable >= MAIN_SHARE * suffered)
     won = None
     if kind == "io-waits" and _polls(thread):
@@ -158,6 +161,17 @@ def _victim(case: Case, group: _Group) -> Finding:
     site = None if kind == "no-processor" else worst_site(rows)
     found = case.problem(kind, text, suffered, thread["id"], site)
     return replace(found, gain=won.json if won else None)
+
+
+def _keeps_as_long(thread: Row, computing: Sequence[Row]) -> bool:
+    """Whether it keeps the GIL nearly as long as those that compute: to serve it first would only
+    make others wait."""
+    return _mean_hold_ns([thread]) >= ALIKE_SHARE * _mean_hold_ns(computing) > 0
+
+
+def _mean_hold_ns(threads: Sequence[Row]) -> float:
+    acquires = sum(thread["acquires"] for thread in threads)
+    return sum(thread["held_ns"] for thread in threads) / acquires if acquires else 0
 
 
 def _polls(thread: Row) -> bool:

@@ -26,13 +26,20 @@ def first(source: MemorySource) -> dict[str, Any]:
     return findings(source)[0]
 
 
-# b comes back from IO 20 times and each time waits 9 ms for a, which computes.
-CONVOY = "0 a process.start\n0 b thread.start\n0 a gil.acquire\n" + "".join(
-    f"{at * MS + 1} b gil.wait io\n{(at + 9) * MS} a gil.yield arg=3\n"
-    f"{(at + 9) * MS + 1} b gil.acquire waited\n{(at + 9) * MS + 2} a gil.wait cpu\n"
-    f"{(at + 9) * MS + 50_000} b gil.release arg=3\n{(at + 9) * MS + 50_001} a gil.acquire waited\n"
-    for at in range(0, 200, 10)
-)
+def convoy(every_ms: int = 10, wait_ms: int = 9, hold_ns: int = 50_000) -> str:
+    """b comes back from IO, waits so long for a, which computes all the time, and has its turn."""
+    text = "0 a process.start\n0 b thread.start\n0 a gil.acquire\n"
+    for begun in range(0, 200 * MS, every_ms * MS):
+        had, over = begun + wait_ms * MS, begun + wait_ms * MS + hold_ns
+        text += (
+            f"{begun + 1} b gil.wait io\n{had} a gil.yield arg=3\n{had + 1} b gil.acquire waited\n"
+        )
+        text += f"{had + 2} a gil.wait cpu\n{over} b gil.release arg=3\n"
+        text += f"{over + 1} a gil.acquire waited\n"
+    return text
+
+
+CONVOY = convoy()
 END = f"{200 * MS} a gil.release\n{200 * MS} a process.end"
 
 
@@ -42,6 +49,23 @@ def test_a_finding_says_what_it_is_about() -> None:
     assert found["value_ns"] == pytest.approx(180 * MS, rel=0.01)
     assert found["gain"]["times"] > 5
     assert 0 < found["gain"]["cost"] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("every_ms", "wait_ms", "hold_ns", "kind"),
+    [
+        (10, 8, 1_900_000, "convoy"),
+        (5, 3, 900_000, "convoy"),
+        (5, 3, 1_800_000, "io-waits"),
+        (4, 2, 1_900_000, "io-waits"),
+    ],
+)
+def test_to_serve_first_who_keeps_the_gil_as_long_helps_nobody(
+    every_ms: int, wait_ms: int, hold_ns: int, kind: str
+) -> None:
+    found = first(told(convoy(every_ms, wait_ms, hold_ns) + END))
+    assert found["kind"] == kind
+    assert ("io-priority" in found["text"]) == (kind == "convoy")
 
 
 def test_under_the_policy_no_gain_is_promised() -> None:
