@@ -24,7 +24,8 @@ Names = dict[int, str]  # of threads, by id, as they are written in a sentence
 
 WORTH_SHARE = 0.15  # of the time in which others used its GIL, from which a wait is worth telling
 WORTH_LIFE = 0.05  # and of its life
-WORTH_NS = 1_000_000  # of one thread, below which no share of a short life is worth a sentence
+WORTH_NS = 1_000_000  # of one thread, below which no share of a short life is worth a sentence; of
+# a wait in which the GIL was free, below which a thread only woke up
 CONVOY_WAITS = 2  # IO waits from which it is a pattern, and not a thread that waited at its start
 MAIN_SHARE = 0.5  # of a whole, from which a part is most of it
 ALIKE_SHARE = 0.5  # of the holds of threads that compute, from which a thread's own are like theirs
@@ -111,10 +112,19 @@ def _groups(case: Case) -> Iterator[_Group]:
             sum(t["shared_ns"] for t in threads),
             sum(known(t) for t in threads),
         )
-        if max(suffered.values()) >= WORTH_NS and total >= max(
-            WORTH_SHARE * shared, WORTH_LIFE * life
+        group = _Group(threads, suffered)
+        if (
+            group.most_ns >= WORTH_NS
+            and total >= max(WORTH_SHARE * shared, WORTH_LIFE * life)
+            and not _only_wakes(case, group.worst)
         ):
-            yield _Group(threads, suffered)
+            yield group
+
+
+def _only_wakes(case: Case, thread: Row) -> bool:
+    """Whether it waited for nobody, and each time no longer than it takes to wake up."""
+    longest: int = thread["wait_ns"]["max"]
+    return _was_free(case.blame[thread["id"]]) and longest < WORTH_NS
 
 
 def _suffered_ns(case: Case, thread: Row) -> int:
@@ -190,9 +200,11 @@ def _polling(case: Case, pollers: int, computing: set[int]) -> str:
     return f"{text}: no policy helps. Wait for an event, or sleep longer."
 
 
-def _free(rows: Sequence[Row]) -> int:
-    """How long the GIL was free for it, and it did not run."""
-    return sum(row["wait_ns"] for row in rows if row["reason"] in ("wakeup", "idle"))
+def _was_free(rows: Sequence[Row]) -> bool:
+    """Whether the GIL was free for it most of the time, and it did not run."""
+    free: int = sum(row["wait_ns"] for row in rows if row["reason"] in ("wakeup", "idle"))
+    waited: int = sum(row["wait_ns"] for row in rows)
+    return free > MAIN_SHARE * waited
 
 
 def _held(rows: Sequence[Row]) -> int:
@@ -215,7 +227,7 @@ _ADVICE = {
 
 def _kind(case: Case, thread: Row, rows: Sequence[Row], by_cpu: bool) -> str:
     held = _held(rows)
-    if _free(rows) > MAIN_SHARE * sum(row["wait_ns"] for row in rows):
+    if _was_free(rows):
         return "no-processor"
     for library, kind in ((IMPORT, "import"), (PICKLING, "pickling")):
         at = (r["wait_ns"] for r in rows if (s := r["holder_site"]) and s["library"] == library)
@@ -316,7 +328,7 @@ def _crowd(case: Case, groups: Iterable[_Group]) -> Finding:
             f" GIL{because(worst, rows, case.names)}."
         )
     kind = "crowd"
-    if _free(rows) > MAIN_SHARE * sum(row["wait_ns"] for row in rows):
+    if _was_free(rows):
         kind, text = "no-processor", text + _ADVICE["no-processor"]
     elif len(crowd) > 1 or _held(rows) > MAIN_SHARE * waiting:
         text += " Threads do not make Python code faster: use processes for it."

@@ -187,6 +187,17 @@ def test_a_thread_is_judged_by_the_gil_that_it_held_longest() -> None:
     assert threads[0]["gil"] == 0
 
 
+@pytest.mark.parametrize(("late_us", "kind"), [(900, "nothing"), (1_100, "no-processor")])
+def test_to_wake_up_takes_a_while(late_us: int, kind: str) -> None:
+    """b sees that the GIL is free, and takes it so much later, again and again."""
+    text = "0 a process.start\n0 b thread.start\n"
+    for begun in range(0, 200 * MS, 4 * MS):
+        text += f"{begun} a gil.acquire\n{begun + 10} b gil.wait io\n{begun + 20} a gil.release\n"
+        text += f"{begun + late_us * 1000} b gil.acquire waited\n"
+        text += f"{begun + 2 * MS} b gil.release\n"
+    assert first(told(text + f"{200 * MS} a process.end"))["kind"] == kind
+
+
 WOKEN_LATE = """
     0           a process.start
     0           b thread.start
