@@ -45,7 +45,8 @@ FUZZ_ORDER = ("tests/c/fuzz_order.c", *READER)
 FOLLOW_PARTS = ("follow", "follow_calls", "follow_index", "follow_resume")
 FUZZ_FOLLOW = ("tests/c/fuzz_follow.c", *(f"gilscope/trace/{part}.c" for part in FOLLOW_PARTS))
 ROUNDS = 1_000
-MODES = ["threads", "starved", "shortened", "limit", "forks", "killed", "reused", "churned"]
+MODES = ["threads", "starved", "shortened", "resized", "limit"]
+MODES += ["forks", "killed", "reused", "churned"]
 
 WITH_SWITCHES = "-DGILSCOPE_TEST_RULES"  # a macro, where sanitizers are named
 
