@@ -94,14 +94,27 @@ class Case:
     def blame(self) -> dict[int, list[Row]]:
         """The rows of blame of each waiter, but for those of who waited for threads to begin or to
         be done: that is no loss, for it would have to wait for them anyhow; and of who waited for
-        garbage collections, which are a finding of their own."""
+        garbage collections, which are a finding of their own. Where most of a thread's waits of
+        which the line is told were such, so are those of which none is."""
         rows: dict[int, list[Row]] = defaultdict(list)
+        mostly = self._mostly_for_workers
         for row in self.process["blame"]:
             site = row["waiter_site"]
             of_gc = row["holder_site"] and row["holder_site"]["gc"]
-            if not of_gc and (not site or not is_for_workers(site["library"])):
+            for_workers = is_for_workers(site["library"]) if site else row["waiter"] in mostly
+            if not of_gc and not for_workers:
                 rows[row["waiter"]].append(row)
         return rows
+
+    @cached_property
+    def _mostly_for_workers(self) -> set[int]:
+        told: Counter[int] = Counter()
+        for_workers: Counter[int] = Counter()
+        for row in self.process["blame"]:
+            if site := row["waiter_site"]:
+                told[row["waiter"]] += row["wait_ns"]
+                for_workers[row["waiter"]] += row["wait_ns"] * is_for_workers(site["library"])
+        return {waiter for waiter, ns in for_workers.items() if ns > told[waiter] / 2}
 
     @cached_property
     def behind_locks(self) -> Counter[int]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from support.stories import MemorySource, told
 
+from gilscope.analysis.finding import Case
 from gilscope.analysis.findings_kept import kind_of, worth_telling
 from gilscope.analysis.kept import COMPUTES, Kept
 from gilscope.analysis.summary import summarise
@@ -107,6 +108,22 @@ def alike(*waits_ms: int) -> MemorySource:
         text += f"{at + 20} worker-{n} gil.release\n{at + 30} a gil.acquire\n"
     text += "".join(f"{100 * MS} worker-{n} thread.end\n" for n in numbers)
     return told(text + f"{100 * MS} a gil.release\n{100 * MS} a process.end")
+
+
+def test_who_waits_for_its_workers_loses_nothing() -> None:
+    """Nor by the waits of which no line is told, where most of the others are such."""
+
+    def row(waiter: int, wait_ns: int, library: str | None, told: bool = True) -> dict[str, Any]:
+        site = {"library": library} if told else None
+        return {"waiter": waiter, "wait_ns": wait_ns, "waiter_site": site, "holder_site": None}
+
+    begins = "threading.Thread.start"
+    starter = [row(0, 3, begins), row(0, 2, None), row(0, 4, None, told=False)]
+    reader = [row(1, 2, begins), row(1, 3, None), row(1, 4, None, told=False)]
+    untold = [row(2, 4, None, told=False)]
+    process = {"threads": [], "blame": starter + reader + untold}
+    case = Case(None, None, {}, process, {}, [])  # type: ignore[arg-type] # its blame needs neither
+    assert case.blame == {0: starter[1:2], 1: reader[1:], 2: untold}
 
 
 def test_of_like_threads_all_have_to_suffer() -> None:
