@@ -24,8 +24,8 @@ Names = dict[int, str]  # of threads, by id, as they are written in a sentence
 
 WORTH_SHARE = 0.15  # of the time in which others used its GIL, from which a wait is worth telling
 WORTH_LIFE = 0.05  # and of its life
-WORTH_NS = 1_000_000  # of one thread, below which no share of a short life is worth a sentence; of
-# a wait in which the GIL was free, below which a thread only woke up
+WORTH_NS = 1_000_000  # of one thread, below which no share of a short life is worth a sentence
+WAKES_NS = 1_000_000  # of a wait in which the GIL was free, below which a thread only woke up
 CONVOY_WAITS = 2  # IO waits from which it is a pattern, and not a thread that waited at its start
 MAIN_SHARE = 0.5  # of a whole, from which a part is most of it
 ALIKE_SHARE = 0.5  # of the holds of threads that compute, from which a thread's own are like theirs
@@ -124,7 +124,7 @@ def _groups(case: Case) -> Iterator[_Group]:
 def _only_wakes(case: Case, thread: Row) -> bool:
     """Whether it waited for nobody, and each time no longer than it takes to wake up."""
     longest: int = thread["wait_ns"]["max"]
-    return _was_free(case.blame[thread["id"]]) and longest < WORTH_NS
+    return _was_free(case.blame[thread["id"]]) and longest < WAKES_NS
 
 
 def _suffered_ns(case: Case, thread: Row) -> int:
