@@ -10,9 +10,11 @@
  * that nobody asked for, the place that always holds an address in PyEval_SaveThread. Where nothing
  * can be learned (no such symbol, signed return addresses) the wait on switch_cond has to do.
  *
- * Two more callers let the GIL go by themselves and stand at the same place: a thread that ends,
- * and from 3.13 on one that blocks on an interpreter's own lock. They are told apart where the
- * function of the evaluation loop has a name (from 3.13 on), once it was seen at that place. */
+ * Two more callers let the GIL go by themselves: a thread that ends, and from 3.13 on one that
+ * blocks on an interpreter's own lock. They are told apart where the function of the evaluation
+ * loop has a name (from 3.13 on), once it was seen at that place; it was not in Debian's builds
+ * of 3.14 and 3.15.
+ */
 #ifndef GILSCOPE_RELEASE_H
 #define GILSCOPE_RELEASE_H
 
