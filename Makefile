@@ -39,17 +39,17 @@ $(BIN)/python:
 # gilscope and what it needs itself: enough for the demo.
 $(VENV)/built: pyproject.toml setup.py $(C_FILES) | $(BIN)/python
 	@$(BIN)/python -c 'import os, shutil, sys, sysconfig; cc = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"; sys.exit(shutil.which(cc.split()[0]) is None)' || $(call say_no,there is no C compiler here; on Debian: apt-get install gcc libc6-dev; elsewhere name it: make CC=clang)
-	@echo "make: gilscope is built and installed in $(VENV), with what it needs"
+	@echo "make: building and installing gilscope in $(VENV), with what it needs"
 	@$(PIP) --upgrade 'pip>=25.1' || $(call say_no,pip could not be brought up to date in $(VENV); is the network or the package index out of reach?)
 	@$(PIP) --group build || $(call say_no,what gilscope is built with could not be installed in $(VENV) (pip says why above); is the network out of reach?)
 	@$(PIP) --no-build-isolation --editable . || $(call say_no,gilscope could not be built or installed (see above))
 	@touch $@
 
-# What its extras, its tests and its documentation need, in minutes.
+# What its extras, its tests and its documentation need, in minutes. gilscope itself is there already.
 $(VENV)/installed: pyproject.toml | $(VENV)/built
-	@echo "make: the tools of the tests are installed in $(VENV); this takes some minutes"
+	@echo "make: installing the tools of the tests in $(VENV); this takes some minutes"
 	@$(PIP) -qq --group dev || $(call say_no,the development tools could not be installed in $(VENV) (pip says why above); is the network out of reach?)
-	@$(PIP) -qq --no-build-isolation --editable '.[$(EXTRAS)]' || $(call say_no,the extras of gilscope could not be installed in $(VENV) (pip says why above); is the network out of reach?)
+	@$(PIP) -qq 'gilscope[$(EXTRAS)]' || $(call say_no,the extras of gilscope could not be installed in $(VENV) (pip says why above); is the network out of reach?)
 	@touch $@
 
 # ---- use ----------------------------------------------------------------------------------------

@@ -32,10 +32,9 @@ def convoy(every_ms: int = 10, wait_ms: int = 9, hold_ns: int = 50_000) -> str:
     text = "0 a process.start\n0 b thread.start\n0 a gil.acquire\n"
     for begun in range(0, 200 * MS, every_ms * MS):
         had, over = begun + wait_ms * MS, begun + wait_ms * MS + hold_ns
-        text += (
-            f"{begun + 1} b gil.wait io\n{had} a gil.yield arg=3\n{had + 1} b gil.acquire waited\n"
-        )
-        text += f"{had + 2} a gil.wait cpu\n{over} b gil.release arg=3\n"
+        text += f"{begun + 1} b gil.wait io\n{had} a gil.yield arg=3\n"
+        text += f"{had + 1} b gil.acquire waited\n{had + 2} a gil.wait cpu\n"
+        text += f"{over} b gil.release arg=3\n"
         text += f"{over + 1} a gil.acquire waited\n"
     return text
 
