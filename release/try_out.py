@@ -25,7 +25,8 @@ from gilscope.interpreter.release import RELEASES
 
 ROOT = Path(__file__).parents[1]
 
-# Three threads that sleep 50 times each: 50 waits at least, all of them after IO.
+# Three threads that sleep 50 times each: 50 waits at least, all of them after IO. Each computes for
+# longer than the millisecond from which on a line is noted.
 PROGRAM = """\
 import threading
 import time
@@ -34,7 +35,7 @@ import time
 def worker():
     for _ in range(50):
         time.sleep(0.001)
-        sum(range(50_000))
+        sum(range(500_000))
 
 
 threads = [threading.Thread(target=worker, name=f"worker-{number}") for number in range(3)]

@@ -200,7 +200,7 @@ __attribute__((aligned(64), noinline)) static int signal_watched(pthread_cond_t 
         if (its->cond == cond) {
             gs_on_release(&its->gil);
             bool forced = false, asked = gs_request_pending(&its->gil);
-            if (UNLIKELY(asked || gs_release.lessons < GS_RELEASE_LESSONS))
+            if (UNLIKELY(asked || gs_release_teaches(__builtin_return_address(0))))
                 forced = look_at_caller(asked, (const uintptr_t *)__builtin_frame_address(0) + 1);
             if (UNLIKELY(its->scheduled) && gs_schedule_released(gs_watched_slot(its), forced))
                 return 0;

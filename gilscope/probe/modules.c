@@ -60,7 +60,8 @@ static bool read_tables(struct gs_module *module, const ElfW(Dyn) * dynamic) {
     return false;
 }
 
-/* The stretch of addresses of its segments; false where nothing of it is loaded. */
+/* The stretch of addresses of its segments, and of its code; false where nothing of it is loaded.
+ */
 static bool read_segments(struct gs_module *module, const ElfW(Phdr) * segments, unsigned n) {
     module->start = UINTPTR_MAX;
     for (unsigned i = 0; i < n; i++) {
@@ -77,6 +78,10 @@ static bool read_segments(struct gs_module *module, const ElfW(Phdr) * segments,
             continue;
         module->start = at < module->start ? at : module->start;
         module->end = at + segment.p_memsz > module->end ? at + segment.p_memsz : module->end;
+        if (!module->code && segment.p_flags & PF_R && segment.p_flags & PF_X) {
+            module->code = at;
+            module->code_end = at + segment.p_filesz;
+        }
     }
     return module->start < module->end;
 }

@@ -41,7 +41,8 @@ struct debug_offsets {
 };
 
 static bool inspect(const struct gs_module *module) {
-    struct gs_python found = {.start = module->start};
+    struct gs_python found = {
+        .start = module->start, .code = module->code, .code_end = module->code_end};
     size_t size = 0;
     char *runtime = gs_module_symbol(module, "_PyRuntime", &size);
     struct debug_offsets offsets; /* _PyRuntime has always been larger */

@@ -10,6 +10,7 @@
 
 struct gs_python {
     uintptr_t start, end; /* the module; both 0: not found yet */
+    uintptr_t code, code_end;
     uintptr_t runtime, runtime_end;
     uintptr_t save_thread, save_thread_end;       /* the code of PyEval_SaveThread; 0: not known */
     uintptr_t handle_pending, handle_pending_end; /* and of _Py_HandlePending, from 3.13 on */

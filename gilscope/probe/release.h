@@ -11,9 +11,11 @@
  * can be learned (no such symbol, signed return addresses) the wait on switch_cond has to do.
  *
  * Two more callers let the GIL go by themselves: a thread that ends, and from 3.13 on one that
- * blocks on an interpreter's own lock. They are told apart where the function of the evaluation
- * loop has a name (from 3.13 on), once it was seen at that place; it was not in Debian's builds
- * of 3.14 and 3.15.
+ * blocks on an interpreter's own lock. They are told apart
+ * - where the function of the evaluation loop has a name (from 3.13 on) and was seen at that place;
+ * - where the compiler made the release a part of PyEval_SaveThread (Debian's 3.14 and 3.15, on
+ *   x86-64), by the calls of the function that the others call. The evaluation loop's is never made
+ *   unless somebody asked, so a call that often is made without is voluntary.
  */
 #ifndef GILSCOPE_RELEASE_H
 #define GILSCOPE_RELEASE_H
@@ -24,10 +26,11 @@
 enum { GS_RELEASE_LESSONS = 16 };
 
 struct gs_release {
-    uint64_t places; /* bit k: word k above the call held such an address in every lesson */
-    uint32_t
-        lessons;    /* had so far; one that shows no such address (a thread's end) does not count */
-    bool loop_seen; /* atomic: the evaluation loop's function has stood at that place */
+    uint64_t places;  /* bit k: word k above the call held such an address in every lesson */
+    uint32_t lessons; /* had so far; one that shows no such address (a thread's end) counts not */
+    bool loop_seen;   /* atomic: the evaluation loop's own release was seen */
+    /* Code whose releases teach nothing more, where nobody asked: none, PyEval_SaveThread or all */
+    uintptr_t learned, learned_bytes;
 };
 
 extern struct gs_release gs_release;
@@ -35,6 +38,11 @@ extern struct gs_release gs_release;
 /* At a release that was not asked for. `stack` begins with the wrapper's return address. The GIL's
  * mutex is held; GILs of other interpreters may learn at the same time, and learn the same. */
 void gs_release_learn(const uintptr_t *stack);
+
+/* Whether a release at `code`, the wrapper's return address, has something to teach. */
+static inline bool gs_release_teaches(const void *code) {
+    return (uintptr_t)code - gs_release.learned >= gs_release.learned_bytes;
+}
 
 static inline bool gs_release_can_tell(void) {
     return gs_release.lessons >= GS_RELEASE_LESSONS && gs_release.places;

@@ -38,6 +38,7 @@ CONDVAR = (
 HAND_OVER = ("tests/c/hand_over.c", *CONDVAR[1:])
 SWITCHES = tuple(f"gilscope/probe/{part}.c" for part in ("policy", "switches"))
 POLICY = ("tests/c/policy.c", *SWITCHES, *QUEUE, *PROBE)
+RELEASES = ("tests/c/releases.c", *(f"gilscope/probe/{part}.c" for part in ("release", "memory")))
 STEPS = ("tests/c/kill_steps.c", *PROBE, *READER, *ROOMS)
 PLUS = tuple(p for p in plus_sources(Path(__file__).parents[2]) if p != PROCESSOR)
 BUILT_IN = ("tests/c/stress.c", *PLUS, *READER, *RECORDER)
@@ -189,6 +190,30 @@ def test_a_kill_at_every_instruction_leaves_all_events_up_to_it(
     assert states.keys() == {"first", "forked", "recorder"}
     assert min(states["first"], states["forked"]) > 2 * 1020  # each event is two stores
     assert states["recorder"] > 500
+
+
+@pytest.mark.parametrize("sanitizers", ["", "thread", "address,undefined"])
+@pytest.mark.parametrize("compiled", ["called", "copied"])
+def test_who_lets_go_by_itself_is_learned_from_the_stack(
+    build: Build, compiled: str, sanitizers: str
+) -> None:
+    lines = run(build(RELEASES, sanitizers), compiled).splitlines()
+    told = {name: int(forced) for name, forced in (line.split() for line in lines)}
+    # Undecided is forced: where there are copies, only what was learned is not.
+    undecided = 20 if compiled == "copied" else 0
+    assert told == {
+        "nothing-learned": 0,
+        "reads-before-the-loop-was-seen": undecided,
+        "loop": 20,
+        "saves": 0,
+        "waits": 0,
+        "ends": 0,
+        "reads": 0,
+        "never-without": undecided,
+        "one-too-many": undecided,
+        "loop-again": 20,
+        "waits-again": 0,
+    }
 
 
 NO_GRACE = ("abc", "-5", " 5", "7x", "1000001", "9" * 30)
