@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 struct gs_module {
-    uintptr_t start, end; /* of all its segments; the loader has the stretch for itself */
+    uintptr_t start, end;     /* of all its segments; the loader has the stretch for itself */
     uintptr_t code, code_end; /* of the first one that may be executed */
     uintptr_t bias;
     uintptr_t symbols, strings, gnu_hash, hash; /* its dynamic tables; 0: it has none */

@@ -111,8 +111,7 @@ static bool is_voluntary_call(const uintptr_t *stack) {
     if (!its)
         return false;
     uint32_t unasked = __atomic_load_n(&its->unasked, __ATOMIC_RELAXED);
-    if (!unasked &&
-        __atomic_add_fetch(&its->asked, 1, __ATOMIC_RELAXED) >= GS_RELEASE_LESSONS)
+    if (!unasked && __atomic_add_fetch(&its->asked, 1, __ATOMIC_RELAXED) >= GS_RELEASE_LESSONS)
         __atomic_store_n(&gs_release.loop_seen, true, __ATOMIC_RELAXED);
     return unasked >= GS_RELEASE_LESSONS &&
            (its->caller || __atomic_load_n(&gs_release.loop_seen, __ATOMIC_RELAXED));

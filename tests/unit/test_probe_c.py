@@ -210,7 +210,7 @@ def test_who_lets_go_by_itself_is_learned_from_the_stack(
         "ends": 0,
         "reads": 0,
         "never-without": undecided,
-        "one-too-many": undecided,
+        "came-too-late": undecided,
         "loop-again": 20,
         "waits-again": 0,
     }
