@@ -1,5 +1,6 @@
 """Prints whenever code of its own runs that nobody but a prober would run."""
 
+import sys
 import threading
 
 
@@ -98,9 +99,10 @@ for _ in range(3):
     thread = threading.Thread(target=int)
     thread.__dict__["_name"] = Name("sub")
     run(thread)
-    thread = threading.Thread(target=int)
-    name = thread.__dict__.pop("_name")
-    thread.__dict__[Key()] = "evil"
-    dict.__setitem__(thread.__dict__, 5, "number")
-    run(thread)
+    if sys.version_info < (3, 14):  # from then on a thread without a name does not start
+        thread = threading.Thread(target=int)
+        name = thread.__dict__.pop("_name")
+        thread.__dict__[Key()] = "evil"
+        dict.__setitem__(thread.__dict__, 5, "number")
+        run(thread)
 print("done")
