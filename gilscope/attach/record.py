@@ -12,11 +12,12 @@ from gilscope import __version__
 from gilscope.attach.blob import Request, stub
 from gilscope.attach.place import Place, place_of
 from gilscope.attach.refuse import alone, refuse_unknown
-from gilscope.attach.tree import Tree
+from gilscope.attach.tree import Tree, descendants
 from gilscope.live.memory import explain
 from gilscope.recorder import launch
 from gilscope.recorder.beside import Beside
 from gilscope.recorder.course import Course
+from gilscope.recorder.kernel import Kernel
 from gilscope.recorder.notes import Notes
 from gilscope.recorder.options import Options
 from gilscope.recorder.policy import Choice
@@ -95,10 +96,12 @@ def _attach(session: Session, place: Place, wish: Wish, command: tuple[str, ...]
     _open_to(session, pid)
     writer: Beside | None = None
     tree: Tree | None = None
+    kernel = Kernel(session, options.sched, say)
     with launch.signals_held():
         try:
             if options.delay:
                 session.pause()
+            kernel.join(lambda: (pid, *(descendants(pid) if options.follow else ())))
             tree = Tree(session, place, pid, wish.request(place.rings), say, follow=options.follow)
             _come_in(session, tree)
             tree.accepted = True
@@ -110,9 +113,10 @@ def _attach(session: Session, place: Place, wish: Wish, command: tuple[str, ...]
                 wish.tell(f"all threads of process {pid} sleep; recording begins when one wakes")
             else:
                 wish.tell(f"process {pid} is recorded; Ctrl-C ends the recording, not the process")
-            launch.watch(pid, _ticks(session, tree, course, writer, options), course.signal)
+            launch.watch(pid, _ticks(session, tree, course, kernel, writer, options), course.signal)
         except BaseException:  # whatever it is, the process is to be as before
             _leave(session, tree)
+            kernel.finish()
             if writer:
                 writer.abandon()
             raise
@@ -121,17 +125,25 @@ def _attach(session: Session, place: Place, wish: Wish, command: tuple[str, ...]
             say(f"no thread of process {pid} took the GIL meanwhile, so nothing was recorded")
         tree.name()
         _leave(session, tree)
+        throttled = kernel.finish()
         course.finish()
         place.close()
     notes = notes._replace(
         root_pid=pid, root_end_ns=time.monotonic_ns(), exit_code=0, stopped=stopped
     )
+    if throttled:
+        notes = notes._replace(throttled=throttled.times, throttled_ns=throttled.ns)
     notes.write(session.directory)
     return Recorded(session, notes, writer, course, None)
 
 
-def _ticks(
-    session: Session, tree: Tree, course: Course, writer: Beside | None, options: Options
+def _ticks(  # noqa: PLR0917
+    session: Session,
+    tree: Tree,
+    course: Course,
+    kernel: Kernel,
+    writer: Beside | None,
+    options: Options,
 ) -> Callable[[], bool]:
     """What to do every few milliseconds; it returns whether the recording goes on."""
     end = time.monotonic() + options.delay + (options.duration or float("inf"))
@@ -139,10 +151,11 @@ def _ticks(
     def tick() -> bool:
         session.tick()
         tree.tick()
+        kernel.tick()
         course.tick()
         if writer:
             used_bytes = session.used_bytes
-            writer.tick(used_bytes, session.limit_bytes)
+            writer.tick(used_bytes + kernel.used_bytes, session.limit_bytes)
             endless = options.max_bytes is None and writer.started
             if endless and used_bytes > session.limit_bytes // 2:
                 session.stream()

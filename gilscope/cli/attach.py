@@ -25,7 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "gilscope attach [-o FILE] [-d SECONDS] [options] PID"
     parser.add_argument("pid", metavar="PID", type=int, help="the process")
     add_recording_arguments(parser, "record this process alone")
-    parser.set_defaults(sched=False)  # the kernel tells it only of what the recorder started
 
 
 def run(args: argparse.Namespace) -> int:

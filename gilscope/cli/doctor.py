@@ -184,7 +184,7 @@ def context_switches() -> Iterator[Finding]:
     if why := why_forbidden():
         yield Finding(NOTE, "--sched", why, "record without --sched; all else works")
     else:
-        yield Finding(GOOD, "--sched", "the kernel tells context switches of programs it starts")
+        yield Finding(GOOD, "--sched", "the kernel tells the context switches of your programs")
 
 
 def filesystem(place: Path) -> str:

@@ -42,11 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "gilscope record [-o FILE] [options] [--] COMMAND…"
     add_recording_arguments(parser, "record the command's own process alone")
     parser.add_argument(
-        "--sched",
-        action="store_true",
-        help="also record when the kernel gave each thread a processor (costs 1 to 2 µs a switch)",
-    )
-    parser.add_argument(
         "--counters",
         action="store_true",
         help="no trace: only count what each thread holds and waits, for gilscope metrics PID",

@@ -63,6 +63,11 @@ def add_recording_arguments(parser: argparse.ArgumentParser, alone: str) -> None
         help="do not record at which Python line long holds and waits ended",
     )
     parser.add_argument(
+        "--sched",
+        action="store_true",
+        help="also record when the kernel gave each thread a processor (costs 1 to 2 µs a switch)",
+    )
+    parser.add_argument(
         "--redact",
         action="store_true",
         help="write neither arguments nor folders outside the current one into the trace",

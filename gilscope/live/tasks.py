@@ -32,9 +32,14 @@ def tids(pid: int) -> dict[int, int]:
         here = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
     except OSError:
         return {}
-    if len(_names(pid, pid)) < 2:  # it is in our own, as most are
+    if not is_elsewhere(pid):
         return {tid: tid for tid in here}
     return {names[-1]: tid for tid in here if (names := _names(pid, tid))}
+
+
+def is_elsewhere(pid: int) -> bool:
+    """Whether it is in a pid namespace of its own, where threads have other numbers than here."""
+    return len(_names(pid, pid)) > 1
 
 
 def call(pid: int, tid: int) -> Call | None:

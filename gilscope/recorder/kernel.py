@@ -6,11 +6,16 @@ Imports nothing heavy: it stands between the user's command and the program's st
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from gilscope.recorder.quota import Throttled, throttled
 from gilscope.recorder.session import Session
 from gilscope.recorder.switches import Switches
+
+_NO, _REST = "no context switches", "the rest is recorded"
+_ROUNDS = 20  # of looks for threads that began meanwhile; more means that they come too fast
 
 
 class Kernel:
@@ -21,18 +26,27 @@ class Kernel:
         self._session, self._sched, self._say = session, sched, say
         self._switches: Switches | None = None
         self._before: Throttled | None = None
+        self._counted = os.getpid()  # where the quota is read: the program is gone at the end
 
     def begin(self, pid: int) -> None:
-        """The program is about to begin, in this process."""
+        """The program is about to begin, in this process of gilscope's own."""
         self._session.begin(pid)
         self._before = throttled(pid)
-        if not self._sched:
-            return
-        try:
-            room = self._session.limit_bytes // 2
-            self._switches = Switches(self._session.directory, pid, room)
-        except OSError as error:
-            self._say(f"--sched: no context switches: {error.strerror}; the rest is recorded")
+        self._ask(lambda switches: switches.add(pid, from_exec=True))
+
+    def join(self, pids: Callable[[], Iterable[int]]) -> None:
+        """These processes run already, the first one above all; `pids` may tell others later."""
+        from gilscope.live import tasks  # noqa: PLC0415 - heavy, and no command is about to begin
+
+        def tids() -> set[int]:
+            return {tid for pid in pids() for tid in tasks.tids(pid).values()}
+
+        self._counted = next(iter(pids()))
+        self._before = throttled(self._counted)
+        if self._sched and tasks.is_elsewhere(self._counted):
+            self._say(f"--sched: {_NO}: it numbers its threads itself (a pid namespace); {_REST}")
+        else:
+            self._ask(lambda switches: self._add_all(switches, tids))
 
     def tick(self) -> None:
         """What is due by now. Never waits."""
@@ -49,7 +63,49 @@ class Kernel:
         if self._switches:
             self._switches.close()
             self._switches = None
-        if self._before is None:
-            return None
-        after = throttled(os.getpid())  # the program is gone; it began in gilscope's own cgroup
-        return after.since(self._before) if after else None
+        after = throttled(self._counted) if self._before else None
+        return after.since(self._before) if after and self._before else None
+
+    def _ask(self, add: Callable[[Switches], None]) -> None:
+        """For context switches, where they are wanted; says in one line that there are none."""
+        if not self._sched:
+            return
+        switches: Switches | None = None
+        try:
+            switches = Switches(self._session.directory, self._session.limit_bytes // 2)
+            add(switches)
+            self._switches = switches
+        except OSError as error:
+            self._say(f"--sched: {_NO}: {error.strerror}; {_REST}")
+            if switches:
+                switches.discard()
+
+    def _add_all(self, switches: Switches, tids: Callable[[], set[int]]) -> None:
+        """Raises OSError where the kernel tells of no thread at all."""
+        allow_files()
+        tried: set[int] = set()
+        failed: list[OSError] = []
+        for _ in range(_ROUNDS):
+            new = tids() - tried
+            if not new:
+                break
+            for tid in sorted(new):
+                try:
+                    switches.add(tid)
+                except ProcessLookupError:
+                    pass  # gone meanwhile
+                except OSError as error:
+                    failed.append(error)
+            tried |= new
+        if failed and len(failed) == len(tried):
+            raise failed[0]
+        if failed:
+            n = f"{len(failed)} thread{'s' * (len(failed) > 1)}"
+            self._say(f"--sched: {_NO} of {n}: {failed[0].strerror}; {_REST}")
+
+
+def allow_files() -> None:
+    """As many open files as this process may have: there is one a thread and processor."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -28,18 +28,26 @@ def why_forbidden() -> str | None:
 class Switches:
     """Owner: the recorder's thread."""
 
-    def __init__(self, directory: Path, pid: int, room: int) -> None:
-        """Begins with that process's exec; keeps `room` bytes at most. Raises OSError."""
+    def __init__(self, directory: Path, room: int) -> None:
+        """Of nobody yet: `add`. Keeps `room` bytes at most. Raises OSError."""
         engine, number = _engine(), ctypes.c_int()
-        path = directory / SWITCHES
+        self._path = path = directory / SWITCHES
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._fd = os.open(path, flags, 0o600)
         capacity = max(min(room // RECORD_BYTES, MOST_RECORDS), 1 << 12)
-        self._switches = engine.gs_switches_open(pid, self._fd, capacity, ctypes.byref(number))
+        self._switches = engine.gs_switches_open(self._fd, capacity, ctypes.byref(number))
         if not self._switches:
             os.close(self._fd)
             path.unlink()
             raise OSError(number.value, _explain(number.value))
+
+    def add(self, tid: int, *, from_exec: bool = False) -> None:
+        """Tell of this thread and of what it starts: from now on, or from its exec on. Raises
+        OSError.
+        """
+        number = int(_engine().gs_switches_add(self._switches, tid, from_exec))
+        if number:
+            raise OSError(number, _explain(number))
 
     def tick(self) -> None:
         """Take what the kernel has written; every few milliseconds."""
@@ -52,6 +60,11 @@ class Switches:
             _engine().gs_switches_close(self._switches)
             os.close(self._fd)
             self._switches = None
+
+    def discard(self) -> None:
+        """As if nothing had been asked for: the file goes."""
+        self.close()
+        self._path.unlink()
 
     @property
     def used_bytes(self) -> int:
@@ -81,8 +94,9 @@ def _engine() -> ctypes.CDLL:
     engine = _native.engine()
     pointer = ctypes.c_void_p
     engine.gs_switches_try.argtypes = []
-    engine.gs_switches_open.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_uint64, pointer]
+    engine.gs_switches_open.argtypes = [ctypes.c_int, ctypes.c_uint64, pointer]
     engine.gs_switches_open.restype = pointer
+    engine.gs_switches_add.argtypes = [pointer, ctypes.c_int, ctypes.c_int]
     engine.gs_switches_tick.argtypes = [pointer]
     engine.gs_switches_tick.restype = None
     engine.gs_switches_close.argtypes = [pointer]

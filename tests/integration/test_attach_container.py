@@ -76,6 +76,16 @@ def test_it_is_recorded_and_nothing_stays(version: str, tmp_path: Path) -> None:
         assert (code, said[:4]) == (0, "fine"), said
 
 
+def test_the_kernels_side_is_not_known_of_it(tmp_path: Path) -> None:
+    trace = tmp_path / "t.pftrace"
+    with contained(interpreters.path("3.11"), NO_EXEC) as server:
+        done = attach(server, trace, "--sched", "-d", "0.5")
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if "--sched" in line)
+    assert "it numbers its threads itself" in line
+    assert not open_trace(trace).metadata.switches
+
+
 def test_what_is_kept_can_be_taken_meanwhile(tmp_path: Path) -> None:
     with contained(interpreters.path("3.11"), NO_EXEC) as server:
         with attaching(server, tmp_path / "end.pftrace", "--keep", "20s"):

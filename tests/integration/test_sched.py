@@ -212,7 +212,7 @@ def test_where_the_kernel_forbids_it_one_line_says_so(tmp_path: Path) -> None:
         "engine = switches._engine()\n"
         "class Refuses:\n"
         "    def __getattr__(self, name): return getattr(engine, name)\n"
-        "    def gs_switches_open(self, pid, fd, room, error):\n"
+        "    def gs_switches_open(self, fd, room, error):\n"
         "        error._obj.value = errno.EPERM\n"
         "        return None\n"
         "switches._engine = Refuses\n"

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gilscope.recorder import quota
+from gilscope.recorder import kernel, quota
 from gilscope.recorder.quota import Throttled, throttled
+from gilscope.recorder.session import Session
 
 OURS = "usage_usec 5\nnr_periods 9\nnr_throttled 3\nthrottled_usec 1200\n"
 OLD = "nr_periods 9\nnr_throttled 4\nthrottled_time 7000\n"
@@ -54,3 +55,21 @@ def _with_line(line: str) -> object:
 def test_of_nobody_and_since(tmp_path: Path) -> None:
     assert throttled(1 << 22) is None
     assert Throttled(5, 900).since(Throttled(2, 300)) == Throttled(3, 600)
+
+
+def test_of_what_runs_already_its_own_group_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, counts = [], iter([Throttled(3, 100), Throttled(5, 300)])
+
+    def count(pid: int) -> Throttled:
+        asked.append(pid)
+        return next(counts)
+
+    monkeypatch.setattr(kernel, "throttled", count)
+    session = Session()
+    try:
+        joined = kernel.Kernel(session, sched=False, say=pytest.fail)
+        joined.join(lambda: [7, 8])
+        assert joined.finish() == Throttled(2, 200)
+    finally:
+        session.discard()
+    assert asked == [7, 7]
