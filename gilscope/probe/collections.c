@@ -9,8 +9,8 @@
 #include "memory.h"
 #include "python.h"
 
-/* In CPython's struct _gc_runtime_state, from `collecting` on or back from it; the same from 3.9
- * on. */
+/* In CPython's struct _gc_runtime_state, from `collecting` on or back from it; the same from 3.9 to
+ * 3.14. */
 enum {
     GENERATIONS = 176,  /* back: three of 24 bytes; the first begins with its list */
     GENERATION_0 = 104, /* back: a pointer to the first generation, up to 3.13 */
@@ -21,6 +21,22 @@ enum {
     REACH = CALLBACKS + sizeof(void *),
     STEP = 24, /* of generations and of their stats */
 };
+/* And from 3.15 on, where the stats lie elsewhere: of each generation a ring of the last
+ * collections, and which of them is the last. */
+enum {
+    RINGS_PERMANENT = 32, /* back */
+    RINGS_STATS = 8,      /* back: a pointer */
+    RINGS_GARBAGE = 16,
+    RINGS_CALLBACKS = 24,
+    RINGS_REACH = RINGS_CALLBACKS + sizeof(void *),
+    RINGS_BYTES = 1120,
+    ENTRY = 64,       /* of a ring */
+    ENTRY_COUNT = 16, /* in it: collections of its generation so far */
+};
+static const struct {
+    uint16_t entries, last,
+        most; /* bytes from the stats on; the last one is a byte, below `most` */
+} rings[3] = {{0, 704, 11}, {712, 904, 3}, {912, 1104, 3}};
 enum {
     INTERPRETER_OF_STATE = 16, /* in a PyThreadState */
     COLLECTING_OF_GC = 200,    /* up to 3.13 */
@@ -40,7 +56,7 @@ static const struct {
 static const struct {
     int minor;
     uint8_t interpreter, gc, collecting;
-} published[] = {{13, 22, 10, 72}, {14, 25, 11, 82}};
+} published[] = {{13, 22, 10, 72}, {14, 25, 11, 82}, {15, 25, 11, 95}};
 
 static const char *pointer_at(const char *at) {
     const char *value;
@@ -48,14 +64,17 @@ static const char *pointer_at(const char *at) {
     return value;
 }
 
-/* Where `collecting` lies in an interpreter; 0: not known. */
-static size_t offset_of_collecting(void) {
+static int minor_version(void) {
     const char *version = gs_python.get_version ? gs_python.get_version() : "";
-    int minor = strncmp(version, "3.", 2) == 0 ? atoi(version + 2) : 0;
+    return strncmp(version, "3.", 2) == 0 ? atoi(version + 2) : 0;
+}
+
+/* Where `collecting` lies in an interpreter; 0: not known. */
+static size_t offset_of_collecting(int minor) {
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
         if (tables[i].minor == minor)
             return tables[i].gc + (size_t)COLLECTING_OF_GC;
-    uint64_t words[96]; /* _PyRuntime has always been larger */
+    uint64_t words[100]; /* _PyRuntime has always been larger */
     memcpy(words, (const void *)gs_python.runtime, sizeof words);
     for (size_t i = 0; i < sizeof published / sizeof *published; i++)
         if (published[i].minor == minor && memcmp(words, "xdebugpy", 8) == 0 &&
@@ -80,8 +99,12 @@ static bool is_ring(const char *head, const char *next) {
            ((uintptr_t)back & ~(uintptr_t)3) == (uintptr_t)head;
 }
 
-/* Every sign that there is, all together. */
-static bool looks_like_a_collector(const char *at) {
+static bool is_count(int64_t count) {
+    return count >= 0 && count <= COUNT_MAX;
+}
+
+/* Whether `at` looks like the flag of a collector, by every sign that there is; where it counts. */
+static bool looks_like_a_collector(const char *at, int minor, struct gs_gc_count counts[3]) {
     char copy[GENERATIONS + REACH];
     if (!gs_copy_safely(at - GENERATIONS, copy, sizeof copy))
         return false;
@@ -93,23 +116,52 @@ static bool looks_like_a_collector(const char *at) {
     for (int i = 0; i < 3; i++) {
         int64_t count;
         memcpy(&count, there - STATS + (ptrdiff_t)i * STEP, sizeof count);
-        if (count < 0 || count > COUNT_MAX)
+        if (!is_count(count))
             return false;
+        counts[i] = (struct gs_gc_count){.first = at - STATS + (ptrdiff_t)i * STEP};
     }
     const char *garbage = pointer_at(there + GARBAGE), *callbacks = pointer_at(there + CALLBACKS);
     if (!is_ring(at - PERMANENT, pointer_at(there - PERMANENT)))
         return false;
-    if (atoi(gs_python.get_version() + 2) > 13)
+    if (minor > 13)
         return is_list(garbage) && is_list(callbacks);
     /* Up to 3.9 the lists come with the module gc. */
     return pointer_at(there - GENERATION_0) == at - GENERATIONS && (!garbage || is_list(garbage)) &&
            (!callbacks || is_list(callbacks));
 }
 
+/* The same from 3.15 on. */
+static bool looks_like_one_with_rings(const char *at, struct gs_gc_count counts[3]) {
+    char copy[RINGS_PERMANENT + RINGS_REACH], stats[RINGS_BYTES];
+    if (!gs_copy_safely(at - RINGS_PERMANENT, copy, sizeof copy))
+        return false;
+    const char *there = copy + RINGS_PERMANENT, *place = pointer_at(there - RINGS_STATS);
+    int collecting;
+    memcpy(&collecting, there, sizeof collecting);
+    if (collecting < 0 || collecting > 1 || (uintptr_t)place % sizeof(int64_t) != 0 ||
+        !gs_copy_safely(place, stats, sizeof stats) ||
+        !is_ring(at - RINGS_PERMANENT, pointer_at(there - RINGS_PERMANENT)))
+        return false;
+    for (int i = 0; i < 3; i++) {
+        const uint8_t last = (uint8_t)stats[rings[i].last];
+        int64_t count;
+        memcpy(&count,
+               stats + rings[i].entries + (size_t)last % rings[i].most * ENTRY + ENTRY_COUNT,
+               sizeof count);
+        if (last >= rings[i].most || !is_count(count))
+            return false;
+        counts[i] = (struct gs_gc_count){.first = place + rings[i].entries + ENTRY_COUNT,
+                                         .last = (const uint8_t *)place + rings[i].last,
+                                         .most = (uint8_t)rings[i].most};
+    }
+    return is_list(pointer_at(there + RINGS_GARBAGE)) &&
+           is_list(pointer_at(there + RINGS_CALLBACKS));
+}
+
 /* The last one found. Its address holds in a fork's child, which may not be allowed to ask. */
 static struct {
     const void *interpreter;
-    const char *collector;
+    struct gs_collector collector;
 } found;
 
 void gs_collections_find(struct gs_gil *gil) {
@@ -123,14 +175,18 @@ void gs_collections_find(struct gs_gil *gil) {
         its->interpreter = found.interpreter;
         its->collector = found.collector;
     } else {
-        const size_t offset = offset_of_collecting();
+        const int minor = minor_version();
+        const size_t offset = offset_of_collecting(minor);
+        struct gs_collector its_own = {0};
         if (offset && gs_copy_safely(at, &interpreter, sizeof interpreter) && interpreter &&
-            looks_like_a_collector(interpreter + offset)) {
+            (minor < 15 ? looks_like_a_collector(interpreter + offset, minor, its_own.counts)
+                        : looks_like_one_with_rings(interpreter + offset, its_own.counts))) {
+            its_own.collecting = interpreter + offset;
             found.interpreter = its->interpreter = interpreter;
-            found.collector = its->collector = interpreter + offset;
+            found.collector = its->collector = its_own;
         }
     }
-    if (its->collector) {
+    if (its->collector.collecting) {
         its->try_at = UINT64_MAX;
         gs_process.page->interpreter |= GS_COLLECTIONS_COUNTED;
     }
@@ -140,37 +196,52 @@ void gs_collections_find(struct gs_gil *gil) {
 /* ---- looking ----------------------------------------------------------------------------------
  */
 
-static bool is_collecting(const char *collector) {
-    return __atomic_load_n((const int *)(const void *)collector, __ATOMIC_RELAXED) != 0;
+static bool is_collecting(const struct gs_collector *its) {
+    return __atomic_load_n((const int *)(const void *)its->collecting, __ATOMIC_RELAXED) != 0;
 }
 
-static uint64_t count_of(const char *collector) {
-    uint64_t count = 0;
-    for (int i = 0; i < 3; i++)
-        count += (uint64_t)__atomic_load_n(
-            (const int64_t *)(const void *)(collector - STATS + (ptrdiff_t)i * STEP),
-            __ATOMIC_RELAXED);
-    return count;
+static uint64_t load_count(const char *at) {
+    return (uint64_t)__atomic_load_n((const int64_t *)(const void *)at, __ATOMIC_RELAXED);
+}
+
+static uint64_t count_of(const struct gs_collector *its) {
+    uint64_t in_all = 0;
+    for (int i = 0; i < 3; i++) {
+        const struct gs_gc_count *one = &its->counts[i];
+        uint64_t count;
+        if (one->last) { /* the last one may be about to be written: then the one before counts */
+            size_t last = __atomic_load_n(one->last, __ATOMIC_RELAXED);
+            last = last < one->most ? last : 0;
+            const size_t before = last ? last - 1 : one->most - 1u;
+            count = load_count(one->first + last * ENTRY);
+            const uint64_t other = load_count(one->first + before * ENTRY);
+            count = count > other ? count : other;
+        } else {
+            count = load_count(one->first);
+        }
+        in_all += count;
+    }
+    return in_all;
 }
 
 /* A hold that begins within a collection is one of another thread, or goes on with its own: how
  * much of it is the collection is not known. */
 void gs_collections_begin(struct gs_collections *its, const char *state, uint64_t now) {
     its->known = state && pointer_at(state + INTERPRETER_OF_STATE) == its->interpreter &&
-                 !is_collecting(its->collector);
+                 !is_collecting(&its->collector);
     its->collecting = false;
     its->least = its->most = 0;
     its->looked_at = now;
     if (its->known)
-        its->begun_with = its->count = count_of(its->collector);
+        its->begun_with = its->count = count_of(&its->collector);
 }
 
 void gs_collections_look(struct gs_collections *its, uint64_t now) {
     if (!its->known)
         return;
     /* The flag first: the count grows before it is cleared. */
-    const bool collecting = is_collecting(its->collector);
-    const uint64_t count = count_of(its->collector);
+    const bool collecting = is_collecting(&its->collector);
+    const uint64_t count = count_of(&its->collector);
     const uint64_t since = now > its->looked_at ? now - its->looked_at : 0;
     if (count < its->count) { /* the interpreter has ended, and another one begun in its place */
         its->known = false;

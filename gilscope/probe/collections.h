@@ -8,9 +8,10 @@
  * other stretch it is not known how much was. So the number is exact, and the length has bounds.
  *
  * Where the flag and the counts lie CPython publishes from 3.13 on (_Py_DebugOffsets), and a table
- * has it for 3.9 to 3.12. It is believed once all of what lies there looks as it must, by reads
- * that cannot fault; after that plain reads do: CPython itself reads the same structure wherever we
- * do. Of several interpreters that share one GIL the first alone is known.
+ * has it for 3.9 to 3.12; 3.15 has a ring of counts a generation. It is believed once all of what
+ * lies there looks as it must, by reads that cannot fault; after that plain reads do: CPython
+ * itself reads the same structure wherever we do. Of several interpreters that share one GIL the
+ * first alone is known.
  *
  * Actors: the holder, when it gets the GIL and lets it go, and who waits for it; each with the
  * GIL's own mutex. Cost: three loads a hold; an event or two at the end of a hold of a millisecond
@@ -24,9 +25,20 @@
 
 enum { GS_COLLECTIONS_US = 1000 }; /* holds from this length on are told of, on stock */
 
+/* Where a stock interpreter counts the collections of a generation. */
+struct gs_gc_count {
+    const char *first;   /* the count, or the first one of a ring */
+    const uint8_t *last; /* which of the ring is the present one; NULL: it is none */
+    uint8_t most;        /* of the ring */
+};
+struct gs_collector {
+    const char *collecting; /* the flag; NULL: not known */
+    struct gs_gc_count counts[3];
+};
+
 /* Of one GIL, about its present hold. All zero: the collector was not found yet. */
 struct gs_collections {
-    const char *collector; /* the stock interpreter's; NULL: not known */
+    struct gs_collector collector; /* the stock interpreter's */
     const void *interpreter;
     const void *running;  /* Python Plus: the writer whose collection is under way, or NULL */
     uint64_t try_at;      /* acquisitions, at which to look for it again */
