@@ -177,6 +177,10 @@ test-software: TOOLS += apache2:libapache2-mod-wsgi-py3
 test-software: setup system-tools ## real programs recorded and attached to, GILSCOPE_TEST_CYCLES times, and prints what was seen of each
 	$(BIN)/python -m pytest -q -n $(JOBS) tests/software
 
+.PHONY: soak-causes
+soak-causes: plus ## a holder that is pinned, under a quota, in C code, 20 times each on each interpreter: is it told? 20 minutes, as root
+	$(BIN)/python tests/soak/causes.py --page docs/results/causes.md
+
 .PHONY: soak-top
 soak-top: setup ## gilscope top from outside against counters, on each interpreter and example: 25 minutes
 	$(BIN)/python tests/soak/top.py --page docs/results/top.md

@@ -35,7 +35,7 @@ import time
 def worker():
     for _ in range(50):
         time.sleep(0.001)
-        sum(range(500_000))
+        sum(range(200_000))
 
 
 threads = [threading.Thread(target=worker, name=f"worker-{number}") for number in range(3)]
