@@ -33,7 +33,7 @@ cause, end = sys.argv[1], time.monotonic() + 1.5
 others = []
 if cause == "pinned":
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    burn = f"import os, time\\nwhile time.monotonic() < {end} and os.getppid() == {os.getpid()}: pass"
+    burn = f"import time\\nwhile time.monotonic() < {end}: pass"
     others = [subprocess.Popen([sys.executable, "-S", "-c", burn]) for _ in range(3)]
 def beat():
     while time.monotonic() < end:
@@ -57,8 +57,8 @@ PAGE = """# Why a holder keeps the GIL
 
 `make soak-causes`, {today}: a program whose holder is pinned to a processor that three other
 programs compute on, one under a quota of 30 % of a processor, one in C code that computes; another
-thread sleeps a millisecond at a time and wants the GIL. In how many of {times} runs the first finding
-was the true one.
+thread sleeps a millisecond at a time and wants the GIL. In how many of {times} runs the first
+finding was the true one.
 
 | interpreter | pinned | quota | in C code |
 |---|---|---|---|
@@ -89,9 +89,9 @@ def told(name: str, cause: str, folder: Path, group: Path) -> str:
     program.write_text(PROGRAM)
     trace = folder / "out.pftrace"
     enter = f"echo $$ > {group} && " if cause == "quota" else ""  # gilscope too, as in a container
+    command = [*GILSCOPE, "record", "--quiet", "-o", trace, interpreters.path(name), program, cause]
     done = subprocess.run(
-        ["sh", "-c", f'{enter}exec "$@"', "sh", *GILSCOPE, "record", "--quiet", "-o", trace]
-        + [interpreters.path(name), program, cause],
+        ["sh", "-c", f'{enter}exec "$@"', "sh", *command],
         capture_output=True,
         text=True,
         check=False,
@@ -102,7 +102,7 @@ def told(name: str, cause: str, folder: Path, group: Path) -> str:
     if not findings:
         return "nothing was found"
     first = findings[0]
-    line = PROGRAM.split("# the line")[0].count("\n") + 1
+    line = PROGRAM.split("# the line", maxsplit=1)[0].count("\n") + 1
     right = first["kind"] == KINDS[cause] and ("quota" in first["text"]) == (cause == "quota")
     if cause == "c-call":
         right = right and f"program.py:{line}" in first["text"]
