@@ -5,12 +5,11 @@ Imports nothing heavy: it stands between the user's command and the program's st
 
 from __future__ import annotations
 
-import os
 import resource
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from gilscope.recorder.quota import Throttled, throttled
+from gilscope.recorder.quota import Quota, Throttled
 from gilscope.recorder.session import Session
 from gilscope.recorder.switches import Switches
 
@@ -25,13 +24,12 @@ class Kernel:
         """`sched`: context switches are wanted."""
         self._session, self._sched, self._say = session, sched, say
         self._switches: Switches | None = None
-        self._before: Throttled | None = None
-        self._counted = os.getpid()  # where the quota is read: the program is gone at the end
+        self._quota: Quota | None = None
 
     def begin(self, pid: int) -> None:
         """The program is about to begin, in this process of gilscope's own."""
         self._session.begin(pid)
-        self._before = throttled(pid)
+        self._quota = Quota(pid)
         self._ask(lambda switches: switches.add(pid, from_exec=True))
 
     def join(self, pids: Callable[[], Iterable[int]]) -> None:
@@ -41,9 +39,9 @@ class Kernel:
         def tids() -> set[int]:
             return {tid for pid in pids() for tid in tasks.tids(pid).values()}
 
-        self._counted = next(iter(pids()))
-        self._before = throttled(self._counted)
-        if self._sched and tasks.is_elsewhere(self._counted):
+        root = next(iter(pids()))
+        self._quota = Quota(root)
+        if self._sched and tasks.is_elsewhere(root):
             self._say(f"--sched: {_NO}: it numbers its threads itself (a pid namespace); {_REST}")
         else:
             self._ask(lambda switches: self._add_all(switches, tids))
@@ -52,6 +50,8 @@ class Kernel:
         """What is due by now. Never waits."""
         if self._switches:
             self._switches.tick()
+        if self._quota:
+            self._quota.tick()
 
     @property
     def used_bytes(self) -> int:
@@ -63,8 +63,9 @@ class Kernel:
         if self._switches:
             self._switches.close()
             self._switches = None
-        after = throttled(self._counted) if self._before else None
-        return after.since(self._before) if after and self._before else None
+        if self._quota:
+            self._quota.look()
+        return self._quota.total() if self._quota else None
 
     def _ask(self, add: Callable[[Switches], None]) -> None:
         """For context switches, where they are wanted; says in one line that there are none."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gilscope.recorder import kernel, quota
-from gilscope.recorder.quota import Throttled, throttled
+from gilscope.recorder.quota import Throttled, group_of, throttled
 from gilscope.recorder.session import Session
 
 OURS = "usage_usec 5\nnr_periods 9\nnr_throttled 3\nthrottled_usec 1200\n"
@@ -39,37 +39,57 @@ def test_what_is_counted(  # noqa: PLR0917
     (groups / place).mkdir(parents=True)
     (groups / place / "cpu.stat").write_text(text)
     monkeypatch.setattr(quota, "_GROUPS", groups)
-    monkeypatch.setattr(Path, "read_text", _with_line(line))
-    assert throttled(os.getpid()) == expected
+    assert throttled(line + "\n") == expected
 
 
-def _with_line(line: str) -> object:
-    read = Path.read_text
-
-    def read_text(self: Path, *args: str, **options: str) -> str:
-        return line + "\n" if self.name == "cgroup" else read(self, *args, **options)
-
-    return read_text
+def test_of_nobody() -> None:
+    assert not group_of(1 << 22)
+    assert throttled("") is None
+    assert group_of(os.getpid())
 
 
-def test_of_nobody_and_since(tmp_path: Path) -> None:
-    assert throttled(1 << 22) is None
-    assert Throttled(5, 900).since(Throttled(2, 300)) == Throttled(3, 600)
+Count = Throttled | None
 
 
-def test_of_what_runs_already_its_own_group_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, counts = [], iter([Throttled(3, 100), Throttled(5, 300)])
+@pytest.mark.parametrize(
+    ("looks", "expected"),
+    [
+        ([("a", Throttled(3, 100)), ("a", Throttled(5, 300))], Throttled(2, 200)),
+        ([("a", Throttled(3, 100)), ("", Throttled(5, 300))], Throttled(2, 200)),  # it has ended
+        ([("a", Throttled(3, 100)), ("a", Throttled(5, 300)), ("", None)], Throttled(2, 200)),
+        ([("a", Throttled(3, 100)), ("b", Throttled(9, 9)), ("b", Throttled(11, 70))], (2, 61)),
+        (
+            [
+                *(("a", Throttled(1, 1)), ("a", Throttled(2, 5))),
+                *(("b", Throttled(0, 0)), ("b", Throttled(7, 50))),
+            ],
+            Throttled(8, 54),
+        ),
+        ([("a", Throttled(1, 1)), ("a", Throttled(2, 5)), ("b", None)], Throttled(1, 4)),
+        ([("a", None), ("b", Throttled(3, 3)), ("b", Throttled(4, 7))], Throttled(1, 4)),
+        ([("a", None), ("a", None)], None),
+    ],
+)
+def test_a_process_is_followed_from_group_to_group(
+    monkeypatch: pytest.MonkeyPatch, looks: list[tuple[str, Count]], expected: Count
+) -> None:
+    groups, counts = iter([group for group, _ in looks]), iter([count for _, count in looks])
+    asked = []
 
-    def count(pid: int) -> Throttled:
+    def group(pid: int) -> str:
         asked.append(pid)
-        return next(counts)
+        return next(groups)
 
-    monkeypatch.setattr(kernel, "throttled", count)
+    monkeypatch.setattr(quota, "group_of", group)
+    monkeypatch.setattr(quota, "throttled", lambda _: next(counts))
     session = Session()
     try:
         joined = kernel.Kernel(session, sched=False, say=pytest.fail)
         joined.join(lambda: [7, 8])
-        assert joined.finish() == Throttled(2, 200)
+        for _ in looks[2:]:
+            assert joined._quota
+            joined._quota.look()
+        assert joined.finish() == expected
     finally:
         session.discard()
-    assert asked == [7, 7]
+    assert set(asked) == {7}
