@@ -16,7 +16,12 @@ from gilscope.analysis.findings_gil import gil_findings
 from gilscope.analysis.findings_hangs import hang_findings, outside_notes
 from gilscope.analysis.findings_kept import kept_findings, worth_telling
 from gilscope.analysis.findings_locks import lock_findings
-from gilscope.analysis.findings_sched import lost_switches, preempted_findings, quota_findings
+from gilscope.analysis.findings_sched import (
+    lost_switches,
+    preempted_findings,
+    quota_findings,
+    throttled_ns,
+)
 from gilscope.analysis.findings_trust import notes, part_of, warnings
 from gilscope.analysis.findings_woken import woken_findings
 from gilscope.analysis.kept import kept_gils
@@ -71,8 +76,18 @@ def _verdicts(trace: Trace, sites: Sites, summary: Row) -> list[Finding]:
     problems = [finding for case in cases for rule in RULES for finding in rule(case)]
     endless = {finding.process for finding in problems if finding.kind in ENDLESS}
     problems = [f for f in problems if f.kind != "freeze" or f.process not in endless]
+    stopped_ns = throttled_ns(summary)
+    problems = [f for f in problems if not _is_of_quota(f, stopped_ns)]
     problems.sort(key=lambda finding: (finding.kind not in ENDLESS, -(finding.value_ns or 0)))
     return _merged(problems)[:MOST_PROBLEMS] or [_no_problem(summary, threads, names)]
+
+
+def _is_of_quota(found: Finding, stopped_ns: int) -> bool:
+    """A quota stops who waits and who is waited for alike, and is told itself: whether it may be
+    half of what this finding is about.
+    """
+    alone = found.kind in ENDLESS or found.kind == "no-processor"
+    return not alone and 2 * stopped_ns >= (found.value_ns or 0) > 0 and stopped_ns > 0
 
 
 def _merged(problems: list[Finding]) -> list[Finding]:

@@ -18,14 +18,13 @@ LONG_NS = 100_000_000
 
 def quota_findings(case: Case) -> Iterator[Finding]:
     """What a quota of its cgroup cost the whole program; told with the process whose holder of the
-    GIL had no processor for longest.
+    GIL had no processor for longest, or that held one for longest.
     """
     summary = case.summary
-    if not _was_throttled(summary):
+    ns = throttled_ns(summary)
+    if not ns:
         return
-    ns = summary["kernel"]["throttled_ns"]
-    worst_first = sorted(summary["processes"], key=lambda p: -_most(p["threads"]))
-    if case.process is not worst_first[0]:
+    if case.process is not max(summary["processes"], key=lambda p: _most(p["threads"])):
         return
     text = (
         f"the quota of its cgroup held the program back"
@@ -42,14 +41,14 @@ def quota_findings(case: Case) -> Iterator[Finding]:
     yield case.problem("no-processor", text, ns, None)
 
 
-def _was_throttled(summary: Row) -> bool:
-    """Whether a quota held the program back for long enough to be told."""
-    ns = summary["kernel"]["throttled_ns"] or 0
-    return bool(ns >= max(WORTH_NS, WORTH_SHARE * summary["duration_ns"]))
+def throttled_ns(summary: Row) -> int:
+    """For how long a quota held the program back; 0 where it is too short to be told."""
+    ns = int(summary["kernel"]["throttled_ns"] or 0)
+    return ns if ns >= max(WORTH_NS, WORTH_SHARE * summary["duration_ns"]) else 0
 
 
-def _most(threads: list[Row]) -> int:
-    return max(map(_held, threads), default=0)
+def _most(threads: list[Row]) -> tuple[int, int]:
+    return max(map(_held, threads), default=0), sum(thread["held_ns"] for thread in threads)
 
 
 def _held(thread: Row) -> int:
@@ -61,7 +60,7 @@ def preempted_findings(case: Case) -> Iterator[Finding]:
     """The thread of the process that was ready to run for longest while others had the processors;
     where a quota held the program back, that is told instead.
     """
-    if _was_throttled(case.summary):
+    if throttled_ns(case.summary):
         return
     ready = {t["id"]: _ready(t) for t in case.process["threads"]}
     worst = max(ready, key=ready.__getitem__, default=None)

@@ -52,6 +52,24 @@ def test_a_finding_says_what_it_is_about() -> None:
 
 
 @pytest.mark.parametrize(
+    ("throttled_ms", "kinds"),
+    [
+        (None, ["convoy"]),
+        (5, ["convoy"]),  # of 200 ms: too little to be told
+        (60, ["convoy", "no-processor"]),
+        (95, ["no-processor"]),  # of 180 ms that the convoy took
+    ],
+)
+def test_what_a_quota_explains_is_not_told_of_the_gil(
+    throttled_ms: int | None, kinds: list[str]
+) -> None:
+    source = told(CONVOY + END)
+    ns = throttled_ms and throttled_ms * MS
+    source.metadata = replace(source.metadata, throttled=ns and 3, throttled_ns=ns)
+    assert [found["kind"] for found in findings(source) if found["severity"] == "problem"] == kinds
+
+
+@pytest.mark.parametrize(
     ("every_ms", "wait_ms", "hold_ns", "kind"),
     [
         (10, 8, 1_900_000, "convoy"),
