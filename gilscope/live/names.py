@@ -18,11 +18,12 @@ class Names:
         """threading.get_ident() → name. Empty where threading is not imported or cannot be read; a
         thread that Python did not start, or that is being started, has none.
         """
-        return {
-            ident: name
-            for ident, thread in self.threads(interpreter).items()
-            if (name := self._objects.text(self._objects.attributes(thread).get("_name")))
-        }
+        found, keys = {}, dict[int, str | None]()
+        for ident, thread in self.threads(interpreter).items():
+            name = self._objects.text(self._objects.attributes(thread, keys).get("_name"))
+            if name:
+                found[ident] = name
+        return found
 
     def threads(self, interpreter: Interpreter) -> dict[int, int]:
         """threading.get_ident() → address of the Thread."""

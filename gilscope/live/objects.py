@@ -30,6 +30,16 @@ _WORD = 8
 _GENERAL = 0  # a dictionary's table whose entries have their hash
 
 
+_USUAL_TEXT = 64  # bytes that are read at once with what is before them
+
+
+def _type_in(head: bytes) -> int | None:
+    """The class of an object that begins like this."""
+    if head[:4] == b"\0\0\0\0":
+        return None  # of an object that is being freed the count of references is 0
+    return int.from_bytes(head[8:16], "little")
+
+
 class Objects:
     """Reads objects of one interpreter. What classes are is remembered; a new one sees anew."""
 
@@ -42,9 +52,7 @@ class Objects:
     def type_of(self, at: int) -> int | None:
         """Its class; None where no object is there."""
         head = self._memory.read(at, 16) if at % 8 == 0 else None
-        if head is None or head[:4] == b"\0\0\0\0":
-            return None  # of an object that is being freed the count of references is 0
-        return int.from_bytes(head[8:], "little")
+        return None if head is None else _type_in(head)
 
     def type_name(self, at: int) -> str | None:
         """The name of its class, as CPython has it ("_thread.lock"; of classes in Python without
@@ -61,19 +69,21 @@ class Objects:
 
     def text(self, at: int | None) -> str | None:
         """A str."""
-        if not at or not self._is_a(at, _TEXT):
+        begin = self._layout.text
+        head = self._memory.readable(at, begin + _USUAL_TEXT) if at and at % 8 == 0 else b""
+        if len(head) < SIZE + 24 or not self._is_a_by(head, _TEXT):
             return None
-        length = self._memory.pointer(at + SIZE)
-        state = self._memory.word(at + SIZE + 16)
-        if length is None or state is None or length > _MOST_CHARACTERS:
+        length, _, state = struct.unpack_from("<QQI", head, SIZE)
+        if length > _MOST_CHARACTERS:
             return None
         kind, compact, ascii_ = state >> 2 & 7, state >> 5 & 1, state >> 6 & 1
         if not compact or kind not in (1, 2, 4):
             return None
-        begin = self._layout.text
         if not ascii_:  # its characters in UTF-8 come first (and until 3.11 its length in wchar_t)
             begin += 24 if begin == 48 else 16
-        data = self._memory.read(at + begin, length * kind)
+        data: bytes | None = head[begin : begin + length * kind]
+        if data is None or len(data) < length * kind:
+            data = self._memory.read((at or 0) + begin, length * kind)
         if data is None:
             return None
         encoding = {1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}[kind]
@@ -115,15 +125,20 @@ class Objects:
         if keys and used:
             yield from self._entries(keys, self._first_value(values) if values else None)
 
-    def attributes(self, at: int) -> dict[str, int]:
-        """What stands in an instance's own dictionary: name → address of the value."""
+    def attributes(self, at: int, keys: dict[int, str | None] | None = None) -> dict[str, int]:
+        """What stands in an instance's own dictionary: name → address of the value. `keys`
+        remembers the names for other instances of one pass, by their addresses.
+        """
+        keys = {} if keys is None else keys
         kind = self.type_of(at)
         flags = self._flags_of(kind) if kind else 0
         found: dict[str, int] = {}
         if kind is None:
             return found
         for key, value in self._own(at, kind, flags):
-            name = self.text(key)
+            if key not in keys:
+                keys[key] = self.text(key)
+            name = keys[key]
             if name is not None:
                 found[name] = value
         return found
@@ -187,7 +202,12 @@ class Objects:
     # ---- classes ----
 
     def _is_a(self, at: int, bit: int) -> bool:
-        kind = self.type_of(at)
+        head = self._memory.read(at, 16) if at % 8 == 0 else None
+        return head is not None and self._is_a_by(head, bit)
+
+    def _is_a_by(self, head: bytes, bit: int) -> bool:
+        """The same of an object that begins like this."""
+        kind = _type_in(head)
         return bool(kind and self._flags_of(kind) >> bit & 1)
 
     def _flags_of(self, kind: int) -> int:
