@@ -86,8 +86,9 @@ def _is_of_quota(found: Finding, stopped_ns: int) -> bool:
     """A quota stops who waits and who is waited for alike, and is told itself: whether it may be
     half of what this finding is about.
     """
-    alone = found.kind in ENDLESS or found.kind == "no-processor"
-    return not alone and 2 * stopped_ns >= (found.value_ns or 0) > 0 and stopped_ns > 0
+    if not found.value_ns or found.kind in (*ENDLESS, "no-processor"):
+        return False
+    return stopped_ns > 0 and 2 * stopped_ns >= found.value_ns
 
 
 def _merged(problems: list[Finding]) -> list[Finding]:

@@ -69,8 +69,10 @@ class Objects:
 
     def text(self, at: int | None) -> str | None:
         """A str."""
+        if not at or at % 8:
+            return None
         begin = self._layout.text
-        head = self._memory.readable(at, begin + _USUAL_TEXT) if at and at % 8 == 0 else b""
+        head = self._memory.readable(at, begin + _USUAL_TEXT)
         if len(head) < SIZE + 24 or not self._is_a_by(head, _TEXT):
             return None
         length, _, state = struct.unpack_from("<QQI", head, SIZE)
@@ -82,8 +84,8 @@ class Objects:
         if not ascii_:  # its characters in UTF-8 come first (and until 3.11 its length in wchar_t)
             begin += 24 if begin == 48 else 16
         data: bytes | None = head[begin : begin + length * kind]
-        if data is None or len(data) < length * kind:
-            data = self._memory.read((at or 0) + begin, length * kind)
+        if begin + length * kind > len(head):
+            data = self._memory.read(at + begin, length * kind)
         if data is None:
             return None
         encoding = {1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}[kind]

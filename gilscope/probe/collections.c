@@ -30,13 +30,16 @@ enum {
     RINGS_CALLBACKS = 24,
     RINGS_REACH = RINGS_CALLBACKS + sizeof(void *),
     RINGS_BYTES = 1120,
-    ENTRY = 64,       /* of a ring */
-    ENTRY_COUNT = 16, /* in it: collections of its generation so far */
+    ENTRY = 64,       /* of a ring: begins with the time of its begin, CLOCK_MONOTONIC ns */
+    ENTRY_OVER = 8,   /* in it: the time of its end */
+    ENTRY_COUNT = 16, /* collections of its generation so far */
 };
-static const struct {
-    uint16_t entries, last,
-        most; /* bytes from the stats on; the last one is a byte, below `most` */
+static const struct ring {
+    uint16_t entries; /* bytes from the stats on, as the next one */
+    uint16_t last;    /* a byte: the number of the last entry, below … */
+    uint16_t most;
 } rings[3] = {{0, 704, 11}, {712, 904, 3}, {912, 1104, 3}};
+static bool has_rings; /* this Python */
 enum {
     INTERPRETER_OF_STATE = 16, /* in a PyThreadState */
     COLLECTING_OF_GC = 200,    /* up to 3.13 */
@@ -103,8 +106,8 @@ static bool is_count(int64_t count) {
     return count >= 0 && count <= COUNT_MAX;
 }
 
-/* Whether `at` looks like the flag of a collector, by every sign that there is; where it counts. */
-static bool looks_like_a_collector(const char *at, int minor, struct gs_gc_count counts[3]) {
+/* Whether `at` looks like the flag of a collector, by every sign that there is. */
+static bool looks_like_a_collector(const char *at, int minor) {
     char copy[GENERATIONS + REACH];
     if (!gs_copy_safely(at - GENERATIONS, copy, sizeof copy))
         return false;
@@ -118,7 +121,6 @@ static bool looks_like_a_collector(const char *at, int minor, struct gs_gc_count
         memcpy(&count, there - STATS + (ptrdiff_t)i * STEP, sizeof count);
         if (!is_count(count))
             return false;
-        counts[i] = (struct gs_gc_count){.first = at - STATS + (ptrdiff_t)i * STEP};
     }
     const char *garbage = pointer_at(there + GARBAGE), *callbacks = pointer_at(there + CALLBACKS);
     if (!is_ring(at - PERMANENT, pointer_at(there - PERMANENT)))
@@ -131,7 +133,7 @@ static bool looks_like_a_collector(const char *at, int minor, struct gs_gc_count
 }
 
 /* The same from 3.15 on. */
-static bool looks_like_one_with_rings(const char *at, struct gs_gc_count counts[3]) {
+static bool looks_like_one_with_rings(const char *at) {
     char copy[RINGS_PERMANENT + RINGS_REACH], stats[RINGS_BYTES];
     if (!gs_copy_safely(at - RINGS_PERMANENT, copy, sizeof copy))
         return false;
@@ -150,9 +152,6 @@ static bool looks_like_one_with_rings(const char *at, struct gs_gc_count counts[
                sizeof count);
         if (last >= rings[i].most || !is_count(count))
             return false;
-        counts[i] = (struct gs_gc_count){.first = place + rings[i].entries + ENTRY_COUNT,
-                                         .last = (const uint8_t *)place + rings[i].last,
-                                         .most = (uint8_t)rings[i].most};
     }
     return is_list(pointer_at(there + RINGS_GARBAGE)) &&
            is_list(pointer_at(there + RINGS_CALLBACKS));
@@ -161,7 +160,7 @@ static bool looks_like_one_with_rings(const char *at, struct gs_gc_count counts[
 /* The last one found. Its address holds in a fork's child, which may not be allowed to ask. */
 static struct {
     const void *interpreter;
-    struct gs_collector collector;
+    const char *collector;
 } found;
 
 void gs_collections_find(struct gs_gil *gil) {
@@ -177,16 +176,15 @@ void gs_collections_find(struct gs_gil *gil) {
     } else {
         const int minor = minor_version();
         const size_t offset = offset_of_collecting(minor);
-        struct gs_collector its_own = {0};
+        has_rings = minor >= 15;
         if (offset && gs_copy_safely(at, &interpreter, sizeof interpreter) && interpreter &&
-            (minor < 15 ? looks_like_a_collector(interpreter + offset, minor, its_own.counts)
-                        : looks_like_one_with_rings(interpreter + offset, its_own.counts))) {
-            its_own.collecting = interpreter + offset;
+            (has_rings ? looks_like_one_with_rings(interpreter + offset)
+                       : looks_like_a_collector(interpreter + offset, minor))) {
             found.interpreter = its->interpreter = interpreter;
-            found.collector = its->collector = its_own;
+            found.collector = its->collector = interpreter + offset;
         }
     }
-    if (its->collector.collecting) {
+    if (its->collector) {
         its->try_at = UINT64_MAX;
         gs_process.page->interpreter |= GS_COLLECTIONS_COUNTED;
     }
@@ -196,52 +194,64 @@ void gs_collections_find(struct gs_gil *gil) {
 /* ---- looking ----------------------------------------------------------------------------------
  */
 
-static bool is_collecting(const struct gs_collector *its) {
-    return __atomic_load_n((const int *)(const void *)its->collecting, __ATOMIC_RELAXED) != 0;
+static bool is_collecting(const char *collector) {
+    return __atomic_load_n((const int *)(const void *)collector, __ATOMIC_RELAXED) != 0;
 }
 
-static uint64_t load_count(const char *at) {
+static uint64_t load(const char *at) {
     return (uint64_t)__atomic_load_n((const int64_t *)(const void *)at, __ATOMIC_RELAXED);
 }
 
-static uint64_t count_of(const struct gs_collector *its) {
-    uint64_t in_all = 0;
-    for (int i = 0; i < 3; i++) {
-        const struct gs_gc_count *one = &its->counts[i];
-        uint64_t count;
-        if (one->last) { /* the last one may be about to be written: then the one before counts */
-            size_t last = __atomic_load_n(one->last, __ATOMIC_RELAXED);
-            last = last < one->most ? last : 0;
-            const size_t before = last ? last - 1 : one->most - 1u;
-            count = load_count(one->first + last * ENTRY);
-            const uint64_t other = load_count(one->first + before * ENTRY);
-            count = count > other ? count : other;
-        } else {
-            count = load_count(one->first);
-        }
-        in_all += count;
-    }
-    return in_all;
+/* Of the ring whose stats these are: the number of its last entry. */
+static size_t last_of(const struct ring *ring, const char *stats) {
+    const size_t last = __atomic_load_n((const uint8_t *)(stats + ring->last), __ATOMIC_RELAXED);
+    return last < ring->most ? last : 0;
+}
+
+static const char *entry_of(const struct ring *ring, const char *stats, size_t number) {
+    return stats + ring->entries + number * ENTRY;
+}
+
+/* Collections of a generation so far; 0 where the interpreter has ended. */
+static uint64_t count_of(const char *collector, int generation) {
+    if (!has_rings)
+        return load(collector - STATS + (ptrdiff_t)generation * STEP);
+    /* The last one may be about to be written: then the one before counts. */
+    const struct ring *ring = &rings[generation];
+    const char *stats = pointer_at(collector - RINGS_STATS);
+    if (!stats)
+        return 0;
+    const size_t last = last_of(ring, stats), before = (last ? last : ring->most) - 1;
+    const uint64_t count = load(entry_of(ring, stats, last) + ENTRY_COUNT);
+    const uint64_t other = load(entry_of(ring, stats, before) + ENTRY_COUNT);
+    return count > other ? count : other;
+}
+
+static uint64_t count_of_all(const char *collector) {
+    return count_of(collector, 0) + count_of(collector, 1) + count_of(collector, 2);
 }
 
 /* A hold that begins within a collection is one of another thread, or goes on with its own: how
  * much of it is the collection is not known. */
 void gs_collections_begin(struct gs_collections *its, const char *state, uint64_t now) {
     its->known = state && pointer_at(state + INTERPRETER_OF_STATE) == its->interpreter &&
-                 !is_collecting(&its->collector);
+                 !is_collecting(its->collector);
     its->collecting = false;
     its->least = its->most = 0;
     its->looked_at = now;
-    if (its->known)
-        its->begun_with = its->count = count_of(&its->collector);
+    if (!its->known)
+        return;
+    for (int i = 0; i < 3; i++)
+        its->begun_with[i] = (uint32_t)count_of(its->collector, i);
+    its->count = count_of_all(its->collector);
 }
 
-void gs_collections_look(struct gs_collections *its, uint64_t now) {
+static void look(struct gs_collections *its, uint64_t now) {
     if (!its->known)
         return;
     /* The flag first: the count grows before it is cleared. */
-    const bool collecting = is_collecting(&its->collector);
-    const uint64_t count = count_of(&its->collector);
+    const bool collecting = is_collecting(its->collector);
+    const uint64_t count = count_of_all(its->collector);
     const uint64_t since = now > its->looked_at ? now - its->looked_at : 0;
     if (count < its->count) { /* the interpreter has ended, and another one begun in its place */
         its->known = false;
@@ -257,19 +267,56 @@ void gs_collections_look(struct gs_collections *its, uint64_t now) {
     its->looked_at = now;
 }
 
+/* Whoever has the GIL may end the interpreter, which frees its rings: only the holder reads them.
+ */
+void gs_collections_look(struct gs_collections *its, uint64_t now) {
+    if (!has_rings)
+        look(its, now);
+}
+
 static uint64_t ns_of(uint64_t ticks) {
     const uint64_t hz = gs_process.ring.header->clock_hz;
     return hz ? (uint64_t)((double)ticks * (1e9 / (double)hz)) : ticks;
 }
 
+/* How long the collections of this hold took, all of which are over, where the interpreter has kept
+ * when each began and ended. False: it has not, or not of so many. By the holder alone. */
+static bool took(const struct gs_collections *its, uint64_t *ns) {
+    *ns = 0;
+    if (!has_rings || its->collecting)
+        return false;
+    const char *stats = pointer_at(its->collector - RINGS_STATS);
+    for (int i = 0; i < 3 && stats; i++) {
+        const struct ring *ring = &rings[i];
+        const uint64_t count = count_of(its->collector, i);
+        const uint32_t n = (uint32_t)count - its->begun_with[i];
+        if (n > ring->most)
+            return false;
+        size_t at = last_of(ring, stats);
+        for (uint32_t k = 0; k < n; k++) {
+            const char *entry = entry_of(ring, stats, at);
+            const uint64_t begun = load(entry), over = load(entry + ENTRY_OVER);
+            if (load(entry + ENTRY_COUNT) != count - k || over < begun)
+                return false;
+            *ns += over - begun;
+            at = (at ? at : ring->most) - 1;
+        }
+    }
+    return stats;
+}
+
 void gs_collections_tell(struct gs_gil *gil, uint64_t now) {
     struct gs_collections *its = &gil->collections;
-    gs_collections_look(its, now);
+    look(its, now);
     if (!its->known || !its->most)
         return;
-    gs_emit(GS_HOLD_GC, its->count - its->begun_with);
-    gs_emit(GS_HOLD_GC_LEAST, ns_of(its->least));
-    gs_emit(GS_HOLD_GC_MOST, ns_of(its->most));
+    uint64_t least = ns_of(its->least), most = ns_of(its->most), exactly;
+    if (took(its, &exactly) && exactly >= least && exactly <= most)
+        least = most = exactly;
+    const uint32_t before = its->begun_with[0] + its->begun_with[1] + its->begun_with[2];
+    gs_emit(GS_HOLD_GC, (uint32_t)its->count - before);
+    gs_emit(GS_HOLD_GC_LEAST, least);
+    gs_emit(GS_HOLD_GC_MOST, most);
 }
 
 /* ---- Python Plus ------------------------------------------------------------------------------

@@ -6,6 +6,8 @@
  * and when a long hold ends. Between two such looks that both found the flag set and the same count
  * all was one collection; between two that found it clear and the same count there was none; of any
  * other stretch it is not known how much was. So the number is exact, and the length has bounds.
+ * From 3.15 on the interpreter keeps when its last collections began and ended: then that is exact,
+ * too, and nobody but the holder looks: the end of an interpreter frees what is kept.
  *
  * Where the flag and the counts lie CPython publishes from 3.13 on (_Py_DebugOffsets), and a table
  * has it for 3.9 to 3.12; 3.15 has a ring of counts a generation. It is believed once all of what
@@ -25,29 +27,18 @@
 
 enum { GS_COLLECTIONS_US = 1000 }; /* holds from this length on are told of, on stock */
 
-/* Where a stock interpreter counts the collections of a generation. */
-struct gs_gc_count {
-    const char *first;   /* the count, or the first one of a ring */
-    const uint8_t *last; /* which of the ring is the present one; NULL: it is none */
-    uint8_t most;        /* of the ring */
-};
-struct gs_collector {
-    const char *collecting; /* the flag; NULL: not known */
-    struct gs_gc_count counts[3];
-};
-
 /* Of one GIL, about its present hold. All zero: the collector was not found yet. */
 struct gs_collections {
-    struct gs_collector collector; /* the stock interpreter's */
+    const char *collector; /* the stock interpreter's flag; NULL: not known */
     const void *interpreter;
-    const void *running;  /* Python Plus: the writer whose collection is under way, or NULL */
-    uint64_t try_at;      /* acquisitions, at which to look for it again */
-    uint64_t count;       /* stock: at the last look; Python Plus: in this hold */
-    uint64_t begun_with;  /* stock: at the hold's begin */
-    uint64_t looked_at;   /* ticks, of the last look; Python Plus: the begin of what is running */
-    uint64_t least, most; /* ticks that the collections of this hold took */
-    bool collecting;      /* at the last look */
-    bool known;           /* of this hold */
+    const void *running;    /* Python Plus: the writer whose collection is under way, or NULL */
+    uint64_t try_at;        /* acquisitions, at which to look for it again */
+    uint64_t count;         /* stock: at the last look; Python Plus: in this hold */
+    uint64_t looked_at;     /* ticks, of the last look; Python Plus: the begin of what is running */
+    uint64_t least, most;   /* ticks that the collections of this hold took */
+    uint32_t begun_with[3]; /* stock: at the hold's begin, of each generation; cut short */
+    bool collecting;        /* at the last look */
+    bool known;             /* of this hold */
 };
 
 struct gs_gil;

@@ -192,7 +192,7 @@ static inline uint64_t gs_end_now(struct gs_gil *gil, uint64_t stack_flags) {
     uint64_t length = (now - gs_writer.held_since) & UINT64_MAX >> GS_KIND_BITS;
     if (__builtin_expect(length >= gs_process.long_ticks, 0)) {
         const bool of_hold = !(stack_flags & GS_STACK_OF_WAIT);
-        if (of_hold && gil->collections.collector.collecting && length >= gs_process.gc_ticks)
+        if (of_hold && gil->collections.collector && length >= gs_process.gc_ticks)
             gs_collections_tell(gil, now);
         if (length >= gs_process.stack_ticks)
             gs_stacks_take(gil, stack_flags);
@@ -213,7 +213,7 @@ static inline void gs_on_wait(struct gs_gil *gil) {
         return;
     uint64_t now = gs_clock_now(gs_process.clock);
     gs_writer.held_since = now & UINT64_MAX >> GS_KIND_BITS;
-    if (stop == GS_GO_ON && gil->collections.collector.collecting && gil->holder)
+    if (stop == GS_GO_ON && gil->collections.collector && gil->holder)
         gs_collections_look(&gil->collections, now);
     if (stop == GS_GO_ON)
         gs_emit_gil(gil, GS_GIL_WAIT, gs_writer.last_forced ? GS_FLAG_CPU : 0,
@@ -260,7 +260,7 @@ static inline void gs_on_acquire(struct gs_gil *gil) {
         now = waited ? gs_end_now(gil, GS_STACK_OF_WAIT) : gs_clock_now(gs_process.clock);
         if (__builtin_expect(gil->switches >= gil->collections.try_at, 0))
             gs_collections_find(gil);
-        if (gil->collections.collector.collecting)
+        if (gil->collections.collector)
             gs_collections_begin(&gil->collections, *gil->state, now);
         const struct gs_record *record = gs_emit_gil(gil, GS_GIL_ACQUIRE, waited, now);
         gs_writer.held_since = record ? record->stamp_kind >> GS_KIND_BITS : 0;
@@ -358,7 +358,7 @@ static inline void gs_on_request(struct gs_gil *gil) {
     gs_processor_look(gil);
     gs_note_switch_interval(); /* a killed program tells it at no other time */
     const uint64_t now = gs_clock_now(gs_process.clock);
-    if (gil->collections.collector.collecting && gil->holder)
+    if (gil->collections.collector && gil->holder)
         gs_collections_look(&gil->collections, now);
     gs_emit_gil(gil, GS_GIL_REQUEST, 0, now);
 }

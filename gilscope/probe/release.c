@@ -75,7 +75,8 @@ __attribute__((no_sanitize("address"))) static unsigned place_of_caller(const ui
 /* NULL: there is no room. */
 static struct call *call_of(const uintptr_t *stack) {
     struct call *without_caller = NULL;
-    for (struct call *its = calls; its < calls + CALLS; its++) {
+    unsigned n = __atomic_load_n(&n_calls, __ATOMIC_RELAXED);
+    for (struct call *its = calls; its < calls + (n < CALLS ? n : CALLS); its++) {
         if (__atomic_load_n(&its->code, __ATOMIC_ACQUIRE) != stack[0])
             continue;
         if (!its->caller)
@@ -89,8 +90,8 @@ static struct call *call_of(const uintptr_t *stack) {
     unsigned place = place_of_caller(stack);
     if (!place && without_caller)
         return without_caller;
-    unsigned i = __atomic_load_n(&n_calls, __ATOMIC_RELAXED);
-    if (i >= CALLS || (i = __atomic_fetch_add(&n_calls, 1, __ATOMIC_RELAXED)) >= CALLS)
+    unsigned i = n < CALLS ? __atomic_fetch_add(&n_calls, 1, __ATOMIC_RELAXED) : CALLS;
+    if (i >= CALLS)
         return NULL;
     calls[i].caller = place ? word(stack, place) : 0;
     calls[i].place = place;

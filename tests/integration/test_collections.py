@@ -131,18 +131,27 @@ def _by_hold(made: Run) -> list[Hold]:
     return rows
 
 
+def _is_kept(name: str) -> bool:
+    """Whether it is known when each began and ended."""
+    return name == interpreters.PLUS or interpreters.version(name) >= (3, 15)
+
+
 @pytest.mark.parametrize("name", interpreters.names())
 def test_number_and_length_of_a_server(run: Any, name: str) -> None:
     made = run(SERVER, name)
-    told = name == interpreters.PLUS
-    assert made.trace.metadata.processes[0].collections == ("told" if told else "counted")
+    kept = _is_kept(name)
+    told = "told" if name == interpreters.PLUS else "counted"
+    assert made.trace.metadata.processes[0].collections == told
     rows = _by_hold(made)
     assert len(rows) >= 4
     for row in rows:
         assert row.told["count"] == row.count
-        assert row.told["least_ns"] <= row.took_ns
-        assert told or row.took_ns <= row.told["most_ns"]
+        # A stock interpreter's flag is set while it calls back, too.
+        assert row.told["least_ns"] <= row.took_ns + CALLS * row.calls_ns
+        assert kept or row.took_ns <= row.told["most_ns"]
     assert sum(row.told["least_ns"] > 1_000_000 for row in rows) >= 4
+    exact = [row for row in rows if row.told["least_ns"] == row.told["most_ns"]]
+    assert kept == (len(exact) > len(rows) / 2)
 
 
 @pytest.mark.parametrize("source", [SERVER, ALONE], ids=["server", "alone"])
@@ -172,7 +181,7 @@ def test_where_nobody_looks_they_are_counted_and_cost_no_event_each(run: Any, na
     holds = made.trace.holds[made.trace.collected["hold"]]
     assert ((holds["end_ns"] - holds["start_ns"]) >= 999_000).all()
     (process,) = made.summary["processes"]
-    assert process["gc"]["held_ns"] is None
+    assert process["gc"]["held_ns"] is None  # 3.15 keeps fewer than there are in such a hold
     assert process["gc"]["collections"] <= made.in_all
 
 
