@@ -241,9 +241,12 @@ void gs_collections_begin(struct gs_collections *its, const char *state, uint64_
     its->looked_at = now;
     if (!its->known)
         return;
-    for (int i = 0; i < 3; i++)
-        its->begun_with[i] = (uint32_t)count_of(its->collector, i);
-    its->count = count_of_all(its->collector);
+    its->count = 0;
+    for (int i = 0; i < 3; i++) {
+        const uint64_t count = count_of(its->collector, i);
+        its->begun_with[i] = (uint32_t)count;
+        its->count += count;
+    }
 }
 
 static void look(struct gs_collections *its, uint64_t now) {
