@@ -83,8 +83,9 @@ class Kernel:
 
     def _add_all(self, switches: Switches, tids: Callable[[], set[int]]) -> None:
         """Raises OSError where the kernel tells of no thread at all."""
-        allow_files()
+        _allow_files()
         tried: set[int] = set()
+        added = 0
         failed: list[OSError] = []
         for _ in range(_ROUNDS):
             new = tids() - tried
@@ -93,19 +94,20 @@ class Kernel:
             for tid in sorted(new):
                 try:
                     switches.add(tid)
+                    added += 1
                 except ProcessLookupError:
                     pass  # gone meanwhile
                 except OSError as error:
                     failed.append(error)
             tried |= new
-        if failed and len(failed) == len(tried):
+        if failed and not added:
             raise failed[0]
         if failed:
             n = f"{len(failed)} thread{'s' * (len(failed) > 1)}"
             self._say(f"--sched: {_NO} of {n}: {failed[0].strerror}; {_REST}")
 
 
-def allow_files() -> None:
+def _allow_files() -> None:
     """As many open files as this process may have: there is one a thread and processor."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):

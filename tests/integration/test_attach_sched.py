@@ -111,6 +111,11 @@ sys.exit(main(sys.argv[1:]))
     ("answers", "told", "said"),
     [
         ([errno.EPERM] * 1000, False, "no context switches: perf_event_open is forbidden here"),
+        (
+            [errno.ESRCH, *[errno.EPERM] * 1000],
+            False,
+            "no context switches: perf_event_open is forbidden here",
+        ),
         ([errno.EMFILE], True, "no context switches of 1 thread: perf_event_open: Too many open"),
         ([errno.ESRCH], True, ""),
     ],
